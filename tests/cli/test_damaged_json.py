@@ -62,7 +62,10 @@ def test_damaged_files_of_a_run_are_made_anew_as_the_message_says(type_: Type) -
     (RUN / "model.json").write_text("{")
     code, _, err = type_("attack", str(RUN), "--radii", "0.1")
     assert code == 2
-    assert "to make it anew, set record.json aside, and give the command of the run again" in err
+    assert "to make it anew, give the command of the run again" in err
+    with pytest.warns(Notice, match=r"model\.json is damaged, and was written again"):
+        assert type_("run", "tiny.yaml")[0] == 0
+    assert (RUN / "model.json").read_bytes() == card
     (RUN / "record.json").write_text("{")
     code, _, err = type_("run", "tiny.yaml")
     assert code == 2

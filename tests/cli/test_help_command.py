@@ -93,3 +93,44 @@ def test_python_m_stresslens_is_the_same_command(type_: Type, words: list[str]) 
     assert found.returncode == 0
     said, typed = (re.sub("Usage: .*", "", text) for text in (found.stdout, type_(*words)[1]))
     assert said == typed
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (["predict", "run", "-dash.png"], "-dash.png"),
+        (["predict", "run", "--dash.png"], "--dash.png"),
+        (["predict", "run", "-head.png", "--csv"], "-head.png"),
+        (["explain", "run", "-x.png"], "-x.png"),
+        (["verify", "run", "-x.npz"], "-x.npz"),
+        (["audit", "-table.csv"], "-table.csv"),
+        (["run", "-study.yaml"], "-study.yaml"),
+        (["train", "-photos", "mlp"], "-photos"),
+        (["compare", "a", "-b"], "-b"),
+        (["report", "-runs"], "-runs"),
+        (["data", "check", "-photos"], "-photos"),
+        (["attack", "-run", "--radii", "-1"], "-run"),
+    ],
+)
+def test_a_name_that_begins_with_a_dash(type_: Type, words: list[str], word: str) -> None:
+    code, out, err = type_(*words)
+    command = " ".join(words[:2]) if words[0] == "data" else words[0]
+    assert (code, out) == (2, "")
+    assert err.startswith(f"{command} has no option {word}")
+    assert (
+        f"Put `--` before names that begin with a dash, behind all options: stresslens {command} … -- {word}"
+        in err
+    )
+    assert f"or write ./{word}\n" in err
+
+
+def test_both_ways_out_of_a_dash_lead_to_the_file(type_: Type, tmp_path: Path) -> None:
+    (tmp_path / "-t.csv").write_text("model,clean\nm,0.9\n")
+    for words in (["--json", "--", "-t.csv"], ["./-t.csv", "--json"]):
+        assert type_("audit", *words)[0] == 0
+
+
+def test_a_command_without_names_says_nothing_of_dashes(type_: Type) -> None:
+    expected = "stresslens: doctor has no option --fast; see `stresslens help doctor`\n"
+    assert type_("doctor", "--fast")[2] == expected
+    assert "predict has no option --topp; did you mean --top?" in type_("predict", "run", "--topp", "3")[2]

@@ -88,6 +88,60 @@ def test_what_is_wrong_with_an_own_plugin_is_said(tmp_path: Path, name: str, say
         registry.plugin("models", name, base=tmp_path)
 
 
+BESIDE = {
+    "at the top": "from beside import width\ndef mine(shape, classes): return width",
+    "with a dot": "from .beside import width\ndef mine(shape, classes): return width",
+    "the module with a dot": "from . import beside\ndef mine(shape, classes): return beside.width",
+    "in the function": "def mine(shape, classes):\n    import beside\n    return beside.width",
+    "in the function, with a dot": "def mine(shape):\n    from .beside import width\n    return width",
+    "a package": "from folder.beside import width\ndef mine(shape, classes): return width",
+}
+
+
+@pytest.mark.parametrize("text", BESIDE.values(), ids=BESIDE)
+def test_a_plugin_that_imports_a_file_beside_it_is_told_what_to_do(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "mine.py", text)
+    write(tmp_path, "beside.py", "width = 3")
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder", "beside.py", "width = 3")
+    with pytest.raises(ConfigError) as told:
+        registry.plugin("models", "mine.py:mine", base=tmp_path)
+    name = "folder" if "folder" in text else "beside.py"
+    assert str(told.value).startswith(f"{tmp_path / 'mine.py'} cannot be run: ")
+    assert f"is copied into the run and opened again without {name} beside it. Put all" in str(told.value)
+    assert "or install a package and name the plug-in package.module:function" in str(told.value)
+
+
+def test_a_file_beside_a_copied_plugin_is_told_when_the_run_is_opened(tmp_path: Path) -> None:
+    write(tmp_path, "mine-01234567.py", BESIDE["at the top"])
+    with pytest.raises(
+        ConfigError, match=r"No module named 'beside'\. A plug-in is one file, .* into this file"
+    ):
+        registry.plugin("models", "mine-01234567.py:mine", base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import math\ndef mine(shape, classes): return math.floor(3.5)",
+        "try:\n    from beside import width\nexcept ImportError:\n    width = 3\n"
+        "def mine(shape, classes): return width",
+    ],
+    ids=["a module of Python", "with another way"],
+)
+def test_what_a_plugin_may_import(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "mine.py", text)
+    write(tmp_path, "beside.py", "width = 5")
+    write(tmp_path, "math.py", "floor = None")
+    assert registry.resolve("models", "mine.py:mine", base=tmp_path)(shape=(1, 2, 2), classes=2) == 3
+
+
+def test_a_module_that_is_a_file_here(tmp_path: Path) -> None:
+    write(tmp_path, "only_here.py", "def mine(shape, classes): return 3")
+    with pytest.raises(ConfigError, match=r"did you mean only_here\.py:mine\?"):
+        registry.plugin("models", "only_here:mine", base=tmp_path)
+
+
 def test_a_module_that_fails_when_it_is_imported_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

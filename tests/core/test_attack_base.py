@@ -136,7 +136,7 @@ def test_answers_lie_apart_by_a_share_of_each_images_range() -> None:
 
 def test_steering_computes_in_its_precision_and_answers_in_the_images() -> None:
     model, x, _ = case()
-    steered = BatchedModel(model.bfloat16(), dtype=torch.bfloat16, memory_format=torch.channels_last)
+    steered = BatchedModel(model.bfloat16(), memory_format=torch.channels_last)
     assert batched_mean_logits(steered, x.float()).dtype == torch.float32
 
 

@@ -58,6 +58,39 @@ def test_more_epochs_give_the_bits_of_all_at_once(tmp_path: Path, small: sl.Data
     assert [path.name for path in longer.parent.glob("earlier/*")] == ["epochs-2-seed-0"]
 
 
+@pytest.mark.parametrize("kind", [*SOUND, *SPREAD])
+def test_a_run_without_epochs_goes_on_with_all_of_them(tmp_path: Path, small: sl.Data, kind: str) -> None:
+    """No epoch was trained, so none can differ from those of the longer run."""
+    options = (SOUND | SPREAD)[kind]
+    whole = trained(tmp_path / "whole" / "s", small, 2, **options)
+    first = trained(tmp_path / "longer" / "s", small, 0, **options)
+    weights = (first / "model.safetensors").read_bytes()
+    longer = trained(tmp_path / "longer" / "s", small, 2, **options)
+    assert longer == first
+    for name in ("model.safetensors", "metrics.jsonl", "config.yaml"):
+        assert (longer / name).read_bytes() == (whole / name).read_bytes(), name
+    record = read_record(RunFolder(longer))
+    assert record.parent is not None
+    assert (record.parent.epochs, record.training.epochs) == (0, 2)
+    assert (longer.parent / record.parent.folder / "model.safetensors").read_bytes() == weights
+    assert "goes on with another one" in write_report(longer).read_text()
+    if kind in SOUND:
+        trained(tmp_path / "longer" / "s", small, 3, **options)
+        assert sorted(path.name for path in longer.parent.glob("earlier/*")) == [
+            "epochs-0-seed-0",
+            "epochs-2-seed-0",
+        ]
+
+
+@pytest.mark.parametrize("options", [{"lr": 0.5}, {"batch_size": 7}])
+def test_a_run_without_epochs_and_another_setting_is_refused(
+    tmp_path: Path, small: sl.Data, options: dict[str, Any]
+) -> None:
+    trained(tmp_path, small, 0)
+    with pytest.raises(ConfigError, match="holds another configuration"):
+        trained(tmp_path, small, 2, **options)
+
+
 @pytest.mark.parametrize("kind", SPREAD)
 def test_what_depends_on_the_number_of_epochs_is_refused(tmp_path: Path, small: sl.Data, kind: str) -> None:
     folder = trained(tmp_path, small, 2, **SPREAD[kind])
@@ -126,13 +159,14 @@ def test_other_data_or_other_weights_are_refused(
         sl.train(model, small, name="again", out=tmp_path, epochs=2, **COMPUTE)
 
 
+@pytest.mark.parametrize("before", [0, 1])
 def test_killed_between_its_two_moves_it_goes_on(
-    tmp_path: Path, small: sl.Data, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small: sl.Data, monkeypatch: pytest.MonkeyPatch, before: int
 ) -> None:
     class Killed(BaseException):
         pass
 
-    folder = trained(tmp_path, small, 1)
+    folder = trained(tmp_path, small, before)
     rename: Callable[[Path, Path], Path] = Path.rename
 
     def once(self: Path, target: Path) -> Path:
@@ -147,4 +181,5 @@ def test_killed_between_its_two_moves_it_goes_on(
     assert not folder.exists()
     record = read_record(RunFolder(trained(tmp_path, small, 2)))
     assert record.parent is not None
-    assert record.resumed_from[0].epoch == 1
+    assert record.parent.epochs == before
+    assert [position.epoch for position in record.resumed_from] == [1] * before

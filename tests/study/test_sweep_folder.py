@@ -210,6 +210,64 @@ def test_what_no_trial_can_do_is_refused_before_it_begins(tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("record.json"))
 
 
+TINY = {"data": {"digits": {"subset": 100}}}
+"""Images of 8×8 pixels, which lenet cannot take."""
+
+
+def lines_with(tmp_path: Path, text: str) -> list[int]:
+    lines = (tmp_path / "s.yaml").read_text().splitlines()
+    return [number for number, line in enumerate(lines, 1) if text in line]
+
+
+def test_the_variant_that_no_trial_can_train_is_named_with_its_line(tmp_path: Path) -> None:
+    runs: dict[str, Any] = {"good": {}, "bad": {"model": "lenet"}, "worse": {"model": "lenet"}}
+    options = {"space": {"train.lr": [0.1, 0.01]}}
+    with pytest.raises(ConfigError) as caught:
+        swept(tmp_path, runs=runs, sweep=options, **TINY)
+    said = str(caught.value)
+    for name in ("bad", "worse"):
+        line = lines_with(tmp_path, f"  {name}:")[0]
+        assert f"s.yaml:{line}: runs.{name}: sweep: no trial can be trained: with none of" in said
+    assert "runs.good" not in said
+    assert said.count("lenet needs at least") == 2
+    assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["choices", "listed"])
+def test_each_choice_that_cannot_be_trained_is_named_with_its_line(tmp_path: Path, listed: bool) -> None:
+    models = ["lenet", {"vit": {"heads": 3}}]
+    options: dict[str, Any] = {"space": {"model": models}}
+    if listed:
+        options = {"space": None, "trials": None, "settings": [{"model": model} for model in models]}
+    with pytest.raises(ConfigError) as caught:
+        swept(tmp_path, sweep=options, **TINY)
+    said = str(caught.value)
+    (first, *_), (second, *_) = lines_with(tmp_path, "lenet"), lines_with(tmp_path, "vit:")
+    second -= listed  # the name of the setting stands on the line before
+    assert f's.yaml:{first}: model="lenet": model lenet cannot be built' in said
+    assert f's.yaml:{second}: model={{"vit": {{"heads": 3}}}}: model vit cannot be built' in said
+
+
+def test_where_some_choices_can_be_trained_the_others_are_told_and_it_goes_on(tmp_path: Path) -> None:
+    """Also where the variant's own model is the one that cannot be trained."""
+    listed = [{"model": "lenet"}, {"model": "linear"}]
+    options = {"space": None, "trials": None, "settings": listed}
+    lines: list[str] = []
+    table = swept(tmp_path, lines, sweep=options, model="lenet", **TINY)
+    assert [trial["status"] for trial in table["trials"]] == ["failed", "finished"]
+    assert table["best"] == 1
+    assert any("trial 0" in line and "failed: " in line and "lenet needs at least" in line for line in lines)
+    assert "lenet needs at least" in table["trials"][0]["reason"]
+
+
+def test_a_variant_with_other_mistakes_is_named(tmp_path: Path) -> None:
+    """Without a validation split, trials cannot be compared."""
+    runs: dict[str, Any] = {"good": {}, "bad": {"data": {"digits": {"subset": 100, "validation": 0}}}}
+    with pytest.raises(ConfigError, match=r"s\.yaml:\d+: runs\.bad: sweep: trials are compared on"):
+        swept(tmp_path, runs=runs, **TINY)
+    assert not list(tmp_path.rglob("record.json"))
+
+
 def test_variants_whose_trials_all_fail_are_missing(tmp_path: Path) -> None:
     runs = {"good": {}, "bad": {"train.optimizer": "sgd", "train.loss": "mse"}}
     options = {"space": None, "trials": None, "settings": [{"train.lr": 1e30}], "metric": "accuracy"}

@@ -15,6 +15,7 @@ from stresslens.config import registry
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import eager_module, usable_module
 from stresslens.core.data import Split
+from stresslens.core.dtypes import device_of
 from stresslens.core.labels import label_numbers
 from stresslens.core.torch_settings import initial_settings
 from stresslens.evaluation.inputs import arrays_as_split, check_inputs, returning_logits
@@ -50,7 +51,7 @@ def explain(
     split = check_inputs(model, given)
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
-    split, device = split.uncached(), next(model.parameters(), torch.empty(0)).device
+    split, device = split.uncached(), device_of(model)
     x = split.floats(split.images[:]).to(device, torch.float32)
     y = split.labels if wanted is not None else torch.from_numpy(classes_to_explain(model, split))
     with returning_logits(model, split):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shlex
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +33,8 @@ RUN is the folder of a run, for example runs/quickstart/cnn/seed-0.
 
 
 class Commands(TyperGroup):
-    """The commands. A study file without its command, and an option before it, get a hint."""
+    """The commands. A study file without its command, an option before it, and a name that is taken for an
+    option get a hint."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         first = args[0] if args else ""
@@ -46,7 +48,37 @@ class Commands(TyperGroup):
             raise ConfigError(
                 f"{printable(first)} is no command; did you mean `stresslens run {shlex.join(args)}`?"
             )
+        ctx.meta[WORDS] = list(args)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if type(error).__name__ != "NoSuchOption":  # of click, or of typer's own copy of it
+                raise
+            raise ConfigError(_no_such_option(error, ctx)) from None
+
+
+WORDS = "stresslens.words"
+"""Where the command's context keeps the words that were typed."""
+
+
+def _no_such_option(error: Any, ctx: Any) -> str:
+    """What to do about a word that begins with a dash and is no option of the command."""
+    option, command = error.option_name, error.ctx.command_path.removeprefix(ctx.command_path).strip()
+    pattern = re.escape(option) + "(=|$)" if option.startswith("--") else f"-(?!-).*{re.escape(option[1:])}"
+    word = next((word for word in ctx.meta[WORDS] if re.match(pattern, word)), option)
+    meant = f"; did you mean {', '.join(sorted(error.possibilities))}?" if error.possibilities else ""
+    message = (
+        f"{command} has no option {word.partition('=')[0]}{meant or f'; see `stresslens help {command}`'}"
+    )
+    if all(parameter.param_type_name == "option" for parameter in error.ctx.command.params):
+        return message
+    return (
+        f"{message}\nPut `--` before names that begin with a dash, behind all options: "
+        f"stresslens {command} … -- {shlex.quote(word)}; or write {shlex.quote(f'./{word}')}"
+    )
 
 
 def _print_version(asked: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stresslens.cli.options import Json, RunArgument, Trust
-from stresslens.core.errors import ConfigError, DataError, GateNotMet
+from stresslens.core.errors import ConfigError, DataError, GateNotMet, naming
 
 
 # long: the options of a command are spelled out, one after the other
@@ -55,16 +55,18 @@ def verify(
     if split not in data.splits:
         raise ConfigError(f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}")
     found = verification.read_adversarials(adversarials)
-    recount = verification.verify_run(
-        model,
-        data.splits[split],
-        found,
-        norm=norm,  # type: ignore[arg-type]
-        eps=None if eps is None else parse_radius(eps),
-        claimed=claimed,
-        others={name: other for name, other in data.splits.items() if name != split},
-        name=split,
-    )
+    radius = None if eps is None else parse_radius(eps)
+    with naming(str(adversarials)):
+        recount = verification.verify_run(
+            model,
+            data.splits[split],
+            found,
+            norm=norm,  # type: ignore[arg-type]
+            eps=radius,
+            claimed=claimed,
+            others={name: other for name, other in data.splits.items() if name != split},
+            name=split,
+        )
     if as_json:
         print_json(
             {

@@ -150,8 +150,11 @@ class _Words:
 
     def path_of(self, keys: Sequence[str | int]) -> tuple[str | int, ...]:
         dotted_at = {"runs": 2, "grid": 1, "sweep": 2}.get(str(keys[0]) if keys else "")
+        if keys[:2] == ("sweep", "settings"):  # a list of settings
+            dotted_at = 3
         if dotted_at is not None:
-            dotted = [self.dotted(str(key)) for key in keys[dotted_at : dotted_at + 1]]
+            rest = keys[dotted_at : dotted_at + 1]
+            dotted = [key if isinstance(key, int) else self.dotted(key) for key in rest]
             return (*keys[:dotted_at], *dotted, *keys[dotted_at + 1 :])
         path: Path = ()
         new_path: list[str | int] = []

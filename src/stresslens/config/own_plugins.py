@@ -84,9 +84,12 @@ def imported_files(file: Path) -> dict[Path, str]:
 def _imports_of(file: Path, package: str) -> set[str]:
     """The full names of the modules that a file's import statements may mean."""
     try:
-        tree = ast.parse(file.read_bytes())
+        return _imports_in(ast.parse(file.read_bytes()), package)
     except (OSError, SyntaxError, ValueError):  # reported when it is executed
         return set()
+
+
+def _imports_in(tree: ast.AST, package: str) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -123,6 +126,7 @@ def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -
         except Exception as error:
             raise ConfigError(
                 f"{name!r}: cannot import {where or 'nothing'} ({type(error).__name__}: {error})"
+                f"{_written_as_file(where, function, base)}"
             ) from None
     candidate = getattr(module, function, None)
     if not inspect.isfunction(candidate):
@@ -189,12 +193,64 @@ def _module(file: Path) -> types.ModuleType:
             Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
         importlib.invalidate_caches()
     module = types.ModuleType(name)
-    module.__file__ = str(file)
+    module.__file__, module.__package__ = str(file), ""
     sys.modules[name] = module
     try:
         exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), vars(module))
+        if beside := _imported_beside(file):  # in a function, which is called when the work has begun
+            raise ModuleNotFoundError(f"No module named {beside.stem!r}")
     except Exception as error:
         sys.modules.pop(name)
-        raise ConfigError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+        alone = f". {_alone(file)}" if isinstance(error, ImportError) and _is_about_files(error, file) else ""
+        raise ConfigError(f"{file} cannot be run: {type(error).__name__}: {error}{alone}") from error
     _loaded[name] = {path: _digest(path) for path in (file, *imported_files(file))}
     return module
+
+
+def _alone(file: Path) -> str:
+    """What to do where a plug-in's file imports what is not found."""
+    beside = _imported_beside(file)
+    what = f"without {beside.name} beside it" if beside else "without other files of your own"
+    return (
+        f"A plug-in is one file, which is copied into the run and opened again {what}. Put all that it needs "
+        "into this file, or install a package and name the plug-in package.module:function"
+    )
+
+
+def _is_about_files(error: ImportError, file: Path) -> bool:
+    """Whether a module was not found, and not a name or a shared library inside one."""
+    return isinstance(error, ModuleNotFoundError) or _imported_beside(file) is not None
+
+
+def _imported_beside(file: Path) -> Path | None:
+    """A Python file or package in the folder of a plug-in's file that this imports, and that Python does
+    not find, as relative imports never are; None if there is none. Imports in `try` are not meant."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    tried = [_imports_in(node, "") for node in ast.walk(tree) if isinstance(node, ast.Try)]
+    relative = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    near = set().union(*(_imports_in(node, "") for node in relative))
+    for name in sorted(_imports_in(tree, "").difference(*tried)):
+        top = name.strip(".").partition(".")[0]
+        paths = [file.with_name(f"{top}.py"), *sorted(file.with_name(top).glob("*.py"))] if top else []
+        found = next((path for path in paths if path.is_file() and path != file), None)
+        if found and (name in near or not _is_importable(top)):
+            return found if found.stem == top else found.parent
+    return None
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+def _written_as_file(where: str, function: str, base: Path) -> str:
+    """A hint for a module that Python does not find, but that is a file in the working folder."""
+    if not all(part.isidentifier() for part in where.split(".")):
+        return ""
+    file = where.replace(".", "/") + ".py"
+    return f"; did you mean {file}:{function}?" if os.path.isfile(base / file) else ""

@@ -89,6 +89,8 @@ class Study:
     """The names that the folders had in earlier versions, by their names."""
     places: dict[str, str] = field(default_factory=dict)
     """Where the study file has each variant (`file:line: runs.name`), by the name of its folder."""
+    sweep_places: dict[registry.Keys, str] = field(default_factory=dict)
+    """Where the study file has each value of the sweep (`file:line`), by its path."""
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -114,7 +116,11 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
         lines = list(dict.fromkeys(text.replace("\n", " ") for text in texts))
         more = [f"{file}: {len(lines) - MOST_LINES} more mistakes"] if len(lines) > MOST_LINES else []
         raise ConfigError("\n".join(lines[:MOST_LINES] + more)) from None
-    return replace(study, places={each.name: _place(each.name, study, source) for each in study.variants})
+    return replace(
+        study,
+        places={each.name: _place(each.name, study, source) for each in study.variants},
+        sweep_places={path: source.place(path) for path in source.lines if path[0] == "sweep"},
+    )
 
 
 def _place(name: str, study: Study, source: Source) -> str:

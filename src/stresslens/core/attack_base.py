@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from stresslens.core.answers import answered, predicted
 from stresslens.core.draws import Draws
+from stresslens.core.dtypes import image_dtype
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import on_fresh_images, to_evaluation_mode
 from stresslens.core.pass_memory import images_at_once
@@ -98,18 +98,11 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
-def dtype_of(model: nn.Module) -> torch.dtype | None:
-    """The dtype in which a model takes its images: that of its first floating-point parameter, or
-    else of its first such buffer. None without one."""
-    tensors = itertools.chain(model.parameters(), model.buffers())
-    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
-
-
 class BatchedModel(nn.Module):
     """A model with a batch size and a precision for attacks: images in [0,1] → logits of their
     dtype.
 
-    The images are cast to `dtype`, by default to that of the model (`dtype_of`).
+    The images are cast to the dtype in which the model takes them (`image_dtype`).
 
     The functions below pass images through it in pieces of `batch`, or of as many images as the memory
     of a pass allows (`images_at_once`). Of a random model they average
@@ -123,24 +116,22 @@ class BatchedModel(nn.Module):
         *,
         batch: int = 128,
         passes: int = 1,
-        dtype: torch.dtype | None = None,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         super().__init__()
-        self.model, self.batch, self.passes, self.dtype, self.memory_format = (
-            model,
-            batch,
-            passes,
-            dtype_of(model) if dtype is None else dtype,
-            memory_format,
-        )
+        self.model, self.batch, self.passes, self.memory_format = model, batch, passes, memory_format
+        self._dtypes: dict[tuple[Any, ...], torch.dtype] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         images = x.contiguous(memory_format=self.memory_format)
-        if self.dtype != torch.float16:
-            return self.model(images if self.dtype is None else images.to(self.dtype)).to(x.dtype)  # type: ignore[no-any-return]
+        key = (x.shape[1:], x.dtype)
+        if key not in self._dtypes:
+            self._dtypes[key] = image_dtype(self.model, *key)
+        dtype = self._dtypes[key]
+        if dtype != torch.float16:
+            return self.model(images.to(dtype)).to(x.dtype)  # type: ignore[no-any-return]
         scales: list[Tensor] = []
-        images = _Rescaled.apply(images, scales).to(self.dtype)  # type: ignore[no-untyped-call]
+        images = _Rescaled.apply(images, scales).to(dtype)  # type: ignore[no-untyped-call]
         return _Scaled.apply(self.model(images).to(x.dtype), scales)  # type: ignore[no-any-return, no-untyped-call]
 
 

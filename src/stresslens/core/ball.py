@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Annotated, Literal, get_args
 
 import torch
@@ -208,7 +207,8 @@ def parse_radius(value: float | str) -> float:
     """A radius as a number or a fraction such as "8/255". Raises ConfigError."""
     if isinstance(value, str):
         try:
-            return float(Fraction(value.replace(" ", ""))) if "/" in value else float(value)
+            over, slash, under = value.partition("/")
+            return float(over) / float(under) if slash else float(value)
         except (ValueError, ZeroDivisionError):
             raise ConfigError(f"radius {value!r}: expected a number or a fraction such as 8/255") from None
     return value

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import dtype_of
 from stresslens.core.copies import copied, departure, fast_copy, responses
 from stresslens.core.devices import ComputeConfig, MemoryFormat, Precision, keep_memory, on_threads
+from stresslens.core.dtypes import as_input, float_dtypes
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating, is_plain
 from stresslens.core.kept_choices import ComputeChoice, kept_or_made, measuring_allowed
@@ -117,9 +117,8 @@ def for_many_images(model: nn.Module, x: Tensor) -> nn.Module:
     """A copy of a model on the CPU for forward passes over many images, in the usual memory format,
     in evaluation mode. The model itself where a copy gains nothing, where it has hooks, and where
     the copy computes something else on images x (n, C, H, W)."""
-    dtype = dtype_of(model)
     if (
-        dtype is None
+        not float_dtypes(model)
         or {p.device.type for p in model.parameters()} != {"cpu"}
         or memory_formats(model, "cpu", "float32")[0] == "contiguous"
         or not all(is_plain(module) for module in model.modules())
@@ -127,7 +126,7 @@ def for_many_images(model: nn.Module, x: Tensor) -> nn.Module:
         return model
     try:
         with evaluating(model):
-            return fast_copy(model, x.to(dtype), memory_format=torch.channels_last)
+            return fast_copy(model, as_input(x, model), memory_format=torch.channels_last)
     except Exception:  # a user's module may do anything
         return model
 
@@ -138,7 +137,7 @@ def computes_the_same(model: nn.Module, way: ComputeConfig, plain: ComputeConfig
     found = []
     for each in (plain, way):
         trial = each.place(copied(model)).eval()
-        images = x.to(each.device, each.dtype)
+        images = as_input(x, trial)
         try:
             with each.active(), each.autocast():
                 found.append(responses(trial, images.contiguous(memory_format=each.layout)))

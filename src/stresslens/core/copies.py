@@ -37,11 +37,13 @@ def usable_module(model: Any) -> Any:
     """The module, or a copy if its weights were made inside torch.inference_mode(): such weights take
     no part in gradients, and cannot be restored.
 
-    What is not a module is returned as it is. Raises ConfigError if parameters are not made yet.
+    What is not a module is returned as it is. Raises ConfigError if parameters are not made yet, or
+    lie on the device meta.
     """
     if not isinstance(model, nn.Module):
         return model
-    tensors = [*model.parameters(), *model.buffers()]
+    named = [*model.named_parameters(), *model.named_buffers()]
+    tensors = [tensor for _, tensor in named]
     if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
         kinds = {
             type(m).__name__ for m in model.modules() if isinstance(m, LAZY) and m.has_uninitialized_params()
@@ -49,6 +51,11 @@ def usable_module(model: Any) -> Any:
         raise ConfigError(
             f"{type(model).__name__} has parameters that are not made yet ({', '.join(sorted(kinds))}); "
             "call it once on a batch of images, and give it then"
+        )
+    if empty := [name for name, tensor in named if tensor.is_meta]:
+        raise ConfigError(
+            f"{type(model).__name__} has {empty[0]} on the device meta, which holds no numbers; make the "
+            "module outside of torch.device('meta'), or call to_empty(device='cpu') and load its weights"
         )
     return copied(model) if any(tensor.is_inference() for tensor in tensors) else model
 

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from stresslens.core.dtypes import in_dtype
 from stresslens.core.errors import ConfigError, first_line
 
 Precision = Literal["float32", "bfloat16", "float64"]
@@ -42,7 +43,7 @@ class ComputeConfig:
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
     def place(self, model: nn.Module) -> nn.Module:
-        return model.to(device=self.device, dtype=self.dtype, memory_format=self.layout)  # type: ignore[call-overload, no-any-return]
+        return in_dtype(model, self.dtype).to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload, no-any-return]
 
     def active(self) -> AbstractContextManager[None]:
         """A context in which torch uses `threads` threads."""

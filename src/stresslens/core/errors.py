@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal as signals
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from stresslens.core.text import readable
@@ -92,6 +94,18 @@ class Problems(ConfigError):
         super().__init__(
             "\n".join(f"{'.'.join(map(str, p.path))}: {p.message}" if p.path else p.message for p in problems)
         )
+
+
+@contextmanager
+def naming(subject: str) -> Iterator[None]:
+    """Puts the name of a file or a data set before the message of a ConfigError or a DataError that does
+    not have it."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        if subject in str(error) or type(error) not in (ConfigError, DataError):
+            raise
+        raise type(error)(f"{subject}: {error}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_graph import is_relu, nodes
 from stresslens.core.spelling import closest
@@ -118,8 +119,7 @@ def classifier_layers(model: nn.Module, shape: Shape) -> tuple[str, ...]:
         if isinstance(module, nn.Linear | nn.Conv2d):
             ran.append((name.removeprefix("net."), module, output))
 
-    first = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(2, *shape, device=first.device, dtype=first.dtype)
+    images = as_input(torch.zeros(2, *shape), model)
     with evaluating(model), torch.no_grad(), hooked(model, note):
         logits = model(images)
     if not ran:
@@ -345,8 +345,7 @@ def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
         if isinstance(module, nn.Linear) and len(inputs[0]) == 2:
             last[:] = [(module, module.in_features)]
 
-    first = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(2, *shape, device=first.device, dtype=first.dtype)
+    images = as_input(torch.zeros(2, *shape), model)
     with evaluating(model), torch.no_grad():
         # A first pass computes what models cache, such as the features of captions: not of images.
         model(images)

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.inspection import evaluating, hooked
 from stresslens.core.types import Shape
@@ -138,8 +139,7 @@ def _table(net: nn.Module, shape: Shape, images: int) -> LayerTable:
         stored += output.numel() if isinstance(output, Tensor) and not view else 0
         rows.append(row(name, module, output, operations))
 
-    first = next(net.parameters(), torch.empty(0))
-    image = torch.zeros(images, *shape, dtype=first.dtype, device=first.device)
+    image = as_input(torch.zeros(images, *shape), net)
     everything = [(n, m) for n, m in net.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
     with evaluating(net), torch.no_grad(), _unfused():
         net(image)  # computes what models cache, such as the features of captions: not of images

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stresslens.core.copies import copied
 from stresslens.core.data import Split
+from stresslens.core.dtypes import as_input, float_dtypes, image_dtype, keep_own_dtypes, why_not
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating
 from stresslens.core.outputs import hook_logits
@@ -41,7 +42,7 @@ class Normalize(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, x, self.gain)
+        return torch.addcmul(self.shift, x.to(self.gain.dtype), self.gain)
 
     @staticmethod
     def fitted(split: Split, how: Normalization) -> Normalize:
@@ -206,14 +207,28 @@ def preparation(model: nn.Module, shape: Shape) -> str:
     return "; ".join(filter(None, [size, grey]))
 
 
+def settle_dtypes(model: nn.Module, shape: Shape) -> None:
+    """Decides in which dtypes a model computes in a run. Its input layers give what the net takes. A net
+    that casts to another dtype itself, and so takes no images of a shape (C, H, W) where all weights are
+    in float32, keeps its own dtypes (`keep_own_dtypes`). A net in half precision is cast to float32.
+    Raises ConfigError for a net that takes images in none of its dtypes."""
+    net, half = model.get_submodule("net"), {torch.float16, torch.bfloat16}
+    if set(float_dtypes(net)) <= {torch.float32}:
+        return
+    if not half.isdisjoint(parameter.dtype for parameter in net.parameters()):
+        model.float()
+        return
+    model.get_submodule("normalize").to(image_dtype(net, shape_seen(model, shape)))
+    if why_not(copied(model).float(), shape, torch.float32):
+        keep_own_dtypes(model)
+
+
 def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> None:
     """Raises ConfigError unless the model maps images of this shape to one finite logit per class. A
     net that returns more than its logits returns them alone from here on (`core.outputs`)."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     try:
         with evaluating(model), torch.no_grad():
-            images = torch.zeros(2, *shape, device=device, dtype=dtype)
+            images = as_input(torch.zeros(2, *shape), model)
             output = model(images)
             if not isinstance(output, Tensor):
                 hook_logits(model.get_submodule("net") if hasattr(model, "net") else model)

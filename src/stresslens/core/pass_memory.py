@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from stresslens.core.dtypes import as_input
 from stresslens.core.inspection import evaluating, without_compiling
 from stresslens.core.pieces import at_most, in_pieces
 from stresslens.core.types import Shape
@@ -49,21 +50,22 @@ def bytes_of_pass(model: nn.Module, shape: tuple[int, ...], *, gradient: bool = 
     It is measured once for each model. The memory that kernels use inside is not counted. 0 where a
     pass fails: the next one says why.
     """
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     known = _measured.setdefault(model, {})
-    key = (shape, first.dtype, gradient)
+    first = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    key = (shape, first, gradient)
     if key not in known:
         try:
-            known[key] = _peak(model, shape, first, gradient) / MEASURED
+            known[key] = _peak(model, shape, gradient) / MEASURED
         except Exception:  # a user's module may raise anything, and the pass that follows says it
             known[key] = 0.0
     return known[key]
 
 
-def _peak(model: nn.Module, shape: tuple[int, ...], first: Tensor, gradient: bool) -> int:
+def _peak(model: nn.Module, shape: tuple[int, ...], gradient: bool) -> int:
     live = _LiveBytes()
+    images = as_input(torch.zeros(MEASURED, *shape), model)
     with torch.inference_mode(False), _undisturbed(model), without_compiling(), live:
-        x = torch.zeros(MEASURED, *shape, dtype=first.dtype, device=first.device)
+        x = images.clone()
         with torch.set_grad_enabled(gradient):
             output = model(x.requires_grad_(gradient))
             if gradient and output.requires_grad:

@@ -7,7 +7,8 @@ import time
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import attacked, dtype_of
+from stresslens.core.attack_base import attacked
+from stresslens.core.dtypes import as_input
 from stresslens.core.layer_table import multiply_adds_of
 from stresslens.core.progress import foretell
 
@@ -28,7 +29,7 @@ def foretell_passes(what: str, model: nn.Module, x: Tensor, passes: float, quick
 def _seconds_of_pass(model: nn.Module, x: Tensor) -> float:
     """Seconds of a forward pass for each of the images, from the fastest of at least two."""
     taken: list[float] = []
-    x = x.to(next(model.parameters(), x).device, dtype_of(model) or x.dtype)
+    x = as_input(x, model)
     with attacked(model), torch.no_grad():
         while len(taken) < 2 or (len(taken) < TIMED and sum(taken) < SECONDS):
             began = time.perf_counter()

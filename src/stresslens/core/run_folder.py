@@ -218,7 +218,8 @@ class RunFolder:
         if written and written != self.weights_digest():
             raise UnreadableRun(
                 f"{self.weights} is not the file that the training wrote: it is damaged, or was replaced. "
-                "Copy it from elsewhere, or delete the run's folder and train again"
+                "Copy it from elsewhere, or delete it and give the command of the run again, which writes it "
+                "from the last checkpoint"
             )
 
     def load_card(self) -> ModelCard | EstimatorCard:
@@ -227,7 +228,7 @@ class RunFolder:
         fitted = self.estimator_card.is_file()
         card: Path = self.estimator_card if fitted else self.card
         whose = "the run" if self.record.is_file() else "the export"
-        aside = f" set {self.record.name} aside, and" if self.record.is_file() else ""
+        aside = f" set {self.record.name} aside, and" if fitted and self.record.is_file() else ""
         remedy = f"to make it anew,{aside} give the command of {whose} again"
         values = read_json(card, remedy)
         try:

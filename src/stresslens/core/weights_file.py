@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
@@ -40,6 +41,13 @@ PLAIN: list[Any] = [
     *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
 """Options and numbers of numpy, which checkpoints hold beside tensors and which execute nothing."""
+WRAPPER = re.compile(
+    r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_fpw_module|_checkpoint_wrapped_module|_forward_module)\."
+)
+"""A part of a name that only a wrapper puts there: torch.compile, FSDP, activation checkpointing,
+Lightning Fabric."""
+MAYBE_WRAPPER = ("module", "_module")
+"""A part of a name that DataParallel, AveragedModel and others put there, or the net itself."""
 REFETCH = "if it is incomplete or damaged, download it again"
 
 
@@ -47,7 +55,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of a state dict that torch saved.
 
     No code of the file is executed. A state dict inside a checkpoint is found (`CHECKPOINT_KEYS`),
-    and the prefixes of torch.compile and DataParallel are removed; for others see `unwrapped`. Raises
+    and the parts of names that wrappers put there are removed; for others see `unwrapped`. Raises
     DataError if the file is missing or incomplete, holds objects besides tensors, or holds no tensors.
     """
     if not path.is_file():
@@ -104,25 +112,33 @@ def _holds_tensors(content: Any) -> bool:
 
 
 def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without the prefixes of torch.compile and DataParallel."""
-    plain = {name.replace("_orig_mod.", ""): value for name, value in tensors.items()}
+    """The tensors without the parts that wrappers put anywhere into their names, and without the prefix
+    of DataParallel. A name that another tensor has stays as it is."""
+    plain: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        short = WRAPPER.sub("", name)
+        plain[name if short in plain or (short != name and short in tensors) else short] = value
     wrapped = all(name.startswith("module.") for name in plain)
     return {name.removeprefix("module."): value for name, value in plain.items()} if wrapped else plain
 
 
 def unwrapped(weights: Mapping[str, Tensor], names: Collection[str], source: str) -> dict[str, Tensor]:
     """Weights under the `names` of a net: without the prefix that a wrapper put before them
-    (`module.` of DataParallel and AveragedModel, `model.` of a Lightning module, any other).
+    (`module.` of DataParallel and AveragedModel, `model.` of a Lightning module, any other), and without
+    `module.` inside the names (`features.module.0.weight`), where the net has no such part.
 
     Other tensors keep their names. Raises ConfigError if the weights hold several such nets.
     """
-    known = set(names)
-    anchors = {f".{name}" for name in (next(iter(names), ""), max(names, key=len, default=""))}
+    known = {_without_inner_wrappers(name): name for name in names}
+    given = {_without_inner_wrappers(name): value for name, value in weights.items()}
+    if len(known) < len(names) or len(given) < len(weights):  # two names would become one
+        known, given = {name: name for name in names}, dict(weights)
+    anchors = {f".{name}" for name in (next(iter(known), ""), max(known, key=len, default=""))}
     prefixes = {
-        name[: len(name) - len(anchor) + 1] for name in weights for anchor in anchors if name.endswith(anchor)
+        name[: len(name) - len(anchor) + 1] for name in given for anchor in anchors if name.endswith(anchor)
     }
     found = {
-        prefix: sum(name.startswith(prefix) and name[len(prefix) :] in known for name in weights)
+        prefix: sum(name.startswith(prefix) and name[len(prefix) :] in known for name in given)
         for prefix in ["", *sorted(prefixes)]
     }
     most = max(found.values())
@@ -132,10 +148,13 @@ def unwrapped(weights: Mapping[str, Tensor], names: Collection[str], source: str
             f"{source}: the weights hold {len(best)} such nets, under {', '.join(best)}; "
             "save one of them alone"
         )
-    prefix = best[0]
-    return {
-        name[len(prefix) :] if name.startswith(prefix) else name: value for name, value in weights.items()
-    }
+    short = {name: name.removeprefix(best[0]) for name in given}
+    return {known.get(short[name], short[name]): value for name, value in given.items()}
+
+
+def _without_inner_wrappers(name: str) -> str:
+    first, *others = name.split(".")
+    return ".".join([first, *(part for part in others if part not in MAYBE_WRAPPER)])
 
 
 def load_state(net: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from stresslens.core.answers import answered
 from stresslens.core.arrays import image_tensor
-from stresslens.core.attack_base import attacked, dtype_of
+from stresslens.core.attack_base import attacked
 from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
+from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.labels import label_numbers
 from stresslens.core.outputs import logits_in, return_logits
@@ -90,9 +91,8 @@ def _returns_more(model: nn.Module, split: Split) -> bool:
 
 def _sample(model: nn.Module, split: Split) -> Tensor:
     """Up to 8 images of the split, on the model's device and in its dtype."""
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     rows = torch.linspace(0, len(split) - 1, min(8, len(split))).long()
-    return split.floats(split.images[rows]).to(first.device, dtype_of(model) or first.dtype)
+    return as_input(split.floats(split.images[rows]), model)
 
 
 def _check_logits(model: nn.Module, split: Split) -> None:

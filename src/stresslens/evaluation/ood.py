@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from stresslens.core.array_file import FLOAT, ArrayFile, Form
 from stresslens.core.data import PIECE_VALUES, Split
+from stresslens.core.dtypes import as_input
 from stresslens.core.errors import DataError
 from stresslens.core.files import UnreadableRun, write_arrays
 from stresslens.core.inspection import evaluating, feature_layer, features
@@ -283,13 +284,12 @@ def ood_p_values(detector: OODDetector, model: nn.Module, x: Tensor) -> NDArray[
 
     An image with `p <= detector.rate` is out of distribution.
     """
-    first = next(model.parameters(), torch.empty(0))
     p_values = []
     for part in torch.split(x, images_at_once(model, x.shape[1:], BATCH)):
 
         def run(images: Tensor = part) -> None:
             with evaluating(model), torch.no_grad():
-                logits_in_pieces(model, images.to(first.device, first.dtype))
+                logits_in_pieces(model, as_input(images, model))
 
         sample = observed(model, Split(part, torch.zeros(len(part), dtype=torch.int64), 1.0), run)[1]
         p_values.append(detector.p_values(sample))

@@ -16,6 +16,7 @@ from stresslens.core.compute_choice import usual_format
 from stresslens.core.copies import CHECKED, copied, eager_module, usable_module
 from stresslens.core.data import Split
 from stresslens.core.devices import ComputeConfig, MemoryFormat
+from stresslens.core.dtypes import in_dtype
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.image_files import Frame
@@ -80,9 +81,9 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     try:
         state = safetensors.torch.load_file(folder.weights)
     except FileNotFoundError:
-        raise UnreadableRun(f"there is no {folder.weights}; the run has not finished training") from None
+        raise UnreadableRun(f"there is no {folder.weights}{_way_out(folder)}") from None
     except Exception as error:
-        raise UnreadableRun(f"{folder.weights} cannot be read: {error}") from error
+        raise UnreadableRun(f"{folder.weights} cannot be read: {error}{_way_out(folder)}") from error
     try:
         if module is None:
             bound = registry.resolve("models", card.model, path=("model",), base=folder.path, trust=trust)
@@ -96,7 +97,9 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
         normalize = layers.Normalize(
             torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)
         )
-        model = layers.with_input_layers(net.float(), normalize, card.size, card.interpolation)
+        model = layers.with_input_layers(net, normalize, card.size, card.interpolation)
+        layers.settle_dtypes(model, card.shape)
+        in_dtype(model, torch.float32)
         layers.check_output(model, card.shape, len(card.classes), str(card.model))
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise UnreadableRun(
@@ -105,6 +108,12 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     to_evaluation_mode(model)
     name_classes(model, card.classes)
     return model
+
+
+def _way_out(folder: RunFolder) -> str:
+    """What to do about weights that are missing or damaged; empty for an exported folder."""
+    again = "which goes on with it, or writes them from its last checkpoint"
+    return f"; give the command of the run again, {again}" if folder.record.is_file() else ""
 
 
 def as_computed(model: nn.Sequential, folder: RunFolder) -> nn.Sequential:

@@ -19,6 +19,7 @@ from stresslens.core.compute_choice import for_many_images
 from stresslens.core.copies import CHECKED
 from stresslens.core.data import Split
 from stresslens.core.distributed import ALONE, ProcessGroup
+from stresslens.core.dtypes import device_of, image_dtype
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import repeated
@@ -101,16 +102,16 @@ def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Proce
     NaN or infinite: such an image has no answer (`core.answers`). Raises ConfigError if the model
     cannot take the images or does not return logits.
     """
-    first = next(model.parameters(), torch.empty(0))
+    device, dtype = device_of(model), image_dtype(model, split.shape)
     size = images_at_once(model, split.shape, min(size, len(split)))
-    batches = split.batches(size * group.part[1], dtype=first.dtype, part=group.part)
+    batches = split.batches(size * group.part[1], dtype=dtype, part=group.part)
     parts: list[Tensor] = []
     with evaluating(model), torch.no_grad():
         for batch in batches:
-            x = batch.x.to(first.device)
+            x = batch.x.to(device)
             if len(x):
                 parts += in_pieces(partial(_logits, model, x), len(x), size)
-    return group.gather(torch.cat(parts) if parts else first.new_empty(0))
+    return group.gather(torch.cat(parts) if parts else torch.empty(0))
 
 
 def _logits(model: nn.Module, x: Tensor, rows: slice) -> Tensor:

@@ -24,6 +24,7 @@ from stresslens.core.attempts import Attempts
 from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
+from stresslens.core.dtypes import as_input, device_of
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import write_arrays, write_bytes
 from stresslens.core.fingerprint import fingerprint_of
@@ -160,9 +161,9 @@ def explain_images(
     images = images_to_explain(
         split, predictions, selecting or predictions, config, classes, labelled, plan.images
     )
-    first = next(model.parameters(), torch.empty(0))
-    x = images.split.floats(images.split.images[:]).to(first.device, first.dtype)
-    y, index = (torch.from_numpy(values).to(first.device) for values in (images.targets, images.positions))
+    device = device_of(model)
+    x = as_input(images.split.floats(images.split.images[:]), model)
+    y, index = (torch.from_numpy(values).to(device) for values in (images.targets, images.positions))
     squares = CoveredSquares(model, x, y, Draws(config.seed, index))
     results: dict[int, ExplanationFile] = {}
     foretold, tried = False, attempts or Attempts()
@@ -215,7 +216,7 @@ def compute_maps(
     (N,) identifies the images: random draws depend on it. Raises ConfigError if the explainer does
     not return `Maps`.
     """
-    x = x.to(next(model.parameters(), x).dtype)
+    x = as_input(x, model)
     draws = Draws(seed, torch.arange(len(x), device=x.device) if index is None else index)
 
     def call_explainer(model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Maps:

@@ -19,6 +19,7 @@ from stresslens.config.schema import Views
 from stresslens.core.attack_base import attacked
 from stresslens.core.attempts import Attempts
 from stresslens.core.data import Data, Split
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import write_bytes
 from stresslens.core.fingerprint import fingerprint_of
@@ -68,7 +69,7 @@ def compute_views(
     positions = selected_images(split, config.choose, config.images, predictions, config.seed)
     selected = split.select(torch.from_numpy(positions))
     model = model.float()
-    device = next(model.parameters(), torch.empty(0)).device
+    device = device_of(model)
     x, y = selected.floats(selected.images[:]).to(device, torch.float32), selected.labels.to(device)
     on_device = None if adversarials is None else tuple(tensor.to(device) for tensor in adversarials)
     results, attempts = [], Attempts()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from stresslens.core.ball import Norm, check_radius, parse_radius
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.evidence import CLEAN, Row
 from stresslens.robustness.attack_labels import AttackLabel, norm_in, read_label
+from stresslens.robustness.table_lines import table_lines
+from stresslens.robustness.table_numbers import NUMBER, decimal_mark, last_digit, whole_number, with_points
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "model": ("model", "network", "net", "architecture", "run", "defense", "defence", "method"),
@@ -33,6 +34,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """The accepted names of each column, in any case. Text in brackets ("accuracy (%)") is ignored."""
 SCORES = ("accuracy", "top-1", "top-5")
+MEASURED = ("eps", "step size", "low", "high")
+"""Columns whose numbers have decimals, like the accuracies."""
 NO_ATTACK = (
     "",
     "-",
@@ -54,7 +57,6 @@ ATTACK = re.compile(
 )
 MISSING = ("", "-", "–", "—", "n/a", "na", "?")
 """Cells without an accuracy."""
-NUMBER = re.compile(r"^\s*(\d*\.?\d+(?:e-?\d+)?)\s*%?\s*(?:(?:±|\+/-|\(|\[).*)?$", re.IGNORECASE)
 
 
 @dataclass
@@ -74,7 +76,7 @@ class _Column:
     name: str
     score: str
     attack: str | None
-    eps: float | None
+    eps: str | None
     label: AttackLabel | None = None
 
 
@@ -89,69 +91,48 @@ def read_table(
     "steps, ε, α" holds cells like "20, 0.1, 0.01". Clean rows say none or clean, or have radius 0
     and no attack. Raises DataError with file and line.
     """
-    lines = list(_lines(path))
-    if len(lines) < 2:
-        raise DataError(f"{path}: expected a line of column names and a line for each model or attack")
+    lines, remarks = table_lines(path)
     (header_line, header), body = lines[0], lines[1:]
-    for line, cells in body:
-        if len(cells) != len(header):
-            raise DataError(
-                f"{path}:{line}: {len(cells)} cells; the {len(header)} columns are {', '.join(header)}"
-            )
     wordy = [
         name
         for name, *cells in zip(header, *(cells for _, cells in body))
-        if not any(NUMBER.match(cell) for cell in cells)
+        if not any(NUMBER.fullmatch(cell) for cell in cells)
     ]
-    described, scores, unread = _columns(path, header_line, header, wordy)
-    percent = _percent(path, body, scores)
+    described, columns, unread = _columns(path, header_line, header, wordy)
+    rows = [
+        (
+            line,
+            _described(path, line, described, cells),
+            {column: cells[column.position] for column in columns},
+        )
+        for line, cells in body
+    ]
+    mark = decimal_mark(
+        path,
+        [
+            *((header_line, column.eps) for column in columns if column.eps and "," in column.eps),
+            *((line, values[key]) for line, values, _ in rows for key in MEASURED if key in values),
+            *((line, cell) for line, _, scores in rows for cell in scores.values()),
+        ],
+    )
+    percent = _percent(path, rows)
     table = Table([], [f"accuracies are read as {'percent' if percent else 'shares of 1'}"])
     if unread:
         table.notes.append(f"not read: the columns {', '.join(map(repr, unread))}")
-    defaults = {"eps": eps, "n": n, "norm": norm}
-    for line, cells in body:
-        values: dict[str, str] = {}
-        for position, keys in described.items():
-            for key, cell in _split(path, line, keys, cells[position]).items():
-                values[key] = f"{values[key]} {cell}" if key == "model" and key in values else cell
-        table.rows += [
-            row
-            for column in scores
-            if (row := _row(path, line, values, column, cells[column.position], percent, defaults))
-            is not None
-        ]
+    if remarks:
+        table.notes.append(f"not read: lines that begin with # ({remarks})")
+    reader = _RowReader(path, mark, percent, _units_of_255(header, described), eps, n, norm)
+    table.rows = [
+        row
+        for line, values, scores in rows
+        for column, cell in scores.items()
+        if (row := reader.row(line, values, column, cell)) is not None
+    ]
     if not table.rows:
         raise DataError(
-            f"{path}: no accuracies were found in the columns {', '.join(column.name for column in scores)}"
+            f"{path}: no accuracies were found in the columns {', '.join(column.name for column in columns)}"
         )
     return table
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells: first the line of the column names, then the rows below it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    lines = text.splitlines()
-    markdown = [(number, line) for number, line in enumerate(lines, 1) if line.lstrip().startswith("|")]
-    if markdown:
-        for number, line in markdown:
-            cells = [cell.strip().replace("**", "") for cell in line.strip().strip("|").split("|")]
-            if not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
-                yield number, cells
-        return
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
-                yield reader.line_num, [cell.strip() for cell in cells]
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}") from None
 
 
 def _columns(
@@ -177,11 +158,10 @@ def _columns(
         elif len(keys) == 1 and keys[0] in SCORES:
             scores.append(_Column(position, name, keys[0] or "", None, None))
         elif _plain(name) and _is_clean(name):
-            scores.append(_Column(position, name, "accuracy", CLEAN, 0.0))
+            scores.append(_Column(position, name, "accuracy", CLEAN, None))
         elif ATTACK.search(name) and name not in wordy:
             label = read_label(name)
-            eps = _radius(path, line, label.eps) if label.eps else None
-            scores.append(_Column(position, name, "accuracy", label.name, eps, label))
+            scores.append(_Column(position, name, "accuracy", label.name, label.eps, label))
         else:
             unknown.append(name)
     if any(column.attack == CLEAN for column in scores):  # beside it, "robust accuracy" is under an attack
@@ -211,66 +191,97 @@ def _columns(
     return described, scores, unknown
 
 
-def _row(
-    path: Path,
-    line: int,
-    values: Mapping[str, str],
-    column: _Column,
-    cell: str,
-    percent: bool,
-    defaults: Mapping[str, object],
-) -> Row | None:
-    """The row of one accuracy; None if its cell is empty."""
-    if cell.lower() in MISSING:
-        return None
-    accuracy, grain = _share(path, line, column, cell, percent)
-    radius = _radius(path, line, values["eps"]) if values.get("eps") else None
-    attack = _attack_of(values, column, radius)
-    eps = column.eps if column.eps is not None else radius
-    if attack != CLEAN and eps is None:
-        eps = _number(defaults["eps"])
-        if eps is None:
+@dataclass(frozen=True)
+class _RowReader:
+    """Makes rows of a table's cells. `mark` is its decimal mark, `in_255ths` are the columns of radii
+    whose names say that they are given in 1/255; `eps`, `n` and `norm` are for rows without them."""
+
+    path: Path
+    mark: str | None
+    percent: bool
+    in_255ths: Collection[str]
+    eps: float | None
+    n: int | None
+    norm: Norm | None
+
+    def row(self, line: int, values: Mapping[str, str], column: _Column, cell: str) -> Row | None:
+        """The row of one accuracy; None if its cell is empty."""
+        if cell.lower() in MISSING:
+            return None
+        cell = with_points(cell, self.mark)
+        accuracy, grain = self.share(line, column, cell)
+        radius = self.radius(line, "eps", values)
+        attack = _attack_of(values, column, radius)
+        label = column.label or read_label(values.get("attack", ""))
+        eps = self.radius(line, "label", {"label": label.eps or ""})
+        eps = radius if eps is None else eps
+        if attack != CLEAN and eps is None and (eps := self.eps) is None:
             raise DataError(
-                f"{path}:{line}: no radius for {column.name!r}; "
+                f"{self.path}:{line}: no radius for {column.name!r}; "
                 "add a column eps, or give --eps for the whole table"
             )
-    count = values.get("n", "").replace(",", "").replace("_", "")
-    label = column.label or read_label(values.get("attack", ""))
-    norm = norm_in(values.get("norm", "")) or label.norm or defaults["norm"]
-    if norm == "linf" and (eps or 0) > 1:
-        raise DataError(
-            f"{path}:{line}: a radius of {eps:g} in linf: images lie in [0, 1]; is it {eps:g}/255?"
+        norm = norm_in(values.get("norm", "")) or label.norm or self.norm
+        if norm == "linf" and (eps or 0) > 1:
+            raise DataError(
+                f"{self.path}:{line}: a radius of {eps:g} in linf: images lie in [0, 1]; is it {eps:g}/255?"
+            )
+        low, high = (with_points(values.get(end, ""), self.mark) for end in ("low", "high"))
+        trained = values.get("trained", "")
+        score = "" if column.score == "accuracy" else column.score
+        under_attack = attack != CLEAN
+        counts = {
+            key: self.count(line, key, values, named)
+            for key, named in (
+                ("steps", label.steps),
+                ("restarts", label.restarts),
+                ("queries", label.queries),
+            )
+            if under_attack
+        }
+        return Row(
+            f"{values.get('model') or trained} {score}".strip(),
+            attack,
+            float(eps or 0.0) if under_attack else 0.0,
+            accuracy,
+            self.count(line, "n", values, self.n),
+            norm,
+            step_size=self.radius(line, "step size", values) if under_attack else None,
+            trained=CLEAN if _is_clean(trained) else read_label(trained).name,
+            line=line,
+            grain=grain,
+            score=score,
+            named_norm=label.norm if under_attack else None,
+            written=f"{cell} ({low} to {high})" if column.attack is None and high else cell,
+            broken=with_points(values.get("broken", ""), self.mark) if under_attack else "",
+            **counts,
         )
-    interval = column.attack is None and values.get("high")
-    trained = values.get("trained", "")
-    score = "" if column.score == "accuracy" else column.score
-    model = values.get("model") or trained
-    counts = {
-        key: _whole(path, line, key, values[key].replace(",", "")) if _given(values, key) else named
-        for key, named in (("steps", label.steps), ("restarts", label.restarts), ("queries", label.queries))
-        if attack != CLEAN
-    }
-    return Row(
-        f"{model} {score}".strip(),
-        attack,
-        0.0 if attack == CLEAN else float(eps or 0.0),
-        accuracy,
-        _whole(path, line, "n", count) if count else _integer(defaults["n"]),
-        norm,  # type: ignore[arg-type]
-        step_size=(
-            _radius(path, line, values["step size"])
-            if _given(values, "step size") and attack != CLEAN
-            else None
-        ),
-        trained=CLEAN if _is_clean(trained) else read_label(trained).name,
-        line=line,
-        grain=grain,
-        score=score,
-        named_norm=None if attack == CLEAN else label.norm,
-        written=f"{cell} ({values.get('low')} to {values['high']})" if interval else cell,
-        broken="" if attack == CLEAN else values.get("broken", ""),
-        **counts,
-    )
+
+    def share(self, line: int, column: _Column, cell: str) -> tuple[float, float]:
+        """An accuracy from 0 to 1, and the unit of its last digit."""
+        number = _accuracy(self.path, line, column, cell)
+        scale = 100 if self.percent else 1
+        if not 0 <= float(number) <= scale:
+            raise DataError(f"{self.path}:{line}: {column.name} is {cell}; expected 0 to {scale}")
+        grain = last_digit(number)
+        return float(number) / scale, grain / scale if grain < scale else 0.0
+
+    def radius(self, line: int, key: str, values: Mapping[str, str]) -> float | None:
+        """A radius or a step size; None if the row does not give it."""
+        if not _given(values, key):
+            return None
+        cell = with_points(values[key], self.mark).replace(" ", "")
+        try:
+            value = parse_radius(cell)
+            check_radius("l1", value)  # in l1, every number from 0 up is allowed
+        except ConfigError as error:
+            raise DataError(f"{self.path}:{line}: {error}") from None
+        return value / 255 if key in self.in_255ths and "/" not in cell else value
+
+    def count(self, line: int, key: str, values: Mapping[str, str], otherwise: int | None) -> int | None:
+        """A whole number from 1 up; `otherwise` if the row does not give it."""
+        if not _given(values, key):
+            return otherwise
+        return whole_number(self.path, line, key, values[key], self.mark)
 
 
 def _attack_of(values: Mapping[str, str], column: _Column, radius: float | None) -> str:
@@ -291,10 +302,25 @@ def _given(values: Mapping[str, str], key: str) -> bool:
     return _plain(values.get(key, "")) not in NO_ATTACK
 
 
+def _described(
+    path: Path, line: int, described: Mapping[int, Sequence[str]], cells: Sequence[str]
+) -> dict[str, str]:
+    """What the cells of a row say of it, by the keys of `COLUMNS`."""
+    values: dict[str, str] = {}
+    for position, keys in described.items():
+        for key, cell in _split(path, line, keys, cells[position]).items():
+            values[key] = f"{values[key]} {cell}" if key == "model" and key in values else cell
+    return values
+
+
 def _split(path: Path, line: int, keys: Sequence[str], cell: str) -> dict[str, str]:
     """The value of each key in a cell. A single word such as none counts for all keys."""
-    parts = [part.strip() for part in cell.split(",")] if len(keys) > 1 else [cell]
-    if len(parts) == 1 and len(keys) > 1 and _plain(cell) in NO_ATTACK:
+    if len(keys) == 1:
+        return {keys[0]: cell}
+    parts = re.split(r"\s*;\s*|,\s+|\s+/\s+", cell)
+    if len(parts) != len(keys):
+        parts = [part.strip() for part in cell.split(",")]
+    if len(parts) == 1 and _plain(cell) in NO_ATTACK:
         parts = [cell] * len(keys)
     if len(parts) != len(keys):
         raise DataError(
@@ -303,51 +329,34 @@ def _split(path: Path, line: int, keys: Sequence[str], cell: str) -> dict[str, s
     return dict(zip(keys, parts))
 
 
-def _percent(path: Path, body: Sequence[tuple[int, list[str]]], scores: Sequence[_Column]) -> bool:
+def _percent(path: Path, rows: Sequence[tuple[int, object, Mapping[_Column, str]]]) -> bool:
     """Whether accuracies are in percent: a column says so, or one of them is above 1."""
-    if any("%" in column.name or "percent" in column.name.lower() for column in scores):
+    scores = [(line, column, cell) for line, _, cells in rows for column, cell in cells.items()]
+    if any("%" in column.name or "percent" in column.name.lower() for _, column, _ in scores):
         return True
-    cells = [(line, column, cells[column.position]) for line, cells in body for column in scores]
     return any(
-        "%" in cell or _value(path, line, column, cell) > 1
-        for line, column, cell in cells
+        "%" in cell or float(_accuracy(path, line, column, cell)) > 1
+        for line, column, cell in scores
         if cell.lower() not in MISSING
     )
 
 
-def _share(path: Path, line: int, column: _Column, cell: str, percent: bool) -> tuple[float, float]:
-    """An accuracy from 0 to 1, and the unit of its last digit."""
-    value = _value(path, line, column, cell)
-    decimals = re.search(r"\.(\d+)", cell)
-    grain = 10.0 ** -len(decimals[1]) if decimals else 1.0
-    scale = 100 if percent else 1
-    if not 0 <= value <= scale:
-        raise DataError(f"{path}:{line}: {column.name} is {cell}; expected 0 to {scale}")
-    return value / scale, grain / scale if grain < scale else 0.0
-
-
-def _value(path: Path, line: int, column: _Column, cell: str) -> float:
-    number = NUMBER.match(cell)
+def _accuracy(path: Path, line: int, column: _Column, cell: str) -> str:
+    """The number in a cell, with a decimal point."""
+    number = NUMBER.fullmatch(cell)
     if number is None:
         raise DataError(f"{path}:{line}: {column.name} is {cell!r}; expected an accuracy")
-    return float(number[1])
+    return number["value"].replace(",", ".")
 
 
-def _radius(path: Path, line: int, cell: str) -> float | None:
-    if _plain(cell) in NO_ATTACK:
-        return None
-    try:
-        value = parse_radius(cell.replace(" ", ""))
-        check_radius("l1", value)  # in l1, every number from 0 up is allowed
-        return value
-    except ConfigError as error:
-        raise DataError(f"{path}:{line}: {error}") from None
-
-
-def _whole(path: Path, line: int, what: str, cell: str) -> int:
-    if not re.fullmatch(r"\d+(\.0+)?", cell) or float(cell) < 1:
-        raise DataError(f"{path}:{line}: {what} is {cell!r}; expected a whole number from 1 up")
-    return int(float(cell))
+def _units_of_255(header: Sequence[str], described: Mapping[int, Sequence[str]]) -> set[str]:
+    """The radii and step sizes whose column says that they are in 1/255, such as "eps (/255)"."""
+    return {
+        key
+        for position, keys in described.items()
+        for key in keys
+        if key in ("eps", "step size") and re.search(r"/\s*255", header[position])
+    }
 
 
 def _meaning(name: str) -> str | None:
@@ -357,7 +366,8 @@ def _meaning(name: str) -> str | None:
 
 def _plain(text: str) -> str:
     """The text in lower case, without brackets and what they hold, and without percent signs."""
-    return re.sub(r"\s+", " ", re.sub(r"[\(\[].*?[\)\]]|%", "", text)).replace("_", " ").strip().lower()
+    bare = re.sub(r"[\(\[].*?[\)\]]|(?:\bin\s+)?(?:%|\bpercent\b)", "", text, flags=re.IGNORECASE)
+    return re.sub(r"[\s_]+", " ", bare).strip().lower()
 
 
 def _is_clean(text: str) -> bool:
@@ -371,11 +381,3 @@ def _is_clean(text: str) -> bool:
             and words[-1] not in ("deviation", "error")
         )
     )
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _integer(value: object) -> int | None:
-    return int(value) if isinstance(value, int) else None

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
 from stresslens.core.answers import answered, predicted
-from stresslens.core.attack_base import MULTIPLE, BatchedModel, dtype_of
+from stresslens.core.attack_base import MULTIPLE, BatchedModel
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
+from stresslens.core.dtypes import image_dtype
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import UNTOUCHED, Trace, groups
 from stresslens.core.pass_memory import images_at_once
@@ -362,7 +363,6 @@ def batched_logits(float32_logits: VerdictModel, x: Tensor) -> Tensor:
 def verdict_model(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int = 0) -> VerdictModel:
     """The logits that decide whether an image is broken, from a frozen model (`attacked`) in its
     own precision. For a random model, they are the mean over `passes` forward passes."""
-    precision = dtype_of(model) or torch.float32
 
     def float32_logits(x: Tensor) -> Tensor:
         with (
@@ -371,6 +371,7 @@ def verdict_model(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: 
         ):
             if passes > 1:
                 torch.manual_seed(seed)
+            precision = image_dtype(model, x.shape[1:])
             means = in_pieces(
                 lambda rows: torch.stack([model(x[rows].to(precision)) for _ in range(passes)]).mean(0),
                 len(x),

@@ -7,21 +7,26 @@ from dataclasses import dataclass
 
 from stresslens.core.ball import Norm
 
-NUMBER = r"\d*\.?\d+(?:e-?\d+)?(?:\s*/\s*\d+)?"
+NUMBER = r"\d*[.,]?\d+(?:e-?\d+)?(?:\s*/\s*\d+)?"
+WHOLE = r"(?<![\d.'])(?:\d{1,3}(?:[.,']\d{3}){1,3}|\d{1,9})(?!\d|\.\d|,\d{3}(?!\d))"
+"""A whole number, also with marks between its thousands."""
 EPS = re.compile(rf"(?<![a-z])(?:ε|ϵ|eps(?:ilon)?|radius)\s*[=:]?\s*({NUMBER})", re.IGNORECASE)
 STEP_SIZE = re.compile(rf"(?:α|alpha|step size)\s*[=:]?\s*{NUMBER}", re.IGNORECASE)
 STEPS = re.compile(
-    r"(?P<word>pgd|bim|mim|i-?fgsm|apgd(?:[\s_-]?(?:ce|t|dlr))?|c&?w)[\s_-]*\^?\{?(?P<of_word>\d+)\}?(?![\d.]|\s*/)"
-    r"(?:\s*[x×-]\s*(?P<starts>\d+)(?![\d.]|\s*/)|\s*steps\b)?"
-    r"|(?P<before>\d+)[\s-]*(?:steps?|iterations?|iters?)\b|\b(?:steps|iterations|iters)\s*[=:]?\s*(?P<behind>\d+)",
+    r"(?P<word>pgd|bim|mim|i-?fgsm|apgd(?:[\s_-]?(?:ce|t|dlr))?|c&?w)[\s_-]*\^?"
+    rf"\{{?(?P<of_word>{WHOLE})\}}?(?!\.|\s*/)"
+    rf"(?:\s*[x×-]\s*(?P<starts>{WHOLE})(?!\.|\s*/)|\s*steps\b)?"
+    rf"|(?P<before>{WHOLE})[\s-]*(?:steps?|iterations?|iters?)\b"
+    rf"|\b(?:steps|iterations|iters)\s*[=:]?\s*(?P<behind>{WHOLE})",
     re.IGNORECASE,
 )
 RESTARTS = re.compile(
-    r"(\d+)\s*(?:random\s+)?(?:re)?starts?\b|\brestarts?\s*[=:]?\s*(\d+)|\bx\s*(\d+)$", re.IGNORECASE
+    rf"({WHOLE})\s*(?:random\s+)?(?:re)?starts?\b|\brestarts?\s*[=:]?\s*({WHOLE})|\bx\s*({WHOLE})$",
+    re.IGNORECASE,
 )
 QUERIES = re.compile(
-    r"(\d[\d,]*)\s*(k?)\s*quer(?:ies|y)\b|\bqueries\s*[=:]?\s*(\d[\d,]*)\s*(k?)"
-    r"|(?<=square)[\s_-]*(\d[\d,]*)\s*(k?)\b",
+    rf"({WHOLE})\s*(k?)\s*quer(?:ies|y)\b|\bqueries\s*[=:]?\s*({WHOLE})\s*(k?)"
+    rf"|(?<=square)[\s_-]*({WHOLE})\s*(k?)\b",
     re.IGNORECASE,
 )
 NORMS: dict[str, Norm] = {
@@ -67,8 +72,8 @@ def read_label(text: str) -> AttackLabel:
     return AttackLabel(
         _bare_name(rest),
         radius[1] if radius else None,
-        int(steps["of_word"] or steps["before"] or steps["behind"]) if steps else None,
-        int(starts) if starts else None,
+        _whole(steps["of_word"] or steps["before"] or steps["behind"]) if steps else None,
+        _whole(starts) if starts else None,
         _thousands(queries) if queries else None,
         norm_in(text),
     )
@@ -98,4 +103,8 @@ def _bare_name(text: str) -> str:
 
 def _thousands(match: re.Match[str]) -> int:
     number, thousand = next((n, k) for n, k in zip(match.groups()[::2], match.groups()[1::2]) if n)
-    return int(number.replace(",", "")) * (1000 if thousand else 1)
+    return _whole(number) * (1000 if thousand else 1)
+
+
+def _whole(number: str) -> int:
+    return int(re.sub(r"\D", "", number))

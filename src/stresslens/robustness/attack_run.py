@@ -21,6 +21,7 @@ from stresslens.core.answers import predicted
 from stresslens.core.attempts import Attempts
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
@@ -138,7 +139,7 @@ def audited(
     """The result with the findings of all audits, which attack the model again for some of them."""
     began = time.perf_counter()
     images = split.select(torch.as_tensor(attacked_images(robust.arrays)["index"]))
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     x, y = images.floats(images.images[:]).to(device, torch.float32), images.labels.to(device)
     model = straight_through(model, threat.config.bpda)
     attacks = [attack.bound for attack in threat.attempts or threat.alone]

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
 from stresslens.core import compute_choice
-from stresslens.core.attack_base import BatchedModel, dtype_of, gradient
+from stresslens.core.attack_base import BatchedModel, gradient
 from stresslens.core.compute_choice import bfloat16_in_hardware, memory_formats, threads_for
 from stresslens.core.copies import CHECKED, fast_copy, faster, use_as_it_is
 from stresslens.core.devices import MemoryFormat, Precision, on_threads
+from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError
 from stresslens.core.layer_table import layer_table
 from stresslens.core.pass_memory import images_at_once
@@ -61,7 +62,7 @@ class AttackCompute:
         """The model as an attack sees it, in the given precision or by default in `self.precision`:
         a copy that is checked on images x (`fast_copy`), or the model itself, with a Notice."""
         try:
-            copy = fast_copy(model, x.to(dtype_of(model) or x.dtype), memory_format=self.layout)
+            copy = fast_copy(model, as_input(x, model), memory_format=self.layout)
             return self.batched(copy, precision or self.precision)
         except ConfigError as error:
             use_as_it_is(model, error)
@@ -139,7 +140,7 @@ def _works(model: nn.Module, x: Tensor, memory_format: MemoryFormat) -> bool:
     """Whether a fast copy in this memory format computes what the model does."""
     try:
         layout = AttackCompute(memory_format=memory_format).layout
-        fast_copy(model, x.to(dtype_of(model) or x.dtype), memory_format=layout)
+        fast_copy(model, as_input(x, model), memory_format=layout)
     except Exception:  # a user's module may do anything
         return False
     return True

@@ -24,6 +24,7 @@ from stresslens.core.attack_base import attacked
 from stresslens.core.attempts import Attempts
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
+from stresslens.core.dtypes import as_input, device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import fingerprint_of
@@ -139,7 +140,6 @@ def _radii(
         saved = PARTIAL_RADII.read(folder / PARTIAL)
         if str(saved["fingerprint"]) == fingerprint:
             certified, seconds = saved["radius"], float(saved["seconds"])
-    first = next(model.parameters(), torch.empty(0))
     began = saved_at = time.perf_counter()
     what = f"certifying {len(index) - len(certified):,} images"
     passes = PASSES * float(registry.answer_beside(certificate, "cost") or 1) * (len(index) - len(certified))
@@ -149,10 +149,7 @@ def _radii(
             on_progress(len(certified))
             rows = index[len(certified) : len(certified) + CHUNK]
             images = split.select(rows)
-            x, y = (
-                images.floats(images.images[:]).to(first.device, first.dtype),
-                images.labels.to(first.device),
-            )
+            x, y = as_input(images.floats(images.images[:]), model), images.labels.to(device_of(model))
             radius = certificate(model=model, x=x, y=y, draws=Draws(seed, rows))
             if not isinstance(radius, torch.Tensor) or radius.shape != (len(rows),):
                 got = (

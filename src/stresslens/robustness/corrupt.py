@@ -18,6 +18,7 @@ from stresslens.config.schema import Corruptions, PluginValue
 from stresslens.core.answers import NO_ANSWER, predicted
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
+from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import fingerprint_of
@@ -206,9 +207,8 @@ def _corrupted(
 
 def _answers(model: nn.Module, batches: Iterator[Tensor]) -> NDArray[np.int64]:
     """(n,) the predicted class of each image, or `NO_ANSWER`."""
-    first = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.no_grad():
-        parts = [predicted(logits_in_pieces(model, x.to(first.device, first.dtype))) for x in batches]
+        parts = [predicted(logits_in_pieces(model, as_input(x, model))) for x in batches]
     return torch.cat(parts).cpu().numpy()
 
 

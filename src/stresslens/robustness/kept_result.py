@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.dtypes import as_input, device_of
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.module_digest import digest_of
 from stresslens.robustness.attack_batch import verdict_model
@@ -40,10 +41,9 @@ def _digest(model: nn.Module, x: Tensor) -> str:
     """A digest of the model without what its own forward pass changes (kept activations, a count of
     calls)."""
     seen = []
-    like = next((p for p in model.parameters() if p.is_floating_point()), x)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for images in (x, 1 - x):
-            model(images.to(like.device, like.dtype))
+            model(as_input(images, model))
             seen.append(digest_of(model))
     first, second = seen
     return second.without(second.changed_since(first)).text()
@@ -72,7 +72,7 @@ def is_result_of(
         if not len(rows):
             continue
         x = x_of(rows)
-        device = next((p.device for p in model.parameters()), x.device)
+        device = device_of(model)
         with torch.no_grad():
             found = logits(x.to(device, torch.float32)).double().softmax(1).cpu().numpy()
         now = found[np.arange(len(rows)), classes[rows]]

@@ -20,6 +20,7 @@ from stresslens.config.threat_model import RULES, BoundAttack, ThreatModel
 from stresslens.core import devices
 from stresslens.core.attack_base import agrees_with_itself, attacked
 from stresslens.core.data import Split
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.fingerprint import fingerprint_of
@@ -198,7 +199,7 @@ def _compute_and_chunk_size(
             f"{folder} holds an unfinished attack on another model, or by another version; "
             "choose another folder, or delete it"
         )
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     x = images.floats(images.images[: images.piece(512)]).to(device, torch.float32)
     passes = threat.config.eot_samples
     if passes == "auto":

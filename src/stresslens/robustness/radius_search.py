@@ -26,6 +26,7 @@ from stresslens.core.ball import Ball
 from stresslens.core.copies import CHECKED
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import first_line
 from stresslens.core.evidence import Trace
 from stresslens.core.files import UnreadableRun, write_arrays
@@ -155,7 +156,7 @@ class RadiusSearch:
             compute,
             surrogate,
         )
-        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.device = device_of(model)
         sample = images.floats(images.images[:CHECKED]).to(self.device, torch.float32)
         self.float32_model = compute.model(model, sample, "float32")
         self.fast_model = (

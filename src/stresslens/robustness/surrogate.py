@@ -12,6 +12,7 @@ from stresslens.config.threat_model import ThreatModel
 from stresslens.core.attack_base import attacked
 from stresslens.core.class_names import plain_form
 from stresslens.core.data import Split
+from stresslens.core.dtypes import as_input, device_of
 from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.evaluation.inputs import check_inputs
 
@@ -31,7 +32,7 @@ def check_surrogate(threat: ThreatModel, surrogate: Any, model: nn.Module, image
         check_inputs(surrogate, images)
     except StresslensError as error:
         raise type(error)(f"surrogate: {error}") from error
-    places = [next((p.device for p in net.parameters()), torch.device("cpu")) for net in (surrogate, model)]
+    places = [device_of(net) for net in (surrogate, model)]
     if places[0] != places[1]:
         raise ConfigError(
             f"surrogate: it is on {places[0]}, the attacked model on {places[1]}; move it there"
@@ -57,7 +58,6 @@ def check_class_names(surrogate: Sequence[str], classes: Sequence[str], name: ob
 
 
 def _classes(model: nn.Module, images: Split) -> int:
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     with attacked(model), torch.no_grad():
-        logits = model(images.floats(images.images[:2]).to(first.device, first.dtype))
+        logits = model(as_input(images.floats(images.images[:2]), model))
     return int(logits.shape[1])

@@ -20,6 +20,7 @@ from stresslens.core.attack_base import attacked, margins
 from stresslens.core.ball import Ball, Norm, check_radius, same_radius
 from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.labels import label_numbers
 from stresslens.core.pass_memory import images_at_once
@@ -230,7 +231,7 @@ def _recount(
     """Recounts the `candidates` (n, C, H, W). Only those that are `listed` (n,) are adversarial
     images; of the other images, only the original counts. `image` (n,) is equal for entries of the
     same image."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     x = originals.floats(originals.images[:]).to(device, torch.float32)
     y, candidates, listed = originals.labels.to(device), candidates.to(device), listed.to(device)
     finite = torch.isfinite(candidates.flatten(1)).all(1)
@@ -295,7 +296,7 @@ def _left_out(model: nn.Module, split: Split, positions: Tensor) -> Finding | No
     given[positions[positions >= 0]] = True
     if not given.any() or given.all():
         return None
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     with attacked(model):
         float32_logits = verdict_model(model)
         parts = [

@@ -1,5 +1,6 @@
 """Going on with a trained run for more epochs: a new run in its place, which starts from its last
-checkpoint. The run before is its parent, and is kept in `earlier/`."""
+checkpoint, or from the start where no epoch was trained. The run before is its parent, and is kept in
+`earlier/`."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def go_on(tasks: Sequence[Task]) -> list[str]:
     that depends on the number of epochs, so that the epochs of the run are not the first of the longer
     one.
     """
-    longer = [(task, before) for task in tasks if (before := _epochs_before(task))]
+    longer = [(task, before) for task in tasks if (before := _epochs_before(task)) is not None]
     if refused := [f"{task.folder}: {why}" for task, before in longer if (why := _change(task, before))]:
         raise ConfigError("\n".join([*refused, "use --out ELSEWHERE, or delete the folder to start again"]))
     spread = ((task, _depends_on_epochs(task, before)) for task, before in longer)
@@ -55,18 +56,19 @@ def go_on(tasks: Sequence[Task]) -> list[str]:
     return [_go_on(task, before) for task, before in longer]
 
 
-def _epochs_before(task: Task) -> int:
+def _epochs_before(task: Task) -> int | None:
     """The epochs of the run in the task's folder, if the task differs in nothing but more epochs; else
-    0."""
+    None."""
     fresh, folder = _prepared(task.folder), RunFolder(task.folder)
     if fresh.is_dir() and not folder.path.exists():  # killed between the two moves
         fresh.rename(folder.path)
-    if not (folder.config.exists() and folder.checkpoint.exists() and folder.record.exists()):
-        return 0
+    begun = folder.checkpoint.exists() or folder.weights.exists()
+    if not (folder.config.exists() and begun and folder.record.exists()) or task.config.train.probed:
+        return None
     differing = recorded_differences(task)
     before, now = differing.get(KEY, (0, 0))
-    more = differing.keys() == {KEY} and isinstance(before, int) and 0 < before < now
-    return before if more else 0
+    more = differing.keys() == {KEY} and isinstance(before, int) and 0 <= before < now
+    return before if more and (before == 0 or folder.checkpoint.exists()) else None
 
 
 def _change(task: Task, before: int) -> str:
@@ -79,6 +81,8 @@ def _change(task: Task, before: int) -> str:
 
 def _depends_on_epochs(task: Task, before: int) -> str:
     """Why the first epochs of the task are not those of the run in its folder; empty where they are."""
+    if before == 0:
+        return ""
     train, now = task.config.train, task.config.train.epochs
     known = f"trained for {before} epochs, and {now} are asked for now"
     n = len(load_data(task).train)
@@ -157,10 +161,11 @@ def _go_on(task: Task, before: int) -> str:
             if (folder.path / name).exists():
                 shutil.copyfile(folder.path / name, fresh / name)
         record = read_record(folder)
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        config["train"]["epochs"] = now
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        write_bytes(fresh / "config.yaml", text.encode())
+        if before:  # else the training begins now, and how it is computed is decided for it
+            config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+            config["train"]["epochs"] = now
+            text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+            write_bytes(fresh / "config.yaml", text.encode())
         place = place_aside(task.folder, f"epochs-{before}")
         parent = ParentRun(
             folder=str(place.relative_to(task.folder.parent)),

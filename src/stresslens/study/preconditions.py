@@ -61,18 +61,15 @@ def check_weights(task: Task, *, siblings: Container[str] = ()) -> None:
         origin.load()
 
 
-def check_any(tasks: Sequence[Task], what: str, folder: Path) -> None:
-    """Raises the error of the first task, after `what`, where none of them can be trained."""
-    first: Exception | None = None
-    for task in tasks:
-        try:
-            check_weights(task)
-            check_task(task)
-            return
-        except Exception as error:
-            first = first or error
-    if first is not None:
-        raise error_of({what: failure_of(first, folder, what)})
+def refusal_of(task: Task, folder: Path) -> Failure | None:
+    """Why a task cannot be trained; None where it can. The traceback of an unexpected error goes to
+    `folder`."""
+    try:
+        check_weights(task)
+        check_task(task)
+    except Exception as error:
+        return failure_of(error, folder, task.run)
+    return None
 
 
 def check_task(task: Task, *, siblings: Container[str] = ()) -> None:

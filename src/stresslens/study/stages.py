@@ -16,12 +16,14 @@ from stresslens.config.schema import EVALUATION_KEYS
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ProcessLost, Stopped
+from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import RunRecord, noting_shortages, read_record, write_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import evaluation_stages
 from stresslens.study.failures import LOG, failure_of
+from stresslens.study.model_files import restore_model
 from stresslens.study.predict_stage import predict_stage
 from stresslens.study.record import Stage, begin_record, record_end
 from stresslens.study.train_stage import train_stage
@@ -47,6 +49,13 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         data = load_data(task)
         record = begin_record(task, folder, data)
         due = _due(task, record)
+        if "training" not in due:
+            try:
+                restore_model(task, folder, data, record)
+            except UnreadableRun as error:
+                record.failures = {"model": failure_of(error, folder.path, "model")}
+                write_record(folder, record)
+                return _ended(folder, record)
         if not due and not record.failures:
             return _ended(folder, record)
         record.failures = {}

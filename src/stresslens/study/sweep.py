@@ -7,7 +7,6 @@ and records the results.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -30,7 +29,7 @@ from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import Failure, RunRecord, read_record
 from stresslens.study.executors import Executor
-from stresslens.study.preconditions import check_any
+from stresslens.study.sweep_choices import check_all, check_any, choices_of, first_able, in_words, place_for
 from stresslens.study.sweep_folder import (
     FILE,
     adopted_compute,
@@ -63,12 +62,11 @@ def swept(
     each trial.
 
     The first seed of the variant takes over the training of the best trial, so that it is not done
-    twice. Raises ConfigError, before any training, where trials cannot be compared, none of them can
-    be trained, or the folder holds another sweep.
+    twice. Raises ConfigError, before any training and for all variants at once, where trials cannot be
+    compared, none of them can be trained, or the folder holds another sweep.
     """
     searches = [Trials(study, variant, folder / variant.name, say) for variant in study.variants]
-    for search in searches:
-        search.check()
+    check_all({place_for(study, search.run.name): search.check for search in searches}, folder)
     best = {search.run.name: search.best(executor, show) for search in searches}
     failures = {name: found for name, found in best.items() if isinstance(found, Failure)}
     variants = [found if not isinstance(found := best[run.name], Failure) else run for run in study.variants]
@@ -102,18 +100,19 @@ class Trials:
                 "sweep: trials are compared on the validation split, which "
                 f"{self.data.name} does not have here; set `validation:`"
             )
-        configs = [
-            self.config(settings)
-            for settings in self.sweep.settings
-            or [{setting.key: value} for setting in self.settings for value, _ in setting.ends]
-        ]
+        configs = [task.config for task in self.choices.values()]
         rules = {self.selected_by(config) for config in configs}
         check_metric(self.sweep.metric, self.metric, rules, configs)
         if self.known is not None:
             check_same_sweep(self.home, self.known.asked, self.identity)
         elif not self.journal_file.exists():
-            tasks = [self.task(k, config, config.train.epochs) for k, config in enumerate(configs)]
-            check_any(tasks, "sweep: no trial can be trained", self.home)
+            check_any(self.choices, self.home)
+
+    @cached_property
+    def choices(self) -> dict[str, Task]:
+        """The variant with each of `choices_of` alone, by that choice in words."""
+        configs = {words: self.config(each) for words, each in choices_of(self.study, self.settings).items()}
+        return {words: self.task(0, config, config.train.epochs) for words, config in configs.items()}
 
     @cached_property
     def data(self) -> Data:
@@ -200,11 +199,9 @@ class Trials:
             importance = self._write(ended=True).importance
             for line in importance.said if importance else ():
                 self.say(f"{self.run.name}: {line}")
-            chosen = ", ".join(
-                f"{key}={json.dumps(value)}" for key, value in self.journal.settings(best).items()
-            )
+            settings = self.journal.settings(best)
+            chosen, config = in_words(settings), self.config(settings)
             self.say(f"{self.run.name}: continues with trial {best}, the best on validation: {chosen}")
-            config = self.config(self.journal.settings(best))
             watch = self.run.config.train.watch
             evaluation = {key: getattr(self.run.config, key) for key in EVALUATION_KEYS}
             self._make_way(replace(config, train=replace(config.train, watch=watch)))
@@ -241,7 +238,8 @@ class Trials:
     def _autotuned(self, executor: Executor) -> dict[str, Any]:
         """The compute settings for all trials: device, precision, threads and memory format."""
         config = self.config({})
-        task = replace(self.task(0, config, config.train.epochs), folder=self.home / "trials")
+        tasks = [self.task(0, config, config.train.epochs), *self.choices.values()]
+        task = replace(first_able(tasks, self.home), folder=self.home / "trials")
         return asdict(compute_config(autotune([task], most_threads=executor.threads)[0]))
 
     def _due_tasks(self) -> Iterator[Task]:

@@ -63,7 +63,7 @@ def train_stage(
         weights = _as_built(model, record)
     write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
     record.weights_digest = folder.weights_digest()
-    write_json(folder.card, _card(task, data, model).as_json())
+    write_json(folder.card, model_card(task, data, model).as_json())
 
 
 def _fitted(
@@ -149,7 +149,7 @@ def _probed(fine_tune: FineTune, model: nn.Module, data: Data, record: RunRecord
     return copied_weights(model)
 
 
-def _card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
+def model_card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
     """The content of model.json, from which the model is built again."""
     resize, normalize = dict(model.named_children()).get("resize"), model.get_submodule("normalize")
     return ModelCard(

@@ -21,6 +21,7 @@ from stresslens.core.copies import CHECKED, copied
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import ComputeConfig, MemoryFormat, Precision
 from stresslens.core.draws import Draws
+from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
@@ -310,7 +311,7 @@ def _train_step(
     """A step on a copy of the model: forward and backward pass of the first training images."""
     config = ComputeConfig(device, precision, torch.get_num_threads(), memory_format)
     trial = config.place(copied(model))
-    x = images.floats(images.images[:]).to(device, config.dtype)
+    x = as_input(images.floats(images.images[:]), trial)
 
     def step() -> None:
         with config.autocast():

@@ -19,6 +19,7 @@ from stresslens.core.ball import Ball
 from stresslens.core.data import Data, Split
 from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws
+from stresslens.core.dtypes import image_dtype
 from stresslens.core.errors import ConfigError
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.sampling import balanced_subset
@@ -139,7 +140,7 @@ def robust_accuracy(
     attack = registry.resolve("attacks", ATTACK)
 
     def measure(model: nn.Module) -> float:
-        dtype = next(model.parameters()).dtype
+        dtype = image_dtype(model, sample.shape)
         with attacked(model):
             size = images_at_once(model, sample.shape, BATCH, gradient=True)
             batches = sample.batches(size, dtype=dtype, part=group.part)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from stresslens.config.schema import FineTune
+from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import classifier_layers, evaluating, hooked
 from stresslens.core.types import Parameters, Shape
@@ -83,13 +84,12 @@ class FineTuning:
     def leaves(self) -> list[nn.Module]:
         """Modules without submodules, in the order of a forward pass."""
         reached: dict[nn.Module, None] = {}
-        first = next(self.model.parameters())
         with (
             evaluating(self.model),
             torch.no_grad(),
             hooked(self.model, lambda name, leaf, *_: reached.setdefault(leaf)),
         ):
-            self.model(torch.zeros(2, *self.shape, device=first.device, dtype=first.dtype))
+            self.model(as_input(torch.zeros(2, *self.shape), self.model))
         return list(reached)
 
 
@@ -109,10 +109,9 @@ def blocks_of(model: nn.Module, shape: Shape) -> list[list[nn.Parameter]]:
         for name, module in net.named_modules()
         if any(True for _ in module.parameters(recurse=False))
     ]
-    first = next(model.parameters())
     try:
         with evaluating(model), torch.no_grad():
-            model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
+            model(as_input(torch.zeros(2, *shape), model))
     finally:
         for handle in handles:
             handle.remove()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stresslens.core.answers import answered, predicted
 from stresslens.core.data import Data, Split
+from stresslens.core.dtypes import as_input, device_of, image_dtype
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating, feature_layer, features_of, is_plain
 from stresslens.core.pass_memory import images_at_once
@@ -91,8 +92,7 @@ def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -
 def _check_head(model: nn.Module, head: tuple[Tensor, Tensor], split: Split) -> None:
     """Raises ConfigError unless the logits of a few images are what a layer with this weight and bias
     gives for their features."""
-    first = next(model.parameters())
-    x = next(split.batches(CHECKED, dtype=first.dtype)).x.to(first.device)
+    x = as_input(next(split.batches(CHECKED)).x, model)
     with evaluating(model), torch.no_grad():
         features, logits = features_of(model, x)
         expected = F.linear(features.to(logits), *(values.to(logits) for values in head))
@@ -105,11 +105,11 @@ def _check_head(model: nn.Module, head: tuple[Tensor, Tensor], split: Split) -> 
 
 def _features(model: nn.Module, split: Split) -> NDArray[np.float64]:
     """(N, D), in evaluation mode."""
-    first = next(model.parameters())
+    dtype = image_dtype(model, split.shape)
     with evaluating(model):
         parts = [
-            features_of(model, batch.x.to(first.device))[0].cpu()
-            for batch in split.batches(images_at_once(model, split.shape, BATCH), dtype=first.dtype)
+            features_of(model, batch.x.to(device_of(model)))[0].cpu()
+            for batch in split.batches(images_at_once(model, split.shape, BATCH), dtype=dtype)
         ]
     return torch.cat(parts).double().numpy()
 

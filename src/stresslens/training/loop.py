@@ -189,7 +189,7 @@ class Training:
             balanced=self.train.balance == "sampling",
             epoch=state.epoch,
             start_step=done,
-            dtype=self.compute.dtype,
+            dtype=self.compute.dtype if self.images is self.data.train else self.images.images.dtype,
             augment=self.augment,
             part=self.group.part,
         )

@@ -15,6 +15,7 @@ from stresslens.core import layers
 from stresslens.core.copies import CHECKED, check_copy, copied, departure, responses
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import ComputeConfig
+from stresslens.core.dtypes import as_input, float_dtypes
 from stresslens.core.errors import ConfigError, Notice, StresslensError, first_line
 from stresslens.core.inspection import evaluating
 from stresslens.core.pool_order import pool_first, pool_last, pools
@@ -50,21 +51,24 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
     model = layers.with_input_layers(net, normalize, size, interpolation)
     if task.module is not None:
         with torch.no_grad():
-            inputs = layers.input_layers(model)(images_to_check(model, data))
-        first = next(net.parameters(), inputs)
-        check_copy(task.module, net, inputs.to(first.dtype))
-        if any(p.dtype in (torch.float16, torch.bfloat16) for p in net.parameters()):
-            model.float()
-            name = f"{name}, with all weights in float32 for training,"
+            inputs = layers.input_layers(model)(_first_images(data))
+        check_copy(task.module, net, as_input(inputs, net))
+    before = float_dtypes(net)
+    layers.settle_dtypes(model, data.shape)
+    if float_dtypes(net) != before:
+        name = f"{name}, with all weights in float32 for training,"
     layers.check_output(model, data.shape, len(data.classes), name)
     return model
 
 
 def images_to_check(model: nn.Module, data: Data) -> Tensor:
     """(n, C, H, W) the first training images, on which copies of a model are compared with it."""
-    first = next(model.parameters(), torch.empty(0))
+    return as_input(_first_images(data), model)
+
+
+def _first_images(data: Data) -> Tensor:
     images = data.train.select(torch.arange(min(CHECKED, len(data.train))))
-    return images.floats(images.images[:]).to(first.device, first.dtype)
+    return images.floats(images.images[:])
 
 
 def laid_out(model: nn.Module, compute: ComputeConfig, data: Data) -> nn.Module:

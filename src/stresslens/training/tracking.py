@@ -213,6 +213,7 @@ def of_epoch(line: Mapping[str, Any]) -> Scalars:
 
 def histogram(values: Tensor) -> Histogram:
     """The finite values in `BINS` bins of equal width."""
+    values = torch.view_as_real(values) if values.is_complex() else values
     x = values.detach().float().cpu().numpy().ravel()
     x = x[np.isfinite(x)]
     low, high = (float(x.min()), float(x.max())) if len(x) else (0.0, 0.0)

@@ -10,7 +10,7 @@ from sound import signs
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens.core.attack_base import BatchedModel, dtype_of, gradient
+from stresslens.core.attack_base import BatchedModel, gradient
 from stresslens.core.evidence import CLEAN, Row
 from stresslens.core.types import Finding
 from stresslens.robustness.audit import audit
@@ -148,16 +148,6 @@ def test_a_gradient_does_not_underflow_in_float16(x: Tensor) -> None:
     assert exact.abs().amax() < 6e-8
     assert half.dtype == torch.float32
     assert torch.allclose(half, exact, rtol=0.05, atol=float(exact.abs().amax()) * 0.01)
-
-
-def test_precision_is_that_of_parameters_or_else_of_buffers() -> None:
-    bare = nn.Module()
-    assert dtype_of(bare) is None
-    bare.register_buffer("counts", torch.zeros(3, dtype=torch.int64))
-    bare.register_buffer("scale", torch.zeros(3, dtype=torch.float64))
-    assert dtype_of(bare) == torch.float64
-    bare.weight = nn.Parameter(torch.zeros(3, dtype=torch.float16))
-    assert dtype_of(bare) == torch.float16
 
 
 @pytest.mark.parametrize("dropout", [0.5, 0.0])

@@ -15,7 +15,7 @@ from pets import fill, picture, pixels, table, tarred, zipped
 from PIL import Image
 
 from stresslens.config import registry
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.plugins.datasets.folder import folder
 
 REAL = os.environ.get("STRESSLENS_DATA")
@@ -76,6 +76,53 @@ def test_parts_given_as_folders(tmp_path: Path, names: tuple[str, str, str]) -> 
     assert data.train.columns["file"][0].startswith(names[0])
     with pytest.raises(ConfigError, match="already has a test part"):
         folder(path=str(tmp_path / "pets"), test=0.1)
+
+
+PARTS: dict[tuple[str, ...], dict[str, int] | str] = {
+    (): {"train": 18, "validation": 6, "test": 6},
+    ("train",): {"train": 24, "validation": 6},
+    ("train", "val"): {"train": 30, "validation": 30},
+    ("train", "test"): {"train": 24, "validation": 6, "test": 30},
+    ("train", "val", "test"): {"train": 30, "validation": 30, "test": 30},
+    ("test",): "train",
+    ("val",): "train",
+    ("val", "test"): "train",
+}
+"""What the documents say of part folders: the sizes with 30 images in each, or what is missing."""
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=lambda parts: " and ".join(parts) or "none")
+def test_which_parts_are_given_and_which_are_drawn(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    root, expected = tmp_path / "pets", PARTS[parts]
+    for part in parts or (".",):
+        fill(root / part)
+    rows = [[str(p.relative_to(root)), p.parent.name, p.parts[-3]] for p in sorted(root.rglob("*.png"))]
+    header = ["path", "label", "split" if parts else "from"]
+    for path in (str(root), table(root, [header, *rows])):
+        if isinstance(expected, str):
+            with pytest.raises(DataError, match=f"(none of them is `|no ){expected}"):
+                folder(path=path)
+            continue
+        assert {name: len(split) for name, split in folder(path=path).splits.items()} == expected
+        for part, option in (("val", "validation"), ("test", "test")):
+            if part in parts or (parts and part == "test"):
+                with pytest.raises(
+                    ConfigError, match=f"leave .*`{option}` out|leave the option `{option}` out"
+                ):
+                    folder(path=path, **{option: 0.5})  # type: ignore[arg-type]
+    if "train" in parts and "val" not in parts:
+        split = folder(path=str(root), validation=0).splits
+        assert ("validation" not in split, len(split["train"])) == (True, 30)
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_around_a_whole_archive_is_skipped_and_told(
+    tmp_path: Path, pack: Callable[..., Path], part: str
+) -> None:
+    data = folder(path=str(pack(fill(tmp_path / "pets"), tmp_path / "pets.archive", f"{part}/")))
+    assert {name: len(split) for name, split in data.splits.items()} == PARTS[()]
+    assert data.notes == (f"everything is in one folder, {part!r}, which was skipped",)
 
 
 def test_without_a_validation_folder_it_is_drawn_from_train(tmp_path: Path) -> None:

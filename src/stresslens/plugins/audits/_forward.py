@@ -14,9 +14,9 @@ from stresslens.core.attack_base import (
     apart,
     attacked,
     batched_mean_logits,
-    dtype_of,
     gradient,
 )
+from stresslens.core.dtypes import float_dtypes, in_dtype
 
 FEW = 128
 """Most images that an audit of a model checks."""
@@ -43,8 +43,9 @@ def input_gradients(model: nn.Module, x: Tensor, loss: PerImage, y: Tensor) -> T
 
 
 def rounding(model: nn.Module) -> float:
-    """The relative rounding error of the model's dtype: 1.2e-7 for float32, 9.8e-4 for float16."""
-    return torch.finfo(dtype_of(model) or torch.float32).eps
+    """The relative rounding error of the coarsest of the model's dtypes: 1.2e-7 for float32, 9.8e-4
+    for float16."""
+    return max(torch.finfo(dtype).eps for dtype in float_dtypes(model) or [torch.float32])
 
 
 def recomputed(model: nn.Module, x: Tensor, dtype: torch.dtype, most: float) -> nn.Module | None:
@@ -52,7 +53,7 @@ def recomputed(model: nn.Module, x: Tensor, dtype: torch.dtype, most: float) -> 
     if its logits of most images x (N, C, H, W) differ by `most` of their range. (Of single images they
     may: where the model jumps, rounding may jump too.)"""
     try:
-        copied = deepcopy(model).to(dtype)
+        copied = in_dtype(deepcopy(model), dtype)
         with attacked(model), attacked(copied):
             far = apart(logits_of(copied, x), logits_of(model, x))
     except Exception:  # a user's module may hold anything, and cast to a precision of its own

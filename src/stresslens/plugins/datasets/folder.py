@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError, DataError, naming
 from stresslens.core.image_cache import Order, Store, decoded
 from stresslens.core.image_files import Fit
 from stresslens.core.image_formats import SUFFIXES
@@ -49,9 +49,12 @@ def folder(
     `path` is a directory, a zip or tar archive, or a table of path, label and more; it is relative
     to the working folder.
 
-    Splits: folders train, validation and test (or the column `split`) are the parts. Without a test
-    part, `test` of the images are drawn for it; without a validation part, `validation` of them.
-    Both are counts or shares, by default a fifth. Images of one `group` stay in one part. For a
+    Splits: folders train, validation and test (or the column `split`) are the parts; train must be
+    one of them. A missing validation part is drawn from train, `validation` of its images. A missing
+    test part is not drawn: there is no test split. Without any part, `test` and `validation` of all
+    images are drawn. Both are counts or shares, by default a fifth; an option for a part that is there
+    is refused. An archive with one folder around everything, whatever its name, has no parts in it
+    but those inside. Images of one `group` stay in one part. For a
     table, `group` is a column, by default "group"; for folders it is a regular expression whose
     first group in parentheses matches the group in the file's path. `subset` keeps that many
     training images, class-balanced. `classes` keeps only images of these classes; folders called
@@ -97,7 +100,8 @@ def folder(
         if classes is not None:
             rows = (whole.labels >= 0).nonzero().flatten()
             whole, parts_of_whole = whole.select(rows), [parts[row] for row in rows.tolist()]
-        return _divided(whole, parts_of_whole, kept, name, test, validation, subset, seed)
+        with naming(name):
+            return _divided(whole, parts_of_whole, kept, name, test, validation, subset, seed)
 
     data = divided_into_parts(store)
     settled, notes = settled_by_training(order, store, data, auto_white=white == "auto")
@@ -197,6 +201,9 @@ def _divided(
             subset=subset,
             seed=seed,
         )
+    if "train" not in rows:
+        found = ", ".join(sorted(filter(None, rows)))
+        raise DataError(f"{name} has the parts {found}, and no train part to learn from")
     for part, option in (("test", test), ("validation", validation)):
         if option is not None and part in rows:
             raise ConfigError(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from stresslens.core.types import Decay, NonNegative, Parameters, Positive
+from stresslens.plugins.optimizers._fused import fused
 
 
 def adam(
@@ -16,5 +17,5 @@ def adam(
 ) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2015); weight decay is added to the gradient (`adamw` decouples it)."""
     return torch.optim.Adam(
-        parameters, lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
+        parameters, lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=fused(parameters)
     )

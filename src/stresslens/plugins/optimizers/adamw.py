@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from stresslens.core.types import Decay, NonNegative, Parameters, Positive
+from stresslens.plugins.optimizers._fused import fused
 
 
 def adamw(
@@ -16,5 +17,5 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019): Adam with decoupled weight decay."""
     return torch.optim.AdamW(
-        parameters, lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
+        parameters, lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=fused(parameters)
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from stresslens.core.types import NonNegative, Parameters, Positive
+from stresslens.plugins.optimizers._fused import fused
 
 
 def nesterov(
@@ -10,5 +11,5 @@ def nesterov(
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum (Sutskever et al. 2013), as torch.optim.SGD defines it."""
     return torch.optim.SGD(
-        parameters, lr, momentum=momentum, weight_decay=weight_decay, nesterov=True, fused=True
+        parameters, lr, momentum=momentum, weight_decay=weight_decay, nesterov=True, fused=fused(parameters)
     )
