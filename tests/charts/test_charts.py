@@ -187,3 +187,17 @@ def test_a_reference_far_away_is_named_not_drawn(reference: float, drawn: bool) 
     chart = interval_chart(rows, title="t", x_label="%", reference=(reference, "majority"))
     assert ('class="reference"' in chart) is drawn
     assert "majority" in chart
+
+
+@pytest.mark.parametrize(("reference", "drawn"), [(10.0, False), (95.0, True), (99.9, False)])
+def test_a_zoomed_axis_names_a_reference_outside_the_rows_at_its_edge(reference: float, drawn: bool) -> None:
+    rows = [Interval("a", 93, 90, 96, 0, "93.0"), Interval("b", 97, 95, 98, 1, "97.0")]
+    chart = str(
+        interval_chart(rows, title="t", x_label="%", reference=(reference, "majority class"), zoom=True)
+    )
+    assert ('class="reference"' in chart) == drawn
+    assert "majority class" in chart
+    assert ">90<" in chart
+    assert ">10<" not in chart
+    if not drawn:
+        assert ("◂ majority class" if reference < 90 else "majority class ▸") in chart

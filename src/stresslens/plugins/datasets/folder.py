@@ -232,7 +232,7 @@ def _parts_in_words(listed: Listing, data: Data) -> str:
     """Which parts the folders or the table gave, and which were drawn."""
     given = [part for part in data.splits if part in listed.parts]
     drawn = [part for part in data.splits if part not in given and part != "train"]
-    taken = f"{', '.join(given)} as given by {'the table' if listed.columns else 'folders'}" if given else ""
+    taken = f"{', '.join(given)} as given" if given else ""
     rest = f"{' and '.join(drawn)} drawn from {'train' if given else 'all images'}" if drawn else ""
     missing = "" if "test" in data.splits else "no test part"
     return "; ".join(filter(None, [taken, rest, missing]))
