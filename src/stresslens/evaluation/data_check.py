@@ -144,16 +144,7 @@ def _classes(data: Data) -> Iterator[Finding]:
     counts = data.train.labels.cpu().bincount(minlength=len(data.classes)).numpy()
     n, present = len(data.train), counts[counts > 0]
     ratio = present.max() / present.min()
-    largest, smallest = (
-        data.classes[int(counts.argmax())],
-        data.classes[int(np.where(counts > 0, counts, n + 1).argmin())],
-    )
-    evidence = (
-        f"the {len(present)} classes have {present.max()} training images each"
-        if ratio == 1
-        else f"the largest training class ({largest}, {present.max()}) has {ratio:.1f} times the images "
-        f"of the smallest ({smallest}, {present.min()})"
-    )
+    evidence = _balance(data, counts)
     remedy = "train.balance: weights or sampling; read balanced accuracy beside accuracy"
     imbalanced = ratio >= IMBALANCE[0]
     severity: Severity = "serious" if ratio >= IMBALANCE[1] else "minor" if imbalanced else "none"
@@ -198,6 +189,19 @@ def _classes(data: Data) -> Iterator[Finding]:
                 f"add {name} images of them",
                 lacking,
             )
+
+
+def _balance(data: Data, counts: NDArray[np.int64]) -> str:
+    """How many images the largest and the smallest class that is there have (`counts` by class)."""
+    present = np.flatnonzero(counts)
+    large, small = present[counts[present].argmax()], present[counts[present].argmin()]
+    if counts[large] == counts[small]:
+        return f"the {len(present)} classes have {counts[large]} training images each"
+    return (
+        f"the largest training class ({data.classes[large]}, {counts[large]}) has "
+        f"{counts[large] / counts[small]:.1f} times the images of the smallest "
+        f"({data.classes[small]}, {counts[small]})"
+    )
 
 
 def _groups(data: Data) -> Finding:
