@@ -26,7 +26,7 @@ from stresslens.core.fingerprint import repeated
 from stresslens.core.inspection import evaluating
 from stresslens.core.outputs import logits_in
 from stresslens.core.pass_memory import images_at_once
-from stresslens.core.pieces import in_pieces, is_out_of_memory
+from stresslens.core.pieces import Rows, in_pieces, is_out_of_memory
 from stresslens.core.types import Estimate, Loss
 from stresslens.evaluation.record import (
     BinRecord,
@@ -105,13 +105,14 @@ def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Proce
     device, dtype = device_of(model), image_dtype(model, split.shape)
     size = images_at_once(model, split.shape, min(size, len(split)))
     batches = split.batches(size * group.part[1], dtype=dtype, part=group.part)
-    parts: list[Tensor] = []
+    logits = Rows(len(split))
     with evaluating(model), torch.no_grad():
         for batch in batches:
             x = batch.x.to(device)
             if len(x):
-                parts += in_pieces(partial(_logits, model, x), len(x), size)
-    return group.gather(torch.cat(parts) if parts else torch.empty(0))
+                for piece in in_pieces(partial(_logits, model, x), len(x), size):
+                    logits.put(piece)
+    return group.gather(logits.filled)
 
 
 def _logits(model: nn.Module, x: Tensor, rows: slice) -> Tensor:
