@@ -179,7 +179,7 @@ def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bo
 
 def _labels(marks: Sequence[Mark], frame: ChartFrame) -> list[str]:
     """Each mark's name, beside it if that covers no dot and no other name, else a little lower or
-    higher."""
+    higher; empty where there is no room inside the frame."""
     places = [(frame.across(mark.x), frame.down(mark.y)) for mark in marks]
     taken = [(x - 6, x + 6, y) for x, y in places]
     labels = []
@@ -192,11 +192,16 @@ def _labels(marks: Sequence[Mark], frame: ChartFrame) -> list[str]:
             (way, at)
             for way, at in ways
             if frame.left < way[0] and way[1] < frame.width
+            if frame.top <= at <= frame.height - frame.bottom
             if not any(
                 way[0] < stop and start < way[1] and abs(at - other) < 12 for start, stop, other in taken
             )
         )
-        (start, stop, anchor, edge), at = next(free, ways[0])
+        found = next(free, None)
+        if found is None:
+            labels.append("")
+            continue
+        (start, stop, anchor, edge), at = found
         taken.append((start, stop, at))
         labels.append(
             f'<text class="name {anchor}" x="{edge:.1f}" y="{at:.1f}" dy=".33em">{escape(name)}</text>'
