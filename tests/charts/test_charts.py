@@ -204,7 +204,8 @@ def test_a_zoomed_axis_names_a_reference_outside_the_rows_at_its_edge(reference:
 
 
 def test_names_of_marks_stay_inside_the_frame_and_apart() -> None:
-    marks = [Mark(f"variant {k}", 1 + k / 50, 90 + k / 10, 89, 92, k, "") for k in range(14)]
+    marks = [Mark(f"variant {k}", 1 + k / 5000, 90 + k / 100, 80, 99, k, "") for k in range(13)]
+    marks.append(Mark("variant 13", 2, 85, 80, 99, 13, ""))
     chart = str(scatter_chart(marks, title="t", x_label="x", y_label="accuracy, %"))
     labels = re.findall(r'class="name (start|end)" x="([\d.]+)" y="([\d.]+)" dy=".33em">([^<]*)<', chart)
     assert 3 <= len(labels) < 14  # the others have no room; their titles name them
@@ -214,7 +215,7 @@ def test_names_of_marks_stay_inside_the_frame_and_apart() -> None:
         long = 6.5 * len(name)
         start = float(x) if anchor == "start" else float(x) - long
         assert 34 <= float(y) <= 280 - 44
-        assert 0 <= start
+        assert start >= 0
         assert start + long <= 440 + 9
         spans.append((start, start + long, float(y)))
     for k, (start, stop, y) in enumerate(spans):
