@@ -27,13 +27,30 @@ def list_plugins(
     kinds = [kind] if kind else list(registry.VOCABULARY)
     if kind and kind not in registry.VOCABULARY:
         raise ConfigError(f"no kind is called {kind!r}; {closest(kind, [*registry.VOCABULARY, 'runs'])}")
-    found = {folder: {name: plugin_help(folder, name) for name in registry.names(folder)} for folder in kinds}
+    found = {folder: {name: _help(folder, name) for name in registry.all_names(folder)} for folder in kinds}
     if as_json:
         print_json(found)
         return
     for folder, plugins in found.items():
         print_table(
             [folder, "options", "what it is"],
-            [[n, d["options"], d["help"]] for n, d in plugins.items()],
+            [
+                [n, d["options"], f"{d['help']} (of {d['package']})" if "package" in d else d["help"]]
+                for n, d in plugins.items()
+            ],
             folder,
         )
+
+
+def _help(folder: str, name: str) -> dict[str, str]:
+    """A plug-in's options and help, and the package that brings it, unless that is stresslens."""
+    from stresslens.config import registry
+    from stresslens.config.installed_plugins import installed_plugins
+
+    if name in registry.names(folder):
+        return plugin_help(folder, name)
+    package = ", ".join(plugin.origin for plugin in installed_plugins(folder)[name])
+    try:
+        return plugin_help(folder, name) | {"package": package}
+    except ConfigError as error:
+        return {"options": "", "help": f"It cannot be used: {error}", "package": package}

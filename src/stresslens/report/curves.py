@@ -23,7 +23,14 @@ CURVES = (
     ("Training split, accuracy after the epoch", ("train", "accuracy")),
     ("Validation accuracy", ("validation", "accuracy")),
     ("Test accuracy: shown, never used", ("test", "accuracy")),
+    ("Training split, top-5 accuracy after the epoch", ("train", "top5")),
+    ("Validation top-5 accuracy", ("validation", "top5")),
+    ("Test top-5 accuracy: shown, never used", ("test", "top5")),
 )
+SHARES = ("accuracy", "top5")
+"""Quantities that are drawn in percent."""
+SATURATED = 99.0
+"""Top-5 accuracy in percent from which on, at the end of every line, its chart is left out."""
 SPLITS = (
     ("during the epoch", ()),
     ("training split", ("train",)),
@@ -92,12 +99,14 @@ def _single(study: StudyFolder) -> list[Markup]:
 
 
 def learning_series(study: StudyFolder) -> list[tuple[str, bool, list[Series]]]:
-    """Each logged quantity: its title, whether it is in percent, and a line for each variant."""
+    """Each logged quantity that is worth a chart: its title, whether it is in percent, and a line for
+    each variant."""
     found = []
     for title, keys in CURVES:
-        is_percent = keys[-1] == "accuracy"
+        is_percent = keys[-1] in SHARES
         scale = 100.0 if is_percent else 1.0
-        if drawn := [each for variant in study.variants if (each := _over_seeds(variant, keys, scale))]:
+        drawn = [each for variant in study.variants if (each := _over_seeds(variant, keys, scale))]
+        if drawn and not _is_saturated(keys[-1], drawn):
             found.append((title, is_percent, drawn))
     return found
 
@@ -106,8 +115,8 @@ def run_curves(run: Run) -> Charts | None:
     """Loss and accuracy of one run, the splits overlaid. The chosen epoch is ringed on the
     validation line."""
     charts = []
-    for title, key in (("Loss", "loss"), ("Accuracy", "accuracy")):
-        scale = 100.0 if key == "accuracy" else 1.0
+    for title, key in (("Loss", "loss"), ("Accuracy", "accuracy"), ("Top-5 accuracy", "top5")):
+        scale = 100.0 if key in SHARES else 1.0
         drawn = []
         for place, (name, split) in enumerate(SPLITS):
             points = [(x, scale * y) for x, y in run.curve(*split, key)]
@@ -118,9 +127,14 @@ def run_curves(run: Run) -> Charts | None:
             )
             if points:
                 drawn.append(Series(name, points, place, marks=marks))
-        if drawn:
+        if drawn and not _is_saturated(key, drawn):
             charts.append(_curve_chart(drawn, title, scale == 100))
     return Charts(charts) if charts else None
+
+
+def _is_saturated(key: str, drawn: Sequence[Series]) -> bool:
+    """Whether a chart of top-5 accuracies would show lines at the top alone."""
+    return key == "top5" and all(each.points[-1][1] >= SATURATED for each in drawn if each.points)
 
 
 def _curve_chart(

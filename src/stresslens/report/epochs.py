@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stresslens.charts.format import number
-from stresslens.report.curves import CURVES, learning_series
+from stresslens.report.curves import CURVES, SHARES, learning_series
 from stresslens.report.load import Run, StudyFolder
 
 ROWS = 60
@@ -38,7 +38,7 @@ def run_epochs(run: Run) -> EpochTable | None:
     """Every logged quantity of a run, epoch by epoch; None if nothing was logged."""
     columns: dict[str, Mapping[float, str]] = {}
     for title, keys in CURVES:
-        accuracy = keys[-1] == "accuracy"
+        accuracy = keys[-1] in SHARES
         line = {epoch: _written(value, accuracy) for epoch, value in run.curve(*keys)}
         if line:
             columns[f"{title}, %" if accuracy else title] = line

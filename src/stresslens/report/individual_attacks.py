@@ -4,7 +4,7 @@ oddities."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +21,7 @@ from stresslens.robustness.result_file import IndividualAttackCurve, IndividualA
 
 ONE_STEP = ("fgsm",)
 RETURNED = "as it returned its images"
+UNATTACKED = "no attack"
 SENTENCES = 12
 
 Entry = tuple[VariantRuns, str, dict[float, Estimate], dict[float, Estimate]]
@@ -29,10 +30,11 @@ Entry = tuple[VariantRuns, str, dict[float, Estimate], dict[float, Estimate]]
 
 @dataclass(frozen=True)
 class IndividualAttackTable:
-    """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`),
-    `rows5` the same for top-5 accuracy. If the attacks have different radii, `long` is used
-    instead: (variant, attack, radius, accuracy, top-5). `warnings` are sentences on oddities in the
-    results. `overlays` are the lines of each chart with its title."""
+    """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`, the
+    first of which is 0), `rows5` the same for top-5 accuracy. If the attacks have different radii,
+    `long` is used instead: (variant, attack, radius, accuracy, top-5), with a row for each variant
+    without attack. `warnings` are sentences on oddities in the results. `overlays` are the lines of
+    each chart, with its title."""
 
     overlays: Sequence[tuple[str, Sequence[Series]]]
     radii: Sequence[float]
@@ -68,31 +70,21 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
             if right:
                 entries.append((member.variant, label, right, five))
     radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in entries}
-    same_radii = len(radii) <= 1
-    columns = shown_radii(next(iter(radii), ())) if same_radii else []
-    table = (
-        [(variant.name, label, [right.get(eps) for eps in columns]) for variant, label, right, _ in entries]
-        if same_radii
-        else []
-    )
-    table5 = (
-        [
-            (variant.name, label, [five.get(eps) for eps in columns])
-            for variant, label, _, five in entries
-            if five
-        ]
-        if same_radii
-        else []
-    )
-    long = (
-        []
-        if same_radii
-        else [
-            (variant.name, label, eps, e, five.get(eps))
-            for variant, label, right, five in entries
-            for eps, e in right.items()
-        ]
-    )
+    clean = {m.variant.name: (m.at(0.0), m.clean_top5) for m in threat.members}
+    columns: list[float] = []
+    table: list[tuple[str, str, list[Estimate | None]]] = []
+    table5: list[tuple[str, str, list[Estimate | None]]] = []
+    long: list[tuple[str, str, float, Estimate, Estimate | None]] = []
+    if len(radii) <= 1:
+        columns = [0.0, *shown_radii(next(iter(radii), ()))]
+        for variant, label, right, five in entries:
+            name = variant.name
+            unattacked, unattacked5 = clean[name]
+            table.append((name, label, [right.get(eps, None if eps else unattacked) for eps in columns]))
+            if five:
+                table5.append((name, label, [five.get(eps, None if eps else unattacked5) for eps in columns]))
+    else:
+        long = _long_rows(entries, clean)
     sentences = [sentence for member in threat.members for sentence in _oddities(member)]
     note = footnote(e for _, _, right, _ in entries for e in right.values())
     return IndividualAttackTable(
@@ -131,6 +123,20 @@ def _overlays(labels: Sequence[str], entries: Sequence[Entry]) -> list[tuple[str
         )
         for label in labels
     ]
+
+
+def _long_rows(
+    entries: Sequence[Entry], clean: Mapping[str, tuple[Estimate | None, Estimate | None]]
+) -> list[tuple[str, str, float, Estimate, Estimate | None]]:
+    """A row for each variant without attack, and behind it one for each attack and radius."""
+    rows: list[tuple[str, str, float, Estimate, Estimate | None]] = []
+    for variant, (accuracy, top5) in clean.items():
+        own = [entry for entry in entries if entry[0].name == variant]
+        if own and accuracy:
+            rows.append((variant, UNATTACKED, 0.0, accuracy, top5))
+        for _, label, right, five in own:
+            rows += [(variant, label, eps, estimate, five.get(eps)) for eps, estimate in right.items()]
+    return rows
 
 
 def _by_eps(

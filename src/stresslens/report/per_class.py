@@ -24,6 +24,10 @@ COLUMNS = 12
 ROWS = 400
 """Classes in the table of a run."""
 ALREADY = {
+    ("Macro", "Precision, %"): "macro_precision",
+    ("Macro", "F1, %"): "macro_f1",
+    ("Weighted", "Precision, %"): "weighted_precision",
+    ("Weighted", "F1, %"): "weighted_f1",
     ("Macro", "Recall, %"): "balanced_accuracy",
     ("Macro", "AUROC"): "auroc",
     ("Macro", "AUPRC"): "auprc",
