@@ -20,9 +20,8 @@ from stresslens.cli.terminal import (
     print_json,
     print_serious,
     print_verdicts,
-    progress,
-    silent,
 )
+from stresslens.cli.training_progress import progress, silent
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:

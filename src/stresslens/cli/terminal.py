@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stresslens.cli.epoch_lines import EpochLines
 from stresslens.cli.harmless_stream import terminal_behind
 from stresslens.core.text import NOT_FINITE, duration, harmless
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from stresslens.evaluation.record import DataRecord, RunRecord
     from stresslens.explanation.map_file import ExplanationFile
     from stresslens.explanation.view_file import ViewFile
-    from stresslens.training.loop import Show
-    from stresslens.training.state import TrainingState
     from stresslens.training.task import Task
 
 
@@ -37,50 +34,12 @@ CHECKS = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
 CONTROLS = ("shuffled pixels", "another image", "another class", "shuffled weights", "moved")
 
 
-def silent(position: TrainingState, epochs: int, done: float) -> None:
-    pass
-
-
 def overwrite(line: str, end: str = "\r") -> None:
     """Write a line on standard error in place of the last one; it is overwritten in its turn unless
     `end` ends it."""
     terminal = terminal_behind(sys.stderr)
     terminal.write(f"\r\x1b[K{harmless(line)}{end}")
     terminal.flush()
-
-
-def progress(task: Task, verbose: bool) -> Show:
-    """A line for each epoch, and on a terminal one below it that is overwritten; elsewhere a line every
-    ten seconds (every second with -v)."""
-    began = time.perf_counter()
-    first: list[float] = []
-    last = [began]
-    terminal = sys.stderr.isatty()
-    every = 1 if terminal or verbose else 10
-    epoch_lines = EpochLines(task, every)
-
-    def show(position: TrainingState, epochs: int, done: float) -> None:
-        now = time.perf_counter()
-        first.append(done) if not first else None
-        if line := epoch_lines.new(position, epochs):
-            overwrite(line, end="\n") if terminal else print(line, file=sys.stderr)
-            last[0] = now
-        if not terminal and now - last[0] < every:
-            return
-        last[0] = now
-        rate = (done - first[0]) / (now - began)
-        left = f"{duration((1 - done) / rate)} left" if rate > 0 else "…"
-        line = (
-            f"{task.run} seed {task.seed}: epoch {min(position.epoch + 1, epochs)} of {epochs}, "
-            f"loss {position.last_loss:.4f}, {left}"
-        )
-        if terminal:
-            filled = round(24 * done)
-            overwrite(f"[{'█' * filled}{'·' * (24 - filled)}] {line}")
-        else:
-            print(line, file=sys.stderr)
-
-    return show
 
 
 def print_finished(

@@ -1,17 +1,61 @@
-"""A line for each epoch of a training on the terminal, with its loss and its accuracy on validation."""
+"""How a training is going, on the terminal: a line for each epoch with its loss and its accuracy on
+validation, and a bar with the time left."""
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
+from stresslens.cli.terminal import overwrite
+from stresslens.core.text import duration
+
 if TYPE_CHECKING:
     from stresslens.training.epoch_log import EpochMetrics
+    from stresslens.training.loop import Show
     from stresslens.training.state import TrainingState
     from stresslens.training.task import Task
 
 TAIL = 16_384
 """Bytes at the end of metrics.jsonl that are sure to hold its last line."""
+
+
+def silent(position: TrainingState, epochs: int, done: float) -> None:
+    pass
+
+
+def progress(task: Task, verbose: bool) -> Show:
+    """A line for each epoch, and on a terminal one below it that is overwritten; elsewhere a line every
+    ten seconds (every second with -v)."""
+    began = time.perf_counter()
+    first: list[float] = []
+    last = [began]
+    terminal = sys.stderr.isatty()
+    every = 1 if terminal or verbose else 10
+    epoch_lines = EpochLines(task, every)
+
+    def show(position: TrainingState, epochs: int, done: float) -> None:
+        now = time.perf_counter()
+        first.append(done) if not first else None
+        if line := epoch_lines.new(position, epochs):
+            overwrite(line, end="\n") if terminal else print(line, file=sys.stderr)
+            last[0] = now
+        if not terminal and now - last[0] < every:
+            return
+        last[0] = now
+        rate = (done - first[0]) / (now - began)
+        left = f"{duration((1 - done) / rate)} left" if rate > 0 else "…"
+        line = (
+            f"{task.run} seed {task.seed}: epoch {min(position.epoch + 1, epochs)} of {epochs}, "
+            f"loss {position.last_loss:.4f}, {left}"
+        )
+        if terminal:
+            filled = round(24 * done)
+            overwrite(f"[{'█' * filled}{'·' * (24 - filled)}] {line}")
+        else:
+            print(line, file=sys.stderr)
+
+    return show
 
 
 class EpochLines:

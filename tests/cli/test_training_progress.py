@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stresslens.cli.epoch_lines import EpochLines
+from stresslens.cli.training_progress import EpochLines
 from stresslens.config.schema import VariantConfig
 from stresslens.training.state import TrainingState
 from stresslens.training.task import Task
