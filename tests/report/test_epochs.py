@@ -68,7 +68,7 @@ def test_a_run_without_epochs_has_no_table(tmp_path: Path) -> None:
     ("training", "said"),
     [
         ({"select": "last"}, "The last epoch, 53\u202f154, was kept; validation chose nothing. "),
-        ({"select": "accuracy"}, "Epoch 53\u202f154 was chosen by validation accuracy. "),
+        ({"select": "accuracy"}, "Epoch 53\u202f154 was chosen by the accuracy on validation. "),
         ({}, "Epoch 53\u202f154 was chosen. "),
     ],
     ids=["last", "accuracy", "older"],

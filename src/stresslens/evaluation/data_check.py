@@ -193,10 +193,10 @@ def _classes(data: Data) -> Iterator[Finding]:
 
 def _balance(data: Data, counts: NDArray[np.int64]) -> str:
     """How many images the largest and the smallest class that is there have (`counts` by class)."""
-    present = np.flatnonzero(counts)
-    large, small = present[counts[present].argmax()], present[counts[present].argmin()]
+    large = int(counts.argmax())
+    small = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
     if counts[large] == counts[small]:
-        return f"the {len(present)} classes have {counts[large]} training images each"
+        return f"the {(counts > 0).sum()} classes have {counts[large]} training images each"
     return (
         f"the largest training class ({data.classes[large]}, {counts[large]}) has "
         f"{counts[large] / counts[small]:.1f} times the images of the smallest "

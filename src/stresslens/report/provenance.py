@@ -58,6 +58,7 @@ NAMES = {
     "platform": "Operating system",
     "processor_count": "Processor cores",
     "packages": "Package",
+    "plugins": "Plug-ins of",
     "command": "Command",
     "commit": "Commit of the working folder",
     "device": "Device",

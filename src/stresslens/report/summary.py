@@ -309,7 +309,8 @@ def chosen_epoch(training: TrainingRecord) -> str:
         return ""
     if training.select == "last":
         return f"The last epoch, {count(training.chosen_epoch)}, was kept; validation chose nothing. "
-    rule = f" by validation {training.select}" if training.select else ""
+    score = "robust accuracy" if training.select == "robust" else training.select
+    rule = f" by the {score} on validation" if score else ""
     return f"Epoch {count(training.chosen_epoch)} was chosen{rule}. "
 
 
