@@ -6,17 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from markupsafe import Markup
-
+from stresslens.charts.chart import Chart
 from stresslens.charts.dot_charts import Interval, Mark, interval_chart, scatter_chart
-from stresslens.charts.format import count, percent
 from stresslens.config.run_names import READABLE
+from stresslens.core.format import count, percent
 from stresslens.core.text import duration
 from stresslens.report.load import Run, StudyFolder
 from stresslens.report.summary import headline, title
 
 
-def accuracy_chart(study: StudyFolder) -> Markup | None:
+def accuracy_chart(study: StudyFolder) -> Chart | None:
     """Accuracy of every variant with its interval, against the majority-class baseline."""
     rows = []
     metric = study.comparison.metric if study.comparison else "accuracy"
@@ -49,7 +48,7 @@ def accuracy_chart(study: StudyFolder) -> Markup | None:
     )
 
 
-def run_accuracy_chart(run: Run) -> Markup | None:
+def run_accuracy_chart(run: Run) -> Chart | None:
     """The accuracy of a run on each split with its interval, against the majority-class baseline."""
     rows: list[Interval] = []
     baseline = None
@@ -68,7 +67,7 @@ def run_accuracy_chart(run: Run) -> Markup | None:
     )
 
 
-def cost_charts(study: StudyFolder) -> list[Markup]:
+def cost_charts(study: StudyFolder) -> list[Chart]:
     """Accuracy against cost: time, multiply-adds and parameters. A cost that is the same for all is
     not drawn."""
     charts = []

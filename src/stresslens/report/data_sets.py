@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from markupsafe import Markup
-
-from stresslens.charts.format import count
+from stresslens.charts.chart import Chart
+from stresslens.core.format import count
 from stresslens.core.types import Estimate
 from stresslens.report import accuracy_charts, curves, epochs, per_class, summary
 from stresslens.report.curves import Charts
@@ -31,9 +30,9 @@ class DataSetResults:
     more_scores: Sequence[Score]
     baseline: Estimate | None
     chosen: str
-    accuracy_chart: Markup | None
+    accuracy_chart: Chart | None
     mistakes: SurestMistakes | None
-    cost_charts: Sequence[Markup]
+    cost_charts: Sequence[Chart]
     curves: Charts | None
     epochs: Sequence[epochs.EpochTable]
     confusions: Sequence[per_class.Confusion]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stresslens.charts.format import number
+from stresslens.core.format import number
 from stresslens.report.curves import CURVES, SHARES, learning_series
 from stresslens.report.load import Run, StudyFolder
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from stresslens.charts.format import footnote
+from stresslens.core.format import footnote
 from stresslens.core.types import Estimate
 
 

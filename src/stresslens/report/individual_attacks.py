@@ -10,14 +10,14 @@ from itertools import pairwise
 
 from stresslens.charts.curve_colours import place_of
 from stresslens.charts.direct_labels import MANY
-from stresslens.charts.format import footnote, percent, radius
 from stresslens.charts.line_charts import Series
+from stresslens.core.format import footnote, percent, radius
 from stresslens.core.types import Estimate
 from stresslens.report.load import VariantRuns, over_seeds
-from stresslens.report.robust_curves import series, shown_radii
 from stresslens.report.stress import AttackFolder
 from stresslens.report.threats import Member, ThreatTable
 from stresslens.robustness.result_file import IndividualAttackCurve, IndividualAttackRow
+from stresslens.robustness.robust_curves import series, shown_radii
 
 ONE_STEP = ("fgsm",)
 RETURNED = "as it returned its images"

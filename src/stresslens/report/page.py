@@ -19,9 +19,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stresslens.charts import format
+from stresslens.charts.chart import CHART_SHEETS
 from stresslens.charts.curve_colours import COLOURS, DASHES
 from stresslens.comparison.costs import written as written_cost
+from stresslens.core import format
+from stresslens.core.cards import style_sheet
 from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
@@ -65,6 +67,7 @@ TEMPLATES = (
     "views.html.j2",
     "run.html.j2",
     "report.js",
+    "downloads.js",
 )
 
 
@@ -81,7 +84,12 @@ STRESS = (
 result.json."""
 
 
-STYLES = (("core", "colours.css"), ("charts", "charts.css"), ("report", "templates/report.css"))
+STYLES = (
+    ("core", "colours.css"),
+    *CHART_SHEETS,
+    ("report", "templates/report.css"),
+    ("report", "templates/downloads.css"),
+)
 """The style sheet of a page, as (package, file)."""
 FILTERS = (
     "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over "
@@ -307,7 +315,7 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _render(template: str, **context: Any) -> str:
-    script = _asset("report.js")
+    script = _asset("report.js") + _asset("downloads.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     page = _environment().get_template(template)
@@ -337,8 +345,7 @@ def _environment() -> Environment:
 
 @cache
 def _style() -> str:
-    sheets = (files(f"stresslens.{package}") / name for package, name in STYLES)
-    return "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
+    return "".join(style_sheet(*sheet) for sheet in STYLES)
 
 
 @cache

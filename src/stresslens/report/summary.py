@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stresslens.charts.format import count, percent_sign
 from stresslens.comparison.headline import unbalanced
+from stresslens.core.format import count, percent_sign
 from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import Calibration, TrainingRecord
