@@ -198,9 +198,9 @@ def test_a_reference_far_away_is_named_not_drawn(reference: float, drawn: bool) 
 @pytest.mark.parametrize(("reference", "drawn"), [(10.0, False), (95.0, True), (99.9, False)])
 def test_a_zoomed_axis_names_a_reference_outside_the_rows_at_its_edge(reference: float, drawn: bool) -> None:
     rows = [Interval("a", 93, 90, 96, 0, "93.0"), Interval("b", 97, 95, 98, 1, "97.0")]
-    chart = str(
-        interval_chart(rows, title="t", x_label="%", reference=(reference, "majority class"), zoom=True)
-    )
+    chart = interval_chart(
+        rows, title="t", x_label="%", reference=(reference, "majority class"), zoom=True
+    ).drawing
     assert ('class="reference"' in chart) == drawn
     assert "majority class" in chart
     assert ">90<" in chart
@@ -212,7 +212,7 @@ def test_a_zoomed_axis_names_a_reference_outside_the_rows_at_its_edge(reference:
 def test_names_of_marks_stay_inside_the_frame_and_apart() -> None:
     marks = [Mark(f"variant {k}", 1 + k / 5000, 90 + k / 100, 80, 99, k, "") for k in range(13)]
     marks.append(Mark("variant 13", 2, 85, 80, 99, 13, ""))
-    chart = str(scatter_chart(marks, title="t", x_label="x", y_label="accuracy, %"))
+    chart = scatter_chart(marks, title="t", x_label="x", y_label="accuracy, %").drawing
     labels = re.findall(r'class="name (start|end)" x="([\d.]+)" y="([\d.]+)" dy=".33em">([^<]*)<', chart)
     assert 3 <= len(labels) < 14  # the others have no room; their titles name them
     assert chart.count("<title>variant") == 14

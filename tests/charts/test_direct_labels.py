@@ -31,7 +31,7 @@ def test_only_many_lines_need_them() -> None:
 
 def lines(n: int) -> str:
     series = [Series(f"<line> {k}", [(1, k), (2, 2 * k)], k) for k in range(n)]
-    return str(line_chart(series, title="t", x_label="epoch", y_label="loss"))
+    return line_chart(series, title="t", x_label="epoch", y_label="loss").drawing
 
 
 def test_a_chart_of_many_lines_names_each_at_its_end() -> None:

@@ -9,7 +9,7 @@ from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.tables import Cell, ResultTable
-from stresslens.report import comparison, summary
+from stresslens.report import accuracy_charts, comparison, summary
 from stresslens.report.load import StudyFolder, load_study
 
 
