@@ -308,7 +308,7 @@ def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
             whole, example = _WithFeatures(model, shape).eval(), torch.zeros(2, *shape)
             # Some nets cache constants of evaluation on first use; they then are constants of the graph.
             whole(example)
-            program = torch.export.export(whole, (example,), dynamic_shapes=_dynamic_shapes())
+            program = torch.export.export(whole, (example,), dynamic_shapes=_dynamic_shapes(), strict=False)
     except Exception as error:  # torch and users' modules may raise anything
         raise ConfigError(
             f"torch.export cannot follow the model: {first_line(error)}\n"
