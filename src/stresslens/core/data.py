@@ -290,6 +290,8 @@ class Data(Tabular):
     slices: tuple[str, ...] = ()
     """Columns whose values always get their own scores. Other columns get them if they have few
     values."""
+    parts: str = ""
+    """Which parts the user's files gave and which were drawn, in words."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", names_as_given(self.classes))
