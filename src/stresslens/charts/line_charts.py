@@ -104,16 +104,9 @@ def line_chart(
     if not xs:
         svg.append(f'<text class="mid" x="{frame.width / 2}" y="{frame.height / 2}">nothing to draw</text>')
     keys = _keys(series, reference[0] if reference else "") if with_legend else ()
-    page = frame.scales if xs else ""
-    return Chart(
-        title,
-        "".join(svg),
-        frame.width,
-        frame.height,
-        _rows(kept, x_label, f"{title}, %" if y_label == "%" else y_label),
-        keys,
-        page,
-    )
+    rows = _rows(kept, x_label, f"{title}, %" if y_label == "%" else y_label)
+    scales = frame.scales if xs else ""
+    return Chart(title, "".join(svg), frame.width, frame.height, rows, keys, scales)
 
 
 def legend(series: Sequence[Series], reference: str = "") -> Markup:
