@@ -17,6 +17,15 @@ RunArgument = Annotated[Path, typer.Argument(help="A run's folder (…/seed-0)."
 
 Trust = Annotated[bool, typer.Option("--trust", help="Also execute plug-ins that are not built in.")]
 
+DataNow = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Where the run's data lie now, if they have moved; default: where they were.",
+        show_default=False,
+    ),
+]
+
 Norm = Annotated[str, typer.Option("--norm", help="linf, l2 or l1.")]
 
 DataSet = Annotated[
