@@ -34,9 +34,10 @@ lint: .venv/.test
 
 check: lint test
 
-# The picture and the calls in docs/architecture.md.
+# The picture and the calls in docs/architecture.md, and the schema of study files.
 docs: .venv/.runtime
 	$(BIN)/python docs/draw_architecture.py trips
+	$(BIN)/stresslens schema --out studies/schema.json
 
 # The tables of docs/results.md; resumable: what is finished is not run again.
 results: .venv/.runtime

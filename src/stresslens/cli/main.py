@@ -31,6 +31,7 @@ from stresslens.cli.options import WithOldOptions
 from stresslens.cli.predict import predict
 from stresslens.cli.report import report
 from stresslens.cli.run import run
+from stresslens.cli.schema import schema
 from stresslens.cli.terminal import Advance, print_forecast
 from stresslens.cli.train import train
 from stresslens.cli.verify import verify
@@ -58,6 +59,7 @@ for command in (run, train, evaluate, compare, attack, verify, audit, explain, p
     app.command(cls=WithOldOptions)(command)
 app.command("list")(list_plugins)
 app.add_typer(data_app, name="data")
+app.command()(schema)
 app.command()(doctor)
 app.command("help")(help_)
 app.callback()(orientation)

@@ -28,9 +28,13 @@ class ContrastSection:
     """
 
     pairs: list[tuple[str, str]] | None = None
+    """Pairs of variants, by their names; a claim says that the second is better."""
     vary: str | None = None
+    """The dotted key in which two variants differ, and in nothing else."""
     claim: str | None = None
+    """An earlier conclusion that is checked."""
     protocol: str | None = None
+    """Name of the study that repeats the procedure of that time."""
 
 
 def pairs_of(
