@@ -26,6 +26,7 @@ from stresslens.cli.explain import explain
 from stresslens.cli.export import export
 from stresslens.cli.harmless_stream import harmless_output
 from stresslens.cli.help import Commands, help_, orientation
+from stresslens.cli.init import init
 from stresslens.cli.list import list_plugins
 from stresslens.cli.options import WithOldOptions
 from stresslens.cli.predict import predict
@@ -51,7 +52,6 @@ app = typer.Typer(
     cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -59,6 +59,7 @@ for command in (run, train, evaluate, compare, attack, verify, audit, explain, p
     app.command(cls=WithOldOptions)(command)
 app.command("list")(list_plugins)
 app.add_typer(data_app, name="data")
+app.command()(init)
 app.command()(schema)
 app.command()(doctor)
 app.command("help")(help_)
