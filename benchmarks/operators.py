@@ -4,6 +4,11 @@ attention to all tokens.
     python benchmarks/operators.py                                   # both, on the CPU
     python benchmarks/operators.py --only convolution --batch 256    # the lab's batches: 6 GiB of memory
     python benchmarks/operators.py --only attention --device cuda
+    python benchmarks/operators.py --only convolution --own my_conv.py:MyConv2d
+
+`--own` adds a convolution of your own: a class that is built as torch's `Conv2d` is, or a function
+that is called as torch's `conv2d` is, with (x, weight, bias, stride, padding). Its outputs and
+gradients are first compared with the library's; where they differ, nothing is measured.
 
 Each contestant trains in a process of its own, and they take turns; medians are printed, with n,
 and ratios to the first. Memory is what a training step needs beyond what stood there before it
@@ -14,6 +19,7 @@ and the peak of what torch has allocated, as its profiler counts it.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -77,6 +83,79 @@ def with_columns_kept(net: nn.Module) -> nn.Module:
     return net
 
 
+def own_convolution(text: str) -> type[nn.Module]:
+    """The class or function FILE.py:NAME, as a class that is built as torch's `Conv2d` is."""
+    path, _, name = text.rpartition(":")
+    if not path.endswith(".py") or not Path(path).is_file():
+        raise SystemExit(f"--own {text}: no such file; give FILE.py:NAME")
+    spec = importlib.util.spec_from_file_location("own_convolution", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    own = getattr(module, name, None)
+    if isinstance(own, type) and issubclass(own, nn.Module):
+        return own
+    if not callable(own):
+        raise SystemExit(f"--own {text}: {path} has no class and no function {name}")
+
+    class OwnConv2d(nn.Conv2d):
+        def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            result: Tensor = own(input, weight, bias, self.stride, self.padding)
+            return result
+
+    return OwnConv2d
+
+
+def with_own_convolution(net: nn.Module, own: type[nn.Module]) -> nn.Module:
+    """The net with this class in place of every `Conv2d`, and the same weights."""
+    for name, module in list(net.named_modules()):
+        if isinstance(module, nn.Conv2d):
+            net.set_submodule(name, _like(module, own))
+    return net
+
+
+def _like(layer: nn.Conv2d, own: type[nn.Module]) -> nn.Module:
+    built = own(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=layer.padding,
+        bias=layer.bias is not None,
+    )
+    built.load_state_dict(layer.state_dict())
+    return built
+
+
+def check_own(text: str) -> None:
+    """Compares values and gradients with the library's, with and without stride, padding and bias.
+    Ends the program where they differ."""
+    own = own_convolution(text)
+    for stride, padding, bias in ((1, 1, True), (1, 0, False), (2, 1, True), (2, 2, False)):
+        torch.manual_seed(0)
+        layer = nn.Conv2d(3, 4, 3, stride=stride, padding=padding, bias=bias).double()
+        both = [layer, _like(layer, own).double()]
+        case = f"stride {stride}, padding {padding}, {'with' if bias else 'without'} bias"
+        found = []
+        for module in both:
+            torch.manual_seed(0)
+            x = torch.rand(2, 3, 9, 8, dtype=torch.float64, requires_grad=True)
+            y = module(x)
+            (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
+            found.append({"output": y, "gradient of x": x.grad} | _gradients(module))
+        for what, theirs in found[0].items():
+            ours = found[1][what]
+            if ours is None or ours.shape != theirs.shape or not torch.allclose(ours, theirs, 1e-6, 1e-8):
+                raise SystemExit(
+                    f"--own {text}: its {what} is not the library's ({case}); nothing was measured"
+                )
+
+
+def _gradients(module: nn.Module) -> dict[str, Tensor | None]:
+    return {f"gradient of {name}": p.grad for name, p in module.named_parameters()}
+
+
 NETS: dict[str, Callable[[tuple[int, int, int]], nn.Module]] = {
     "library": lambda shape: simple_net(shape, 100),
     "unfold": lambda shape: simple_net(shape, 100, conv="unfold"),
@@ -86,7 +165,13 @@ NETS: dict[str, Callable[[tuple[int, int, int]], nn.Module]] = {
     "local in all": lambda shape: window_vit(shape, 100, local=range(4)),
 }
 """Also "…, channels last", and "…, scores kept": attention not fused, with every token's share of
-every other in memory."""
+every other in memory. Any other name is FILE.py:NAME of an own convolution."""
+
+
+def net_of(name: str, shape: tuple[int, int, int]) -> nn.Module:
+    if name in NETS:
+        return NETS[name](shape)
+    return with_own_convolution(simple_net(shape, 100), own_convolution(name))
 
 
 def measured(contestant: str, side: int, batch: int, device: str) -> dict[str, float]:
@@ -94,7 +179,7 @@ def measured(contestant: str, side: int, batch: int, device: str) -> dict[str, f
     torch.manual_seed(0)
     name, _, way = contestant.partition(", ")
     last = torch.channels_last if way == "channels last" else torch.contiguous_format
-    net = NETS[name]((3, side, side)).to(device=device, memory_format=last).train()  # type: ignore[call-overload]
+    net = net_of(name, (3, side, side)).to(device=device, memory_format=last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     x = torch.rand(batch, 3, side, side, device=device).contiguous(memory_format=last)
     y = torch.arange(batch, device=device) % 100
@@ -188,15 +273,24 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument(
+        "--own",
+        action="append",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="a convolution of your own; may be repeated",
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         print(json.dumps(measured(**json.loads(given.one))))
         return
+    for own in given.own:
+        check_own(own)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
     if given.only != "attention":
         compare(
-            ["library", "library, channels last", "unfold", "columns kept"],
+            ["library", "library, channels last", "unfold", "columns kept", *given.own],
             128,
             given.batch,
             given.device,

@@ -39,6 +39,7 @@ ORDER = [
     "comparison",
     "report",
     "study",
+    "labs",
     "api",
     "cli",
     "__main__",

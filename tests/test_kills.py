@@ -25,12 +25,10 @@ OF_TIME = ("timings.json", "timings.jsonl", "checkpoint.pt")
 """Files whose bytes hold times by their nature: only their being there is compared."""
 PREVIOUS = "checkpoint.previous.pt"
 """Not compared: a training that resumes at its end writes one checkpoint only."""
-CLOCKS = ("seconds", "images_per_second", "peak_memory", "datetime_start", "datetime_complete")
-"""Keys of record.json, sweep.json and a sweep's journal with times or memory."""
-OPENED = 0
-"""The code of the line that each process adds to a sweep's journal when it opens it."""
-HISTORY = ("resumed_from", "worker_id")
-"""Keys that say how a run came about: where it was resumed, and by which process."""
+CLOCKS = ("seconds", "images_per_second", "peak_memory")
+"""Keys of record.json and sweep.json with times or memory."""
+HISTORY = ("resumed_from",)
+"""Keys that say how a run came about: where it was resumed."""
 PAGE = (
     r'<section id="(history|cost)">.*?</section>|<li><a href="#(history|cost)">.*?</li>|<svg.*?</svg>'
     r"|[0-9a-f]{16}|[\d.:,\-−\u202f]+(e[+-]\d+)?"
@@ -196,9 +194,6 @@ def _content(file: Path) -> Any:
         return re.sub(PAGE, "", content.decode(), flags=re.DOTALL).split()
     if file.name in ("record.json", "sweep.json"):
         return _timeless(json.loads(content))
-    if file.name == "journal.log":
-        lines = [json.loads(line) for line in content.splitlines()]
-        return [_timeless(line) for line in lines if line["op_code"] != OPENED]
     return content
 
 

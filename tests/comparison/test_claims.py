@@ -76,6 +76,20 @@ def test_one_pair(
     assert result.sentence.partition(" Whether its protocol")[0] == sentence
 
 
+def test_a_claim_of_robust_accuracy_is_judged_by_it() -> None:
+    clean, robust = pair(-0.03, -0.05, -0.01, real=True), pair(0.2, 0.1, 0.3, real=True)
+    claims = [CLAIM.model_copy(update={"of": of, "protocol": None}) for of in ("accuracy", "robustness")]
+    accuracy, robustness = judged_claims(claims, [clean], Path(), robustness=[robust])
+    assert (accuracy.of, accuracy.sentence) == ("accuracy", "It is contradicted.")
+    assert (robustness.of, robustness.sentence) == ("robustness", "It holds.")
+    assert [claim.of for claim in judged_claims(claims, [clean], Path())] == ["accuracy"]
+
+
+def test_a_claim_says_of_what_only_where_it_is_not_accuracy() -> None:
+    assert "of" not in CLAIM.model_dump()
+    assert CLAIM.model_copy(update={"of": "robustness"}).model_dump()["of"] == "robustness"
+
+
 def test_too_few_seeds_are_no_noise(tmp_path: Path) -> None:
     here = pair(0.05, -0.2, 0.3, real=False)
     here.too_few_seeds = True

@@ -4,19 +4,21 @@ any training."""
 from __future__ import annotations
 
 import math
-import random
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.random import RandomState
 
 from stresslens.config import study_file
 from stresslens.config.dotted_keys import get_dotted
 from stresslens.config.search_space import Constraint, Halving, Sweep, space_settings
 from stresslens.config.sweep_validation import check_sweep
 from stresslens.core.errors import ConfigError, Problem
+from stresslens.study.tpe_sampler import distribution
 
 
 def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
@@ -176,13 +178,15 @@ NUMBERS = st.floats(1e-6, 1e6)
 
 
 @given(
-    st.tuples(NUMBERS, NUMBERS).filter(lambda ends: ends[0] < ends[1]), st.booleans(), st.integers(0, 2**32)
+    st.tuples(NUMBERS, NUMBERS).filter(lambda ends: ends[0] < ends[1]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
 )
 def test_what_is_drawn_from_a_range_lies_in_it(ends: tuple[float, float], log: bool, seed: int) -> None:
     low, high = ends
     (setting,) = space_settings(Sweep(space={"train.lr": {"from": low, "to": high, "log": log}}), [])
     for value in (
-        setting.draw(random.Random(seed)),
+        setting.draw(RandomState(seed)),
         setting.value(low),
         setting.value(high),
         setting.value((low + high) / 2),
@@ -191,21 +195,47 @@ def test_what_is_drawn_from_a_range_lies_in_it(ends: tuple[float, float], log: b
         assert value in (low, high) or value == float(f"{value:.4g}")
 
 
-@given(st.integers(-50, 50), st.integers(1, 9), st.integers(1, 30), st.integers(0, 2**32))
+@given(st.integers(-50, 50), st.integers(1, 9), st.integers(1, 30), st.integers(0, 2**32 - 1))
 def test_steps_arrive_at_whole_places(start: int, step: int, steps: int, seed: int) -> None:
     (setting,) = space_settings(
         Sweep(space={"k": {"from": start, "to": start + step * steps, "step": step}}), []
     )
-    value = setting.draw(random.Random(seed))
+    value = setting.draw(RandomState(seed))
     assert isinstance(value, int)
     assert (value - start) % step == 0
     assert start <= value <= start + step * steps
-    assert setting.distribution().high == start + step * steps
+    assert distribution(setting).to_internal_repr(start + step * steps) == start + step * steps
+
+
+SPACES: dict[str, Any] = {
+    "numbers": {"from": 0.25, "to": 9},
+    "numbers below zero": {"from": -3.5, "to": -1.25},
+    "decades": {"from": 1e-5, "to": 0.3, "log": True},
+    "steps": {"from": 0.1, "to": 0.7, "step": 0.05},
+    "whole numbers": {"from": 1, "to": 9},
+    "whole steps": {"from": 16, "to": 512, "step": 16},
+    "whole decades": {"from": 1, "to": 4096, "log": True},
+    "one choice": [3],
+    "choices": ["a", "b", {"c": 1}, None],
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_numbers_are_those_that_earlier_versions_drew_with_optuna(name: str) -> None:
+    (setting,) = space_settings(Sweep(space={"k": SPACES[name]}), [])
+    study, trial = optuna.create_study(), optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
+    for seed in range(200):
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+        numbers = RandomState(seed)
+        for _ in range(2):
+            drawn = setting.number(numbers)
+            assert drawn == sampler.sample_independent(study, trial, "k", distribution(setting))
+            assert setting.holds(drawn)
 
 
 def test_a_logarithmic_range_is_drawn_evenly_over_its_decades() -> None:
     (setting,) = space_settings(Sweep(space={"train.lr": {"from": 1e-4, "to": 1.0, "log": True}}), [])
-    numbers = random.Random(0)
+    numbers = RandomState(0)
     drawn = [setting.draw(numbers) for _ in range(4000)]
     shares = [sum(10**k <= value < 10 ** (k + 1) for value in drawn) / 4000 for k in (-4, -3, -2, -1)]
     assert all(abs(share - 0.25) < 3 * math.sqrt(0.25 * 0.75 / 4000) for share in shares), shares

@@ -270,7 +270,13 @@ def test_radii_are_read() -> None:
     assert parse_radii(0.3, "linf") == [0.3]
 
 
-@pytest.mark.parametrize("text", ["0:0.1", "0:0.1:0", "0:0.1:0.03", "a", "1/0", "2", "-1", "0:1:0.0001", []])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0:0.1", "0:0.1:0", "0:0.1:0.03", "a", "1/0", "2", "-1", "0:1:0.0001", []),
+        *("0:inf:1", "nan:1:1", "0:1:nan", "0:1e308:1e-300", "-inf:inf:inf", "inf", "nan"),
+    ],
+)
 def test_radii_that_cannot_be_read_are_refused(text: Any) -> None:
     with pytest.raises(ConfigError, match=r"radi"):
         parse_radii(text, "linf")

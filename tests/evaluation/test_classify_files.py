@@ -244,3 +244,18 @@ def test_captions_from_the_command_line(clip: Path, pictures: Path) -> None:
     assert document["calibrated_on"] is None
     assert "has no {}" in typed("--prompts", "apple", "--prompts", "banana", "--templates", "a photo")[1]
     assert "give these with --prompts" in typed("--templates", "a photo of a {}")[1]
+
+
+def test_a_page_with_captions_and_two_runs(clip: Path, pictures: Path, tmp_path: Path) -> None:
+    """All captions are on it, more than `--top` prints otherwise."""
+    captions = [word for k in range(5) for word in ("--prompts", f"caption {k}")]
+    page = tmp_path / "page.html"
+    words = ["predict", str(clip), str(clip), str(pictures / "00.png"), *captions, "--page", str(page)]
+    result = CliRunner().invoke(app, words)
+    assert f"page: {page}" in result.stdout
+    text = page.read_text()
+    assert all(f"<bdi>caption {k}</bdi>" in text for k in range(5))
+    assert text.count('<td class="bar"') == 10
+    assert "data:image/webp" in text
+    refused = CliRunner().invoke(app, [*words, "--csv"])
+    assert "--csv goes neither with --json nor with --page" in str(refused.exception)

@@ -28,6 +28,10 @@ UNCALIBRATED = [
     "accuracy",
     "top5",
     "balanced_accuracy",
+    "macro_precision",
+    "macro_f1",
+    "weighted_precision",
+    "weighted_f1",
     "cross_entropy",
     "brier",
     "ece",
@@ -70,8 +74,8 @@ def test_a_record_has_every_part_and_is_json() -> None:
     assert list(vars(found)) == ["scores", "per_class", "confusion", "risk_coverage", "slices", "reliability"]
     assert sorted(found.scores) == sorted(UNCALIBRATED + CALIBRATED)
     per_class = found.per_class.as_json()
-    assert list(per_class) == ["precision", "recall", "f1", "auroc", "auprc", "support"]
-    assert [len(column) for column in per_class.values()] == [6] * 6
+    assert list(per_class) == ["precision", "recall", "f1", "auroc", "auprc", "support", "macro", "weighted"]
+    assert [len(column) for column in per_class.values()] == [6] * 6 + [3] * 2
     assert len(found.reliability.bins) == len(found.reliability.calibrated) == 15
     assert [each.by for each in found.slices] == ["brightness"]
     (written,) = (each.as_json() for each in found.slices)
@@ -221,3 +225,17 @@ def test_watching_an_epoch_counts_no_answer() -> None:
     figures = scores.watched(Half(), split, lambda logits, y: logits.mean())
     assert (figures["accuracy"], figures["no_answer"]) == (0.5, 0.5)
     assert np.isnan(figures["loss"])
+
+
+@pytest.mark.parametrize(("classes", "top5"), [(5, None), (8, 5 / 8)], ids=str)
+def test_watching_an_epoch_counts_the_top_five_of_more_classes(classes: int, top5: float | None) -> None:
+    """Class 0 ranks first for every image, then 1 and so on."""
+
+    class Falling(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -torch.arange(classes).float().expand(len(x), -1)
+
+    split = Split(torch.zeros(classes, 1, 2, 2), torch.arange(classes), 1.0)
+    figures = scores.watched(Falling(), split, lambda logits, y: logits.mean())
+    assert figures["accuracy"] == 1 / classes
+    assert figures.get("top5") == top5

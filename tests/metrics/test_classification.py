@@ -176,3 +176,60 @@ def test_estimates_do_not_depend_on_the_order_of_the_images() -> None:
         classification.confusion_matrix(s, y) for s, y in ((scores, labels), (scores[order], labels[order]))
     )
     assert classification.balanced_accuracy(first) == classification.balanced_accuracy(second)
+
+
+@QUICK
+@given(cases())
+def test_averages_over_classes(case: Case) -> None:
+    """Classes without images are left out; one that is never predicted counts as 0."""
+    scores, labels = case
+    found = classification.averages(scores, labels)
+    for kind in ("macro", "weighted"):
+        expected = sklearn.precision_recall_fscore_support(
+            labels, scores.argmax(1), labels=np.unique(labels), average=kind, zero_division=0
+        )
+        for name, value in zip(("precision", "recall", "f1"), expected):
+            estimate = found[kind][name]
+            assert estimate.value == pytest.approx(value)
+            assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+            assert estimate.low < estimate.high
+
+
+def test_averages_of_images_without_an_answer() -> None:
+    """They count among their class's images, and for no class's precision."""
+    scores = np.array([[1.0, 0.0], [1.0, 0.0], [np.nan, 0.0], [0.0, 1.0]])
+    found = classification.averages(scores, np.array([0, 0, 0, 1]))
+    assert found["macro"]["precision"].value == 1
+    assert found["macro"]["precision"].low < 0.9
+    assert found["macro"]["f1"].value == pytest.approx((0.8 + 1) / 2)
+    assert found["weighted"]["f1"].value == pytest.approx((3 * 0.8 + 1) / 4)
+
+
+@pytest.mark.parametrize("right", [0, 1], ids=["none right", "all right"])
+def test_averages_at_the_edges_leave_room(right: int) -> None:
+    labels = np.arange(40) % 4
+    found = classification.averages(np.eye(4)[(labels + 1 - right) % 4], labels)
+    for estimates in found.values():
+        for estimate in estimates.values():
+            assert estimate.value == right
+            assert 0.02 < estimate.high - estimate.low < 0.5
+
+
+@pytest.mark.parametrize(("accuracy", "rare"), [(0.9, False), (0.97, False), (0.8, True)], ids=str)
+def test_intervals_of_averages_cover(accuracy: float, rare: bool) -> None:
+    random = np.random.default_rng(0)
+    share = np.array([0.6, 0.1, 0.1, 0.1, 0.1]) if rare else np.full(5, 0.2)
+    cells = np.diag(accuracy * share)
+    for k in range(5):
+        cells[k, np.arange(5) != k] = (1 - accuracy) * share[k] * random.dirichlet(np.ones(4))
+    right, named = np.diag(cells), cells.sum(0)
+    each = {"precision": right / named, "f1": 2 * right / (share + named)}
+    covered = []
+    for _ in range(150):
+        truth, answer = np.divmod(random.choice(25, 200, p=cells.ravel()), 5)
+        found = classification.averages(np.eye(5)[answer], truth)
+        for kind, weights in (("macro", np.full(5, 0.2)), ("weighted", share)):
+            for name, values in each.items():
+                estimate = found[kind][name]
+                covered.append(estimate.low <= float(weights @ values) <= estimate.high)
+    assert np.mean(covered) > 0.92

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from folders import estimate, write_run
 
 from stresslens.core.run_folder import RunFolder
-from stresslens.report.curves import confidence_charts, learning_curves, run_reliability
+from stresslens.report.curves import confidence_charts, learning_curves, run_curves, run_reliability
 from stresslens.report.load import load_study, read_run
+from stresslens.report.page import render_run
 
 
 def values(chart: str, kind: str = "dot") -> list[tuple[float, float]]:
@@ -65,3 +67,41 @@ def test_many_recipes_share_one_legend(tmp_path: Path) -> None:
     assert found is not None
     assert str(found.legend).count("<li>") == 9
     assert "<li>" not in "".join(map(str, found.charts))
+
+
+def test_the_training_loss_begins_before_any_update(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "cnn", 0)
+    (run / "metrics.jsonl").write_text('{"epoch": 100, "loss": 3.8}\n{"epoch": 200, "loss": 2.0}\n')
+    record = json.loads((run / "record.json").read_text())
+    record["training"]["first_loss"] = 17.7
+    (run / "record.json").write_text(json.dumps(record))
+    found = learning_curves(load_study(tmp_path))
+    assert found is not None
+    assert values(str(found.charts[0])) == [(0, 17.7), (100, 3.8), (200, 2.0)]
+
+
+@pytest.mark.parametrize(("last", "drawn"), [(0.9, True), (0.995, False)], ids=str)
+def test_top5_is_drawn_where_there_is_something_to_see(tmp_path: Path, last: float, drawn: bool) -> None:
+    run = write_run(tmp_path, "cnn", 0)
+    lines = [{"epoch": k + 1, "validation": {"top5": y}} for k, y in enumerate((0.5, last))]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = learning_curves(load_study(tmp_path))
+    charts = run_curves(read_run(RunFolder(run)))
+    for each in (found, charts):
+        assert (each is not None and "top-5" in str(each.charts[0]).lower()) == drawn
+
+
+@pytest.mark.parametrize(
+    ("select", "said"),
+    [
+        ("last", "The last epoch, 4, was kept; validation chose nothing."),
+        ("accuracy", "Epoch 4 was chosen by the accuracy on validation."),
+        ("robust", "Epoch 4 was chosen by the robust accuracy on validation."),
+    ],
+)
+def test_how_the_epoch_was_chosen_is_said(tmp_path: Path, select: str, said: str) -> None:
+    run = write_run(tmp_path, "cnn", 0)
+    record = json.loads((run / "record.json").read_text())
+    record["training"] |= {"chosen_epoch": 4, "select": select}
+    (run / "record.json").write_text(json.dumps(record))
+    assert said in render_run(read_run(RunFolder(run)))

@@ -335,22 +335,40 @@ def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Pat
         {"label": "pgd 10", "attack": "pgd", "rows": [first]},
         {"label": "pgd 20", "attack": "pgd", "rows": [second]},
     ]
-    rewrite(run, alone=alone)
+    rewrite(run, alone=alone, clean_top5=estimate(0.99))
     table = robustness_sections(load_study(study))[0].individual_attacks
     assert table is not None
     assert table.rows == []
     found = [(label, eps, e.value, five.value if five else None) for _, label, eps, e, five in table.long]
-    assert found == [("pgd 10", 0.1, 0.4, 0.65), ("pgd 20", 0.05, 0.41, None)]
+    unattacked = ("no attack", 0.0, 0.97, 0.99)
+    assert found == [unattacked, ("pgd 10", 0.1, 0.4, 0.65), ("pgd 20", 0.05, 0.41, None)]
     text = page_of(study)[1].text
     assert "Top-5 accuracy, %" in text
     assert "65.0 (63.0 to 67.0)" in text
     rewrite(run, alone=[each | {"rows": [first]} for each in alone])
     table = robustness_sections(load_study(study))[0].individual_attacks
     assert table is not None
-    assert (table.long, table.radii) == ([], [0.1])
-    assert [(label, e and e.value) for _, label, (e,) in table.rows] == [("pgd 10", 0.4), ("pgd 20", 0.4)]
-    assert [(label, e and e.value) for _, label, (e,) in table.rows5] == [("pgd 10", 0.65), ("pgd 20", 0.65)]
+    assert (table.long, table.radii) == ([], [0.0, 0.1])
+    for rows, expected in ((table.rows, [0.97, 0.4]), (table.rows5, [0.99, 0.65])):
+        figures = [(label, [e and e.value for e in estimates]) for _, label, estimates in rows]
+        assert figures == [("pgd 10", expected), ("pgd 20", expected)]
     assert "The same, as top-5 accuracy" in page_of(study)[1].text
+
+
+def test_results_without_a_top5_of_unattacked_images_leave_it_out(tmp_path: Path) -> None:
+    """Those of earlier versions; a radius of 0 of the attack itself stays its own figure."""
+    study = write_study(tmp_path, ["a"])
+    run = study / "run0" / "seed-0"
+    attack(run)
+    rows = [{"eps": eps, "accuracy": estimate(0.9 - eps), "top5": estimate(0.95)} for eps in (0, 0.1)]
+    rewrite(run, alone=[{"label": "pgd", "attack": "pgd", "rows": rows}])
+    table = robustness_sections(load_study(study))[0].individual_attacks
+    assert table is not None
+    assert [e and e.value for e in table.rows[0][2]] == [0.9, 0.8]
+    rewrite(run, alone=[{"label": "pgd", "attack": "pgd", "rows": rows[1:]}])
+    table = robustness_sections(load_study(study))[0].individual_attacks
+    assert table is not None
+    assert [e and e.value for e in table.rows5[0][2]] == [None, 0.95]
 
 
 def test_attacks_by_themselves_need_no_protocol(tmp_path: Path) -> None:

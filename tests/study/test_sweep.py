@@ -145,8 +145,8 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_trials(
         with pytest.raises(Killed):
             pipeline.run(written(tmp_path, sweep=sweep), out=tmp_path / "cut")
     monkeypatch.setattr(executors.stages, "carry_out", carry_out)
-    journal = tmp_path / "cut" / "s" / "run" / "trials" / "journal.log"
-    journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "wor')  # half a line, as a kill leaves it
+    journal = tmp_path / "cut" / "s" / "run" / "trials" / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"event": "beg')  # half a line, as a kill leaves it
     cut_off = pipeline.run(written(tmp_path, sweep=sweep), out=tmp_path / "cut")
     mine, theirs = swept(cut_off), swept(whole)
     for table in (mine, theirs):

@@ -38,7 +38,7 @@ def results(table: dict[str, Any]) -> list[Any]:
 
 
 def journal_of(tmp_path: Path) -> Path:
-    return tmp_path / "s" / "run" / "trials" / "journal.log"
+    return tmp_path / "s" / "run" / "trials" / "journal.jsonl"
 
 
 @pytest.mark.parametrize("method", ["random", pytest.param("tpe", marks=SLOW)])
@@ -85,10 +85,12 @@ def test_halving_has_a_fixed_number_of_trials(tmp_path: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
     "garbage": (lambda text: text + b"\x00\xff garbage\n", 4),
-    "other json": (lambda text: text + b'{"op_code": 99}\n[1, 2]\n', 4),
+    "other json": (lambda text: text + b'{"event": "sung", "trial": 0}\n[1, 2]\n', 4),
+    "a trial that never began": (lambda text: text + b'{"event": "ended", "trial": 9, "value": 1}\n', 4),
+    "a number that is none": (lambda text: text.replace(b'"trial": 1,', b'"trial": "x",'), 1),
     "doubled lines": (lambda text: text + b"".join(text.splitlines(keepends=True)[-3:]), 4),
     "all doubled": (lambda text: text + text, 4),
-    "a cut line in the middle": (lambda text: _cut_line(text, 3), 1),
+    "a cut line in the middle": (lambda text: _cut_line(text, 2), 1),
     "no line": (lambda text: b"not a journal\n", 0),
 }
 
@@ -114,7 +116,7 @@ def test_a_damaged_journal_is_used_as_far_as_it_is_valid(tmp_path: Path, damage:
     with pytest.warns(Notice, match=rf"the sweep goes on with {kept} trials? of it"):
         again = swept(tmp_path)
     assert results(again) == results(whole)
-    assert journal.with_name("journal.log.damaged").read_bytes() == damaged
+    assert journal.with_name("journal.jsonl.damaged").read_bytes() == damaged
     assert results(swept(tmp_path)) == results(whole)  # without a Notice
 
 

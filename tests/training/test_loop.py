@@ -114,6 +114,16 @@ def test_test_split_is_read_once_and_watching_it_is_counted(task_of: Make, tmp_p
     assert quiet.training.chosen_epoch == watched.training.chosen_epoch
 
 
+@pytest.mark.parametrize("rare", [1, 3], ids=["every epoch", "every third"])
+def test_the_loss_before_any_update_is_recorded(task_of: Make, rare: int, tmp_path: Path) -> None:
+    """Of a full batch it is the loss of the first epoch, however rarely epochs are logged."""
+    task = task_of("linear", folder=tmp_path / "often", batch_size="full", epochs=3)
+    often, first = stages.carry_out(task), lines(task)[0]["loss"]
+    task = task_of("linear", folder=tmp_path / "rare", batch_size="full", epochs=3, log_every=rare)
+    record = stages.carry_out(task)
+    assert record.training.first_loss == often.training.first_loss == first
+
+
 def test_labs_stopping_rule(task_of: Make) -> None:
     task = task_of(
         "linear",

@@ -41,7 +41,7 @@ def audit(
     It looks for the known signs of a failed attack, in any published table. Exit code 5 when a sign
     is serious.
     """
-    from stresslens.config.registry import names
+    from stresslens.config.registry import all_names
     from stresslens.core.ball import Norm, parse_radius
     from stresslens.robustness.accuracy_tables import read_table
     from stresslens.robustness.audit import audit as look
@@ -52,7 +52,7 @@ def audit(
     read = read_table(
         table, eps=None if eps is None else parse_radius(eps), n=n, norm=cast(Norm | None, norm)
     )
-    found = look(table=read.rows, only=[name for name in names("audits") if needs_of(name) == ("table",)])
+    found = look(table=read.rows, only=[name for name in all_names("audits") if needs_of(name) == ("table",)])
     if as_json:
         print_json(
             {

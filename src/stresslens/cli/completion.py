@@ -1,6 +1,6 @@
 """Candidates for the shell's completion: plug-ins, runs, studies and words.
 
-They come from the names of files alone, so a completion imports neither torch nor numpy.
+They come from the names of files and installed packages, so a completion imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def words(*candidates: str) -> Complete:
 
 
 def plugins_of(*folders: str, more: Iterable[str] = ()) -> Complete:
-    """The names of the built-in plug-ins of some folders, and `more` words."""
+    """The names of the plug-ins of some folders, and `more` words."""
 
     def complete(incomplete: str) -> list[str]:
         return [*more, *(name for folder in folders for name in _names(folder))]
@@ -70,5 +70,11 @@ def shipped_study_names(incomplete: str) -> list[str]:
 
 
 def _names(folder: str) -> list[str]:
+    """The names of the built-in plug-ins and of those that installed packages bring, as
+    `registry.all_names` gives them; that module imports torch."""
+    from stresslens.config.installed_plugins import installed_plugins
+
     files = (_PLUGINS / folder).glob("*.py")
-    return sorted(file.stem for file in files if not file.stem.startswith("_"))
+    return sorted(
+        {file.stem for file in files if not file.stem.startswith("_")} | {*installed_plugins(folder)}
+    )

@@ -32,7 +32,7 @@ def check(
     """
     from stresslens.evaluation.data_check import data_findings
 
-    loaded = _loaded(data)
+    loaded = load_data_set(data_value(data), data)
     found = data_findings(loaded)
     if as_json:
         print_json([finding.as_json() for finding in found])
@@ -46,12 +46,25 @@ def check(
 
 
 @app.command("stats")
-def stats(data: DataSet, as_json: Json = False) -> None:
+def stats(
+    data: DataSet,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            "--gallery",
+            help="Write an SVG file that shows training images of each class.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Count the images of each class and split.
 
     It also prints the images' shape and the files that were left out.
     """
-    loaded = _loaded(data)
+    loaded = load_data_set(data_value(data), data)
+    if gallery is not None:
+        _write_gallery(loaded, gallery)
     counts = {
         name: split.labels.bincount(minlength=len(loaded.classes)).tolist()
         for name, split in loaded.splits.items()
@@ -84,23 +97,50 @@ def stats(data: DataSet, as_json: Json = False) -> None:
         print_findings(loaded.findings)
 
 
+SHOWN_CLASSES, SHOWN_IMAGES = 20, 8
+"""Of a gallery."""
+
+
+def _write_gallery(data: Data, path: Path) -> None:
+    """An SVG of random training images: a row for each class, or for the first `SHOWN_CLASSES`."""
+    from stresslens.core.files import write_bytes
+    from stresslens.core.panels import Grid, Picture, image_pixels
+    from stresslens.core.sampling import shuffled
+    from stresslens.core.text import brief
+    from stresslens.explanation.svg import svg
+
+    if path.suffix != ".svg":
+        raise ConfigError(f"--gallery {path}: the file is an SVG; give a name that ends in .svg")
+    order = shuffled(len(data.train), 0, 0)
+    rows: list[list[Picture | None]] = []
+    names = [brief(name, 24) for name in data.classes[:SHOWN_CLASSES]]
+    for k in range(len(names)):
+        chosen = data.train.select(order[data.train.labels[order] == k][:SHOWN_IMAGES])
+        rows.append([Picture(pixels) for pixels in image_pixels(chosen.floats(chosen.images[:]))])
+    write_bytes(path, svg(Grid(f"Training images of {data.name}", rows, names)).encode())
+    left_out = len(data.classes) - len(names)
+    more = f" of the first {len(names)} classes" if left_out else ""
+    typer.echo(f"gallery: {path}: up to {SHOWN_IMAGES} random training images of each class{more}", err=True)
+
+
 def data_value(text: str) -> Any:
     """A dataset's name with options, or the folder dataset for a path."""
     from stresslens.config import registry
     from stresslens.config.yaml_source import parse_value
 
-    if text not in registry.names("datasets") and not text.lstrip().startswith("{"):
+    if text not in registry.all_names("datasets") and not text.lstrip().startswith("{"):
         with suppress(OSError, RuntimeError):  # no path at all
             if Path(text).expanduser().exists():
                 return {"folder": {"path": normpath(text)}}
     return parse_value(text)
 
 
-def _loaded(text: str) -> Data:
+def load_data_set(value: Any, text: str) -> Data:
+    """The data set of a value as `data_value` gives it; `text` is how the command line names it."""
     from stresslens.config import registry
     from stresslens.core.data import Data
 
-    data = registry.resolve("datasets", data_value(text), base=Path.cwd())()
+    data = registry.resolve("datasets", value, base=Path.cwd())()
     if not isinstance(data, Data):
         raise ConfigError(f"the dataset {text} returned a {type(data).__name__}; expected a stresslens.Data")
     return data

@@ -12,7 +12,9 @@ def doctor(as_json: Json = False) -> None:
     """Show what this machine can do.
 
     It prints versions, processor, device, precision, free disk, the folders for data and caches, and
-    the choices of precision and memory format that were measured here and are kept.
+    the choices of precision and memory format that were measured here and are kept. It says whether
+    the installed torch is one of those that were tested, whether torchvision fits it, and which extras
+    are not installed.
     """
     import shutil
 
@@ -21,20 +23,25 @@ def doctor(as_json: Json = False) -> None:
     from stresslens.core.cache_folder import cache_problem, cache_root
     from stresslens.core.data import data_root
     from stresslens.core.devices import pick_device
+    from stresslens.core.extras import EXTRAS, install_command, missing_modules
     from stresslens.core.kept_choices import choice_as_json, choices_folder, kept_choices
     from stresslens.core.run_folder import environment
-    from stresslens.core.torchvision_compat import torchvision
+    from stresslens.core.torch_versions import NEWEST, OLDEST, torch_problems
+    from stresslens.core.torchvision_compat import is_cured
 
     facts = environment({}).as_json()
     facts.pop("command")
-    facts["device"] = pick_device("auto")
-    facts["threads"] = torch.get_num_threads()
+    facts |= {"device": pick_device("auto"), "threads": torch.get_num_threads()}
     facts["bfloat16 in hardware"] = (
         bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         if facts["device"] == "cpu"
         else torch.cuda.is_bf16_supported()
     )
-    facts["torchvision imports"] = bool(torchvision().__version__)
+    problems = torch_problems()
+    facts["tested with torch"] = f"{OLDEST} to {NEWEST}"
+    imports = not any("cannot be imported" in problem for problem in problems)
+    facts |= {"torchvision imports": imports, "torchvision imports by itself": imports and not is_cured()}
+    facts["not installed"] = {name: install_command(name) for name in EXTRAS if missing_modules(name)}
     facts["data folder"] = str(data_root())
     pictures = cache_root() / "pictures"
     facts["decoded images, GB"] = round(
@@ -46,13 +53,20 @@ def doctor(as_json: Json = False) -> None:
     existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
     facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)
     if as_json:
-        print_json(facts | {"choices": [choice_as_json(*each) for each in kept_choices()]})
+        print_json(
+            facts | {"problems": problems} | {"choices": [choice_as_json(*each) for each in kept_choices()]}
+        )
         return
+    missing = ", ".join(facts.pop("not installed"))
     rows = [
         [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
         for key, value in facts.items()
     ]
     print_table(["fact", "here"], rows, "doctor")
+    for problem in problems:
+        typer.echo(problem)
+    if missing:
+        typer.echo(f"extras that are not installed: {missing}; {install_command('…')}")
     _print_choices()
 
 

@@ -56,7 +56,7 @@ def list_plugins(
         known = [*registry.VOCABULARY, "runs", "studies"]
         raise ConfigError(f"no kind is called {kind!r}; {closest(kind, known)}")
     found = {
-        folder: {name: plugin_help(folder, name) for name in registry.names(folder) if matches(pattern, name)}
+        folder: {name: _help(folder, name) for name in registry.all_names(folder) if matches(pattern, name)}
         for folder in kinds
     }
     catalogues = search_catalogues(pattern) if kind == "models" and (pattern or not as_json) else []
@@ -66,10 +66,13 @@ def list_plugins(
         return
     for folder, plugins in found.items():
         if plugins:
-            rows = [[n, d["options"], d["help"]] for n, d in plugins.items()]
+            rows = [
+                [n, d["options"], f"{d['help']} (of {d['package']})" if "package" in d else d["help"]]
+                for n, d in plugins.items()
+            ]
             print_table([folder, "options", "what it is"], rows, folder)
         elif pattern:
-            typer.echo(f"{folder}: none of {len(registry.names(folder))} is like {pattern!r}")
+            typer.echo(f"{folder}: none of {len(registry.all_names(folder))} is like {pattern!r}")
     if pattern:
         _print_catalogues(catalogues, pattern)
     elif catalogues:
@@ -118,3 +121,17 @@ def _print_studies(pattern: str, as_json: bool) -> None:
     rows = [[name, each.duration, each.purpose] for name, each in studies.items()]
     print_table(["study", "takes", "what it is about"], rows, "studies")
     typer.echo("copy one with: stresslens init --study NAME")
+
+
+def _help(folder: str, name: str) -> dict[str, str]:
+    """A plug-in's options and help, and the package that brings it, unless that is stresslens."""
+    from stresslens.config import registry
+    from stresslens.config.installed_plugins import installed_plugins
+
+    if name in registry.names(folder):
+        return plugin_help(folder, name)
+    package = ", ".join(plugin.origin for plugin in installed_plugins(folder)[name])
+    try:
+        return plugin_help(folder, name) | {"package": package}
+    except ConfigError as error:
+        return {"options": "", "help": f"It cannot be used: {error}", "package": package}

@@ -27,6 +27,8 @@ from stresslens.cli.export import export
 from stresslens.cli.harmless_stream import harmless_output
 from stresslens.cli.help import Commands, help_, orientation
 from stresslens.cli.init import init
+from stresslens.cli.lab import app as lab_app
+from stresslens.cli.layers import layers
 from stresslens.cli.list import list_plugins
 from stresslens.cli.options import WithOldOptions
 from stresslens.cli.predict import predict
@@ -57,10 +59,12 @@ app = typer.Typer(
 )
 for command in (run, train, evaluate, compare, attack, verify, audit, explain, predict, export, report):
     app.command(cls=WithOldOptions)(command)
+app.command()(layers)
 app.command("list")(list_plugins)
 app.add_typer(data_app, name="data")
 app.command()(init)
 app.command()(schema)
+app.add_typer(lab_app, name="lab")
 app.command()(doctor)
 app.command("help")(help_)
 app.callback()(orientation)

@@ -10,7 +10,7 @@ import typer
 from stresslens.cli.completion import runs
 from stresslens.cli.options import Json
 from stresslens.cli.run_arguments import runs_then_pictures
-from stresslens.cli.terminal import CsvPredictions, print_json, print_predictions
+from stresslens.cli.terminal import CsvPredictions, meaning_of_predictions, print_json, print_predictions
 from stresslens.core.errors import ConfigError
 
 
@@ -51,6 +51,15 @@ def predict(
     csv: Annotated[
         bool, typer.Option("--csv", help="Print comma-separated values, each line as soon as it is known.")
     ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--page",
+            help="Write an HTML page with the images beside their predictions, and several runs side by "
+            "side; with your own captions, it has all of them.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Classify image files with a run.
@@ -64,11 +73,11 @@ def predict(
     """
     from stresslens.core.errors import DataError
     from stresslens.core.image_formats import left_out
-    from stresslens.evaluation.classify_files import Classifier, picture_files
+    from stresslens.evaluation.classify_files import Classifier, Prediction, picture_files
     from stresslens.evaluation.predictor import open_predictor
 
-    if csv and as_json:
-        raise ConfigError("give either --csv or --json")
+    if csv and (as_json or page):
+        raise ConfigError("--csv goes neither with --json nor with --page")
     if templates and not prompts:
         raise ConfigError("--templates belong to your own captions; give these with --prompts")
     runs, pictures = runs_then_pictures(paths)
@@ -79,6 +88,8 @@ def predict(
         typer.echo(said, err=True)
     table: CsvPredictions | None = None
     documents: list[dict[str, Any]] = []
+    shown: list[tuple[str, list[Prediction], str]] = []
+    ranked = max(top, len(prompts or [])) if page else top
     unreadable: dict[str, str] = {}
     for run in runs:
         classifier = Classifier(
@@ -88,13 +99,16 @@ def predict(
         if csv and table is None:
             table = CsvPredictions(top, with_run=len(runs) > 1)
         read = []
-        for row in classifier.classify(files, top=top):
+        for row in classifier.classify(files, top=ranked):
             if row.unreadable is not None:
                 unreadable[row.file] = row.unreadable
             elif table is not None:
                 table.write(row, str(run))
             else:
                 read.append(row)
+        why_not = info.not_calibrated or "no temperature was fitted"
+        meaning = meaning_of_predictions(rate, info.calibrated_on, why_not)
+        shown.append((str(run), read, meaning))
         if as_json:
             facts = {
                 "temperature": info.temperature,
@@ -104,9 +118,11 @@ def predict(
             }
             documents.append({"run": str(run), **facts, "pictures": [row.as_json() for row in read]})
         elif not csv:
-            why_not = info.not_calibrated or "no temperature was fitted"
-            title = "predictions" if len(runs) == 1 else f"predictions of {run}"
-            print_predictions(read, rate, info.calibrated_on, why_not, title)
+            print_predictions(read, meaning, "predictions" if len(runs) == 1 else f"predictions of {run}")
+    if page:
+        from stresslens.report.predicted_images import write_predictions
+
+        typer.echo(f"page: {write_predictions(page, shown)}", err=as_json)
     failed = [f"{file}: {why}" for file, why in unreadable.items()]
     if as_json:
         whole = documents[0] if len(runs) == 1 else {"runs": documents}

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stresslens.cli.terminal import print_findings, print_table
 from stresslens.core.text import NOT_FINITE, duration
 
 if TYPE_CHECKING:
+    from stresslens.core.types import Estimate
     from stresslens.robustness.certificate_file import CertificateFile
-    from stresslens.robustness.result_file import ResultFile
+    from stresslens.robustness.result_file import CurveLevel, IndividualAttackRow, ResultFile
 
 
 def print_robustness(result: ResultFile, title: str) -> None:
     """Print robust accuracy at each radius and what broke the images, each attack by itself, and
     the audits."""
-    rows = []
+    rows = [] if result.aimed or _has_zero(result.curve) else [["0", *_percent(result.clean), "no attack"]]
     for level in result.curve:
         robust = result.targeted_success(level.robust) if result.aimed else level.robust
         by = ", ".join(f"{name} {count}" for name, count in level.newly_broken_by.items())
         by += f"; {NOT_FINITE} in all: {level.no_answer}" if level.no_answer else ""
-        rows.append(
-            [
-                f"{level.eps:.4g}",
-                f"{100 * robust.value:.1f} %",
-                f"{100 * robust.low:.1f} to {100 * robust.high:.1f}",
-                by,
-            ]
-        )
+        rows.append([f"{level.eps:.4g}", *_percent(robust), by])
     measure = "targeted success rate" if result.aimed else result.measure
     n = f"n = {round(result.clean.value * result.n) if result.aimed else result.n} ({result.split})"
     if result.target is not None:
@@ -46,14 +41,15 @@ def print_robustness(result: ResultFile, title: str) -> None:
         )
     for attack in result.individual_attacks:
         cells = []
+        if not attack.left_out and not _has_zero(attack.rows):
+            cells.append(["0", _percent(result.clean)[0], _percent(result.clean_top5)[0], "no attack"])
         for row in attack.rows:
-            top5 = f"{100 * row.top5.value:.1f} %" if row.top5 else ""
+            top5 = _percent(row.top5)[0]
             odd = [
                 f"{row.outside} outside the ball" if row.outside else "",
                 f"{row.silent} found but not returned" if row.silent else "",
             ]
-            right = f"{100 * row.accuracy.value:.1f} %"
-            cells.append([f"{row.eps:.4g}", right, top5, ", ".join(filter(None, odd))])
+            cells.append([f"{row.eps:.4g}", _percent(row.accuracy)[0], top5, ", ".join(filter(None, odd))])
         print_table(
             ["radius", "accuracy", "top-5 accuracy", ""],
             cells,
@@ -68,13 +64,23 @@ def print_robustness(result: ResultFile, title: str) -> None:
     print_findings(result.findings)
 
 
+def _has_zero(rows: Sequence[CurveLevel | IndividualAttackRow]) -> bool:
+    return any(row.eps == 0 for row in rows)
+
+
+def _percent(estimate: Estimate | None) -> list[str]:
+    """The figure and its interval as two cells."""
+    if estimate is None:
+        return ["", ""]
+    return [
+        f"{100 * estimate.value:.1f} %",
+        f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}",
+    ]
+
+
 def print_certificate(result: CertificateFile) -> None:
     """Print the certified accuracy at each radius of the curve, and what could not be certified."""
-    rows = [
-        [f"{level.radius:.4g}", f"{e.value * 100:.1f} %", f"{e.low * 100:.1f} to {e.high * 100:.1f}"]
-        for level in result.curve
-        for e in [level.certified]
-    ]
+    rows = [[f"{level.radius:.4g}", *_percent(level.certified)] for level in result.curve]
     title = f"{result.certificate} certificate, {result.norm}, n = {result.n} ({result.split})"
     print_table(["radius", "certified accuracy", "95 % interval (Wilson)"], rows, title)
     limit = result.largest_radius

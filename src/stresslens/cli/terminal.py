@@ -299,18 +299,31 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
     import inspect
 
     from stresslens.config import registry
+    from stresslens.core.extras import install_command, missing_modules, needed_extra
 
     function = registry.plugin(folder, name)
     declared = registry.declared_by(folder, function)
     options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in declared.items())
-    return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
+    said = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+    needed = needed_extra(function)
+    if needed is not None and missing_modules(needed):
+        said += f" Not installed: {install_command(needed)}."
+    return {"options": options, "help": said}
 
 
-def print_predictions(
-    rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, why_not: str, title: str
-) -> None:
-    """Print a table of predictions, and below it what the probabilities and the out-of-distribution
-    mark mean."""
+def meaning_of_predictions(rate: float | None, calibrated_on: str | None, why_not: str) -> str:
+    """What the probabilities and the out-of-distribution mark mean, as a sentence."""
+    on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {why_not}"
+    flag = (
+        f"{100 * rate:.2g} % of images like the validation images are marked out of distribution by mistake"
+        if rate
+        else "out-of-distribution images are not marked"
+    )
+    return f"Probabilities are {on}; {flag}."
+
+
+def print_predictions(rows: Sequence[Prediction], said: str, title: str) -> None:
+    """Print a table of predictions, and below it a sentence on what they mean."""
     cells = []
     for row in rows:
         (first, probability), *others = row.classes or [(NOT_FINITE, math.nan)]
@@ -325,13 +338,7 @@ def print_predictions(
             ]
         )
     print_table(["image", "class", "probability", "next", ""], cells, title)
-    on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {why_not}"
-    flag = (
-        f"{100 * rate:.2g} % of images like the validation images are marked out of distribution by mistake"
-        if rate
-        else "out-of-distribution images are not marked"
-    )
-    print(f"Probabilities are {on}; {flag}.")
+    print(said)
 
 
 class CsvPredictions:

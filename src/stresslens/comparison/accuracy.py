@@ -24,7 +24,13 @@ from stresslens.comparison.difference import (
 )
 from stresslens.comparison.headline import balanced_weights, class_sizes, headline_sentences, unbalanced
 from stresslens.comparison.schema import ComparisonFile, DifferenceMatrix, ErrorsByClass
-from stresslens.comparison.tested_run import Tested, VariantFolders, tested_of, variants_of
+from stresslens.comparison.tested_run import (
+    Tested,
+    VariantFolders,
+    same_function,
+    tested_of,
+    variants_of,
+)
 from stresslens.config.study_record import read_study_record
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
@@ -142,9 +148,7 @@ def compare_study_accuracy(folder: Path, *, split: str = "test", ask: float | No
     study = read_study_record(folder)
     variants = variants_of(folder, lambda run: run.predictions(split).exists())
     compared = compare_accuracy(variants, study.contrasts, split=split, ask=ask)
-    compared.claims = claims.judged_claims(
-        study.claims, compared.contrasts, folder.parent, own_names=study.own_names
-    )
+    compared.claims = claims.study_claims(folder, compared)
     return compared
 
 
@@ -178,7 +182,8 @@ def paired_accuracy(
         if unbalanced(class_sizes(labels := pairs[0][0].labels)):
             weights = balanced_weights(labels)
             found = replace(found, balanced=weighted_difference(right[0], right[1], weights))
-        return replace(found, under=pairs[0][0].under, threat=pairs[0][0].threat)
+        same = all(same_function(one.record, other.record) for one, other in pairs)
+        return replace(found, under=pairs[0][0].under, threat=pairs[0][0].threat, same_function=same)
     divisions = [one.division for one, _ in pairs if one.division]
     if len(divisions) < len(pairs):
         return f"{a} and {b} were not compared: their seeds were tested on different {split} images"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim
+from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim, RobustContrast
 from stresslens.config.study_record import StatedClaim, read_study_record
 from stresslens.core.files import UnreadableRun
 from stresslens.core.types import Estimate
@@ -21,15 +21,30 @@ FINDINGS = {
 }
 
 
+def study_claims(folder: Path, compared: ComparisonFile) -> list[JudgedClaim]:
+    """The claims of a study's study.json, judged by its contrasts."""
+    study = read_study_record(folder)
+    robustness = [pair for pair in compared.robustness if isinstance(pair, RobustContrast)]
+    return judged_claims(
+        study.claims,
+        compared.contrasts,
+        folder.parent,
+        own_names=study.own_names,
+        robustness=robustness,
+    )
+
+
 def judged_claims(
     claims: Sequence[StatedClaim],
     contrasts: Sequence[Contrast],
     runs: Path,
     *,
     own_names: Mapping[str, str] | None = None,
+    robustness: Sequence[Contrast] = (),
 ) -> list[JudgedClaim]:
     """Judge each claim that the second run of a contrast's pairs is better: a finding for each
-    pair, and one sentence.
+    pair, and one sentence. Claims of robust accuracy are judged by the contrasts `robustness`;
+    where there are none, they are left out.
 
     A difference is an artefact of the protocol when three things hold: a study that repeats the
     claim's own protocol (`protocol`, in the same folder of runs) finds a real improvement, this
@@ -38,11 +53,17 @@ def judged_claims(
     Variants of the two studies correspond if their own names are equal: `own_names` gives the name
     of a folder without the overrides of the command line. What is not found is said.
     """
-    pairs_of_claims = [
-        [c for c in contrasts if c.contrast == claim.contrast and (c.a, c.b) in claim.pairs]
+    known = {"accuracy": contrasts, "robustness": robustness}
+    return [
+        _judged(
+            claim,
+            [c for c in known[claim.of] if c.contrast == claim.contrast and (c.a, c.b) in claim.pairs],
+            runs,
+            own_names or {},
+        )
         for claim in claims
+        if claim.of == "accuracy" or robustness
     ]
-    return [_judged(claim, pairs, runs, own_names or {}) for claim, pairs in zip(claims, pairs_of_claims)]
 
 
 def _judged(
@@ -80,7 +101,7 @@ def _judged(
         text += (
             f" Whether its protocol made the difference is not known: the study {claim.protocol} {missing}."
         )
-    return JudgedClaim(contrast=claim.contrast, claim=claim.claim, pairs=findings, sentence=text)
+    return JudgedClaim(contrast=claim.contrast, claim=claim.claim, of=claim.of, pairs=findings, sentence=text)
 
 
 def _finding(pair: Contrast, by_protocol: Contrast | None) -> str:

@@ -31,8 +31,9 @@ class Difference:
     `divisions`: each seed uses another division of the same images, with `images` test images each.
     `under`: the attack on the images before they were classified, in words; empty without one.
     `balanced`: the difference in balanced accuracy, if the classes are unbalanced. `too_few_seeds`:
-    the images tell the two apart, but two seeds cannot show how much seeds vary.
-    `threat`: a full key of that attack, which separates attacks with the same `under`.
+    the images tell the two apart, but two seeds cannot show how much seeds vary. `same_function`:
+    see `tested_run.same_function`. `threat`: a full key of that attack, which separates attacks
+    with the same `under`.
     """
 
     contrast: str
@@ -49,6 +50,7 @@ class Difference:
     p_holm: float = 1.0
     balanced: Estimate | None = None
     too_few_seeds: bool = False
+    same_function: bool = False
 
     @property
     def real(self) -> bool:
@@ -58,7 +60,8 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        return self._verdict + self._by_balanced_accuracy
+        same = "; from equal weights both networks compute the same, up to rounding"
+        return self._verdict + self._by_balanced_accuracy + (same if self.same_function else "")
 
     @property
     def _verdict(self) -> str:

@@ -13,6 +13,8 @@ from stresslens.comparison.tested_run import Tested, tested_of, variants_of
 from stresslens.config.study_record import read_study_record
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.spelling import closest
+from stresslens.core.types import Estimate
 from stresslens.evaluation.record import read_record
 
 Kind = Literal["run", "recipe", "study"]
@@ -90,6 +92,32 @@ def _reader(metric: str) -> Callable[[RunFolder, str], Tested]:
         return tested_of
     eps, key = robustness.robust_at(metric)
     return lambda folder, split: robustness.attacked_of(folder, eps, key, split=split)
+
+
+def figure_of(path: Path, *, split: str = "test", metric: str = "accuracy") -> Estimate:
+    """A score of a run, or the accuracy of a variant over its seeds, with its interval.
+
+    `metric` is as in `compare_folders`, recounted from the saved predictions; or for a run any score
+    of its record. Raises ConfigError if there is no such figure.
+    """
+    kind = folder_kind(path)
+    if kind == "study":
+        raise ConfigError(f"{path} is a study; give the folder of one of its variants or runs")
+    if metric != "accuracy" and not metric.startswith("robust@"):
+        if kind != "run":
+            raise ConfigError(f"of {path}, which has several seeds, only accuracy is known; give one run")
+        scores = read_record(RunFolder(path)).scores
+        if split not in scores:
+            raise ConfigError(f"{path} has no scores of {split}; it has {', '.join(scores) or 'none'}")
+        if metric not in scores[split]:
+            raise ConfigError(f"{path} has no score {metric!r}; {closest(metric, list(scores[split]))}")
+        return scores[split][metric]
+    compared = accuracy.compare_accuracy(
+        {path.name: _seeds(path, kind, split)}, [], split=split, metric=metric, read=_reader(metric)
+    )
+    if path.name not in compared.recipes:
+        raise ConfigError(f"the seeds of {path} were tested on different images; give the folder of one run")
+    return compared.recipes[path.name]
 
 
 def folder_kind(path: Path) -> Kind:

@@ -144,8 +144,11 @@ class JudgedClaim(JsonFile):
     """A claim of a study file about a contrast: a finding for each pair, and one sentence for
     all."""
 
+    LATER_KEYS = frozenset({"of"})
+
     contrast: str
     claim: str
+    of: Literal["accuracy", "robustness"] = "accuracy"
     pairs: list[str] = []
     sentence: str
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from stresslens.config.study_record import read_study_record
 from stresslens.core.answers import predicted
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import DivisionRecord, RunRecord, read_record
+
+ROUNDING = 1e-5
+"""Largest relative difference of two losses that are equal up to rounding."""
 
 VariantFolders = Mapping[str, Mapping[str, RunFolder]]
 """Each variant's finished runs. Runs of two variants with the same key (`seed-0`) form a pair."""
@@ -72,6 +76,19 @@ class Tested:
                 f"fingerprints {first} and {second}"
             )
         return None
+
+
+def same_function(first: RunRecord, second: RunRecord) -> bool:
+    """Whether two networks compute the same from equal weights: their layers differ in type alone,
+    and before any update both have the same loss on the same images."""
+    losses = first.training.first_loss, second.training.first_loss
+    if first.layers is None or second.layers is None or losses[0] is None or losses[1] is None:
+        return False
+    rows, others = first.layers.layers, second.layers.layers
+    if [(row.output, row.parameters) for row in rows] != [(row.output, row.parameters) for row in others]:
+        return False
+    types = [row.type for row in rows], [row.type for row in others]
+    return types[0] != types[1] and math.isclose(*losses, rel_tol=ROUNDING)
 
 
 def tested_of(folder: RunFolder, split: str) -> Tested:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from stresslens.config import registry
-from stresslens.core.errors import StresslensError
+from stresslens.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,7 @@ def search_catalogues(pattern: str) -> list[Catalogue]:
             continue
         try:
             models = catalogue()
-        except ImportError as error:
-            results.append(Catalogue(plugin, missing=f"{error.name or error} is not installed"))
-            continue
-        except StresslensError as error:
+        except ConfigError as error:
             results.append(Catalogue(plugin, missing=str(error)))
             continue
         found = [

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.schema import STRICT
-from stresslens.config.study_record import StatedClaim
+from stresslens.config.study_record import ClaimOf, StatedClaim
 from stresslens.core.errors import ConfigError, Problem
 from stresslens.core.spelling import closest
 
@@ -23,8 +23,8 @@ Pairs = list[tuple[str, str, str]]
 class ContrastSection:
     """One contrast: named pairs of variants, or all pairs that differ in one setting only (`vary`).
 
-    `claim` is an earlier conclusion: the second variant of each pair is better. `protocol` is the
-    name of the study that repeats the procedure of that time.
+    `claim` is an earlier conclusion: the second variant of each pair is better, in `claim_of`.
+    `protocol` is the name of the study that repeats the procedure of that time.
     """
 
     pairs: list[tuple[str, str]] | None = None
@@ -33,6 +33,8 @@ class ContrastSection:
     """The dotted key in which two variants differ, and in nothing else."""
     claim: str | None = None
     """An earlier conclusion that is checked."""
+    claim_of: ClaimOf = "accuracy"
+    """The quantity that the claim is about."""
     protocol: str | None = None
     """Name of the study that repeats the procedure of that time."""
 
@@ -100,6 +102,7 @@ def claims_of(
         StatedClaim(
             contrast=name,
             claim=c.claim,
+            of=c.claim_of,
             protocol=c.protocol,
             pairs=[(a, b) for of, a, b in pairs if of == name],
         )

@@ -7,9 +7,10 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from stresslens.config import registry
@@ -19,6 +20,7 @@ from stresslens.config.schema import VariantConfig
 from stresslens.config.search_space import Range
 from stresslens.config.study_keys import StudyKeys
 from stresslens.config.sweep_validation import SECTIONS
+from stresslens.core.errors import ConfigError
 
 Schema = dict[str, Any]
 
@@ -41,13 +43,11 @@ _NAMED = {"type": "string"}, {"additionalProperties": True, "type": "object"}
 
 def study_schema() -> Schema:
     """The JSON schema (draft 2020-12) of a study file, with every plug-in and its options."""
-    built_in = {
-        (folder, name): registry.plugin(folder, name) for folder in FOLDERS for name in registry.names(folder)
-    }
-    declared = {key: registry.declared_by(key[0], function) for key, function in built_in.items()}
+    functions = dict(_functions())
+    declared = {key: registry.declared_by(key[0], function) for key, function in functions.items()}
     sections = {("study", kind.__name__): kind for kind in (StudyKeys, VariantConfig, Range)}
     annotations: dict[Any, Any] = {
-        (*key, name): option.annotation
+        (*key, name): _described(option.annotation)
         for key, options in declared.items()
         for name, option in options.items()
         if registry.nested_folder(option.annotation) is None
@@ -65,12 +65,39 @@ def study_schema() -> Schema:
         keys = _owner(path, definitions)
         keys[path[-1]] = _with_plugins(keys[path[-1]], folder)
     for (folder, name), options in declared.items():
-        help_text = inspect.getdoc(built_in[folder, name]) or ""
+        help_text = inspect.getdoc(functions[folder, name]) or ""
         definitions[f"{folder}.{name}"] = _options(folder, name, options, of, help_text)
     for folder in FOLDERS:
         definitions[folder] = _plugin(folder, definitions)
     _add_old_words(definitions)
     return _study(definitions)
+
+
+def _functions() -> Iterator[tuple[tuple[str, str], registry.Plugin]]:
+    """Every plug-in by its folder and name. One of an installed package that cannot be imported is left
+    out."""
+    for folder in FOLDERS:
+        for name in registry.all_names(folder):
+            with suppress(ConfigError):
+                yield (folder, name), registry.plugin(folder, name)
+
+
+def _described(annotation: Any) -> Any:
+    """The annotation, or Any where JSON schema cannot describe its values."""
+    try:
+        registry.adapter_of(annotation).json_schema()
+    except PydanticUserError:
+        return Any
+    return annotation
+
+
+def _of_folder(folder: str, definitions: Mapping[str, Schema]) -> dict[str, Schema]:
+    """The schemas of the options of each plug-in of a folder, by the plug-in's name."""
+    return {
+        key.removeprefix(f"{folder}."): schema
+        for key, schema in definitions.items()
+        if key.startswith(f"{folder}.")
+    }
 
 
 def schema_text() -> str:
@@ -140,8 +167,10 @@ def _options(
             schema = {"anyOf": [schema, registry.adapter_of(common.annotation).json_schema()]}
         if about := _about(option, help_text):
             schema["description"] = about
-        if parameter.default is not parameter.empty:
-            schema["default"] = TypeAdapter(Any).dump_python(parameter.default, mode="json")
+        with suppress(ValueError):  # a default that JSON does not have
+            if parameter.default is not parameter.empty:
+                default = TypeAdapter(Any).dump_python(parameter.default, mode="json")
+                schema["default"] = json.loads(json.dumps(default, allow_nan=False))
         properties[option] = schema
     required = [option for option, parameter in options.items() if parameter.default is parameter.empty]
     return {
@@ -161,7 +190,7 @@ def _about(option: str, help_text: str) -> str:
 
 def _plugin(folder: str, definitions: Mapping[str, Schema]) -> Schema:
     """The schema of a plug-in of a folder: its name, or its name with options."""
-    of_name = {name: definitions[f"{folder}.{name}"] for name in registry.names(folder)}
+    of_name = _of_folder(folder, definitions)
     first = {name: " ".join(s["description"].split("\n\n")[0].split()) for name, s in of_name.items()}
     by_name = [
         {"const": name, "description": first[name]} for name, s in of_name.items() if not s["required"]
@@ -249,12 +278,13 @@ def _settings(
 def _option_schemas(path: registry.Keys, folder: str, definitions: Mapping[str, Schema]) -> dict[str, Schema]:
     """Every dotted key of an option of the plug-ins at `path`, without the plug-in's name."""
     branches: dict[str, dict[str, Schema]] = {}
-    for name in registry.names(folder):
-        for option, schema in definitions[f"{folder}.{name}"]["properties"].items():
+    plugins = _of_folder(folder, definitions)
+    for name, plugin in plugins.items():
+        for option, schema in plugin["properties"].items():
             reference = _ref(f"{folder}.{name}/properties/{option}")
             branches.setdefault(option, {}).setdefault(str(schema), reference)
     at = ".".join(map(str, path))
-    for name in set(branches) & set(registry.names(folder)):
+    for name in set(branches) & set(plugins):
         branches[name][name] = _ref(f"{folder}.{name}")
     return {
         f"{at}.{option}": first if not others else {"anyOf": [first, *others]}
@@ -296,8 +326,7 @@ def _known(path: registry.Keys, definitions: Mapping[str, Schema]) -> str:
     """A pattern of the dotted keys of the options at `path`, with or without the plug-in's name, and
     of that name alone."""
     of_name = {
-        name: "|".join(definitions[f"{SLOTS[path]}.{name}"]["properties"])
-        for name in registry.names(SLOTS[path])
+        name: "|".join(plugin["properties"]) for name, plugin in _of_folder(SLOTS[path], definitions).items()
     }
     named = [rf"{name}(?:\.(?:{options})(?:\.|$)|$)" for name, options in of_name.items()]
     every = {option for each in of_name.values() for option in each.split("|")}

@@ -12,10 +12,11 @@ import os
 import re
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stresslens.config.class_plugins import function_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.installation import is_installed
 from stresslens.core.spelling import closest
@@ -105,12 +106,15 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
 
 
-def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -> Callable[..., Any]:
+def load_own_plugin(
+    name: str, base: Path, *, kind: str, words: tuple[str, ...], called: bool
+) -> Callable[..., Any]:
     """Imports the function of a custom plug-in, `file.py:function` (relative to `base`) or
     `module:function`.
 
     `kind` is the plug-in's kind for messages ("a model"). `words` are the positional parameters
-    that a plug-in of this kind may have. Raises ConfigError where the function cannot be imported
+    that a plug-in of this kind may have. A class becomes a function (`class_plugins`); with `called`,
+    its instances are called. Raises ConfigError where the function cannot be imported
     or its signature does not fit.
     """
     where, _, function = name.rpartition(":")
@@ -129,11 +133,16 @@ def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -
                 f"{_written_as_file(where, function, base)}"
             ) from None
     candidate = getattr(module, function, None)
+    if inspect.isclass(candidate):
+        try:
+            made: Any = candidate
+            candidate = function_of(made, words, called=called)
+        except ConfigError as error:
+            raise ConfigError(f"{name!r}: {error}") from None
     if not inspect.isfunction(candidate):
-        functions = [
-            n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__
-        ]
-        raise ConfigError(f"{where} defines no function {function!r}; {closest(function, functions)}")
+        raise ConfigError(
+            f"{where} defines no function {function!r}; {closest(function, _defined_in(module))}"
+        )
     try:
         parameters = inspect.signature(candidate, eval_str=True).parameters.values()
     except Exception as error:
@@ -157,6 +166,15 @@ def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -
         )
     plugin: Callable[..., Any] = candidate
     return plugin
+
+
+def _defined_in(module: types.ModuleType) -> list[str]:
+    """The names of a module's own functions and classes."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__
+    ]
 
 
 _loaded: dict[str, dict[Path, str]] = {}

@@ -20,8 +20,10 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from stresslens.config.installed_plugins import installed_plugin, installed_plugins, warn_of_hidden
 from stresslens.config.own_plugins import load_own_plugin
 from stresslens.core.errors import ConfigError, Notice, Problem, Problems
+from stresslens.core.extras import require_for
 from stresslens.core.pretrained import WeightsRef
 from stresslens.core.spelling import closest, unknown_key
 from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
@@ -45,6 +47,9 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 }
 """Each folder, and the positional parameters that its functions may have. They are passed by
 keyword."""
+
+MADE = ("datasets", "models", "estimators", "optimizers", "schedules", "trackers")
+"""The folders whose plug-ins return an object for later use; the others are called with what they work on."""
 
 POSITIONS_IN_0_1_0: dict[str, tuple[str, ...]] = {
     "augmentations": ("x", "y", "draws", "classes"),
@@ -146,9 +151,14 @@ def names(folder: str) -> list[str]:
     )
 
 
+def all_names(folder: str) -> list[str]:
+    """The names of a folder's built-in plug-ins and of those that installed packages bring, sorted."""
+    return sorted({*names(folder), *installed_plugins(folder)})
+
+
 def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = True) -> Plugin:
-    """The function of a plug-in by its name: built-in, or custom as `file.py:function` (relative to
-    `base`) or `module:function`.
+    """The function of a plug-in by its name: built-in, of an installed package, or custom as
+    `file.py:function` (relative to `base`) or `module:function`. A class counts as a function.
 
     Raises ConfigError with the valid names where there is no such plug-in, and for custom code
     without `trust`.
@@ -158,10 +168,16 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
             raise ConfigError(
                 f"{name!r} is code from outside stresslens, which runs only if you trust it (--trust)"
             )
-        return load_own_plugin(name, base or Path.cwd(), kind=_a(folder), words=VOCABULARY[folder])
+        return _loaded(folder, name, base)
     if name in names(folder):
+        warn_of_hidden(folder, name)
         function: Plugin = getattr(importlib.import_module(f"stresslens.plugins.{folder}.{name}"), name)
         return function
+    if (installed := installed_plugin(folder, name)) is not None:
+        try:
+            return _loaded(folder, installed.value, base)
+        except ConfigError as error:
+            raise ConfigError(f"the plug-in {name!r} of {installed.origin}: {error}") from None
     path = ""
     if folder == "datasets":
         exists = os.path.exists(name)  # False for a name that no file can have
@@ -170,7 +186,12 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
             if exists
             else ", and there is no file or folder of that name"
         )
-    raise ConfigError(f"no {_singular(folder)} is called {name!r}{path}; {closest(name, names(folder))}")
+    raise ConfigError(f"no {_singular(folder)} is called {name!r}{path}; {closest(name, all_names(folder))}")
+
+
+def _loaded(folder: str, name: str, base: Path | None) -> Plugin:
+    words, called = VOCABULARY[folder], folder not in MADE
+    return load_own_plugin(name, base or Path.cwd(), kind=_a(folder), words=words, called=called)
 
 
 def resolve(
@@ -242,6 +263,7 @@ def _resolved(
     name, options = name_and_options(folder, value, path)
     try:
         function = plugin(folder, name, base=base, trust=trust)
+        require_for(function, name)
     except ConfigError as error:
         raise Problems([Problem(path, str(error))]) from None
     declared = declared_by(folder, function)
@@ -292,7 +314,7 @@ def _resolved(
 def model_or_estimator(value: Any) -> str:
     """The configuration key of a plug-in, `model` or `estimator`, for a command that takes
     either."""
-    return "estimator" if name_and_options("models", value)[0] in names("estimators") else "model"
+    return "estimator" if name_and_options("models", value)[0] in all_names("estimators") else "model"
 
 
 def name_and_options(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, Any]]:

@@ -48,7 +48,7 @@ def data_and_model(data: Any, model: Any) -> list[str]:
     if not isinstance(options, Mapping) or set(options) != {"path"}:
         return [label(data), label(model)]
     path = Path(str(options["path"]))
-    is_plain = str(path) == path.name and path.name not in registry.names("datasets")
+    is_plain = str(path) == path.name and path.name not in registry.all_names("datasets")
     return [label(path.name) if is_plain else _with_digest(_slug(path.name), str(path), LABEL), label(model)]
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import math
 import operator
-import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -23,6 +22,9 @@ from stresslens.config.yaml_source import scalar
 from stresslens.core.errors import ConfigError, Problem
 from stresslens.core.spelling import unknown_key
 from stresslens.core.types import Seed
+
+if TYPE_CHECKING:
+    from numpy.random import RandomState
 
 TRIALS = 20
 Number = int | float
@@ -127,20 +129,8 @@ class Setting:
     def whole(self) -> bool:
         return self.range is not None and isinstance(self.range.start, int) and isinstance(self.range.to, int)
 
-    def distribution(self) -> Any:
-        """The Optuna distribution. Of choices it holds the indices, because a choice may be a
-        plug-in with its options."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        if self.range is None:
-            return CategoricalDistribution(range(len(self.choices)))
-        start, to, step, log = self.range.start, self.range.to, self.range.step, self.range.log
-        if self.whole:
-            return IntDistribution(int(start), int(to), log=log, step=int(step or 1))
-        return FloatDistribution(start, to, log=log, step=step)
-
     def value(self, drawn: Number) -> Any:
-        """The setting's value for a number that Optuna drew: a choice by its index, or the number
+        """The setting's value for a number that was drawn: a choice by its index, or the number
         rounded to four significant digits within the range."""
         if self.range is None:
             return self.choices[int(drawn)]
@@ -150,16 +140,41 @@ class Setting:
             return round(float(drawn), 10)
         return min(max(float(f"{drawn:.4g}"), self.range.start), self.range.to)
 
-    def draw(self, numbers: random.Random) -> Any:
-        """A random value, drawn without Optuna."""
+    def number(self, numbers: RandomState) -> Number:
+        """A random number of the range, or the index of a choice.
+
+        The numbers are those of Optuna's RandomSampler, which earlier versions drew with: bit by bit,
+        so that a sweep that they began goes on with the same trials.
+        """
         if self.range is None:
-            return numbers.choice(self.choices)
-        start, to, step = self.range.start, self.range.to, self.range.step or 1
+            return int(numbers.uniform(size=len(self.choices)).argmax())
+        start, to, step = self.range.start, self.range.to, self.range.step
+        margin = 0.5 * (1 if self.whole and step is None else step or 0)
         if self.range.log:
-            return self.value(min(max(math.exp(numbers.uniform(math.log(start), math.log(to))), start), to))
-        if self.range.step is not None or self.whole:
-            return self.value(start + step * numbers.randrange(round((to - start) / step) + 1))
-        return self.value(numbers.uniform(start, to))
+            drawn = math.exp(numbers.uniform(math.log(start - margin), math.log(to + margin)))
+            return min(max(round(drawn), start), to) if self.whole else min(max(drawn, start), _below(to))
+        drawn = numbers.uniform(start - margin, to + margin)
+        if self.whole:
+            steps = math.floor((drawn - start) / (step or 1) + 0.5)
+            return min(max(start + steps * (step or 1), start), to)
+        if step is not None:
+            return float(min(max(round((drawn - start) / step) * step + start, start), to))
+        return min(drawn, _below(to))
+
+    def draw(self, numbers: RandomState) -> Any:
+        """A random value."""
+        return self.value(self.number(numbers))
+
+    def holds(self, drawn: Number) -> bool:
+        """Whether a number is of the range, or the index of a choice."""
+        if self.range is None:
+            return drawn in range(len(self.choices))
+        return self.range.start <= drawn <= self.range.to
+
+
+def _below(to: float) -> float:
+    """The largest number below the end of a range."""
+    return math.nextafter(to, -math.inf)
 
 
 _RANGE = TypeAdapter(Range)

@@ -13,14 +13,21 @@ from stresslens.core.json_file import JsonFile
 FILE = "study.json"
 
 
+ClaimOf = Literal["accuracy", "robustness"]
+"""What a claim says is better: accuracy on clean images, or robust accuracy."""
+
+
 class StatedClaim(JsonFile):
-    """The claim of a contrast: b is better in each of its `pairs` (a, b).
+    """The claim of a contrast: b is better in each of its `pairs` (a, b), in `of`.
 
     `protocol` is the name of the study that repeats the original procedure.
     """
 
+    LATER_KEYS = frozenset({"of"})
+
     contrast: str
     claim: str
+    of: ClaimOf = "accuracy"
     protocol: str | None = None
     pairs: list[tuple[str, str]] = []
 

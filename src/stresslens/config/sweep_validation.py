@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import itertools
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from numpy.random import RandomState
 
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.registry import Keys
@@ -16,6 +17,7 @@ from stresslens.config.search_space import Constraint, Halving, Setting, Sweep, 
 from stresslens.config.setting_keys import keys_meant, setting_keys
 from stresslens.config.validation import VARIANT_CONFIG, check_variant
 from stresslens.core.errors import ConfigError, Problem
+from stresslens.core.extras import install_command, missing_modules
 from stresslens.core.spelling import closest
 
 DRAWS = 2000
@@ -121,6 +123,8 @@ def _key_problems(sweep: Sweep, config: VariantConfig) -> Iterator[tuple[Keys, s
         ):
             if given:
                 yield (name,), "applies to a space only; each of the listed settings is one trial"
+    if sweep.method == "tpe" and missing_modules("sweep"):
+        yield ("method",), f"tpe needs Optuna; {install_command('sweep')}"
     if sweep.method == "halving" and rung >= train.epochs:
         yield ("halving",), f"its epochs must be fewer than train.epochs ({train.epochs}), got {rung}"
     if sweep.method == "halving" and rung < train.evaluate_every:
@@ -172,7 +176,7 @@ def _check_draws(
     base: Path,
     problems: list[Problem],
 ) -> None:
-    numbers = random.Random(0)
+    numbers = RandomState(0)
     drawn = [{setting.key: setting.draw(numbers) for setting in settings} for _ in range(DRAWS)]
     try:
         valid = [trial for trial in drawn if allowed(values, trial, constraints)]

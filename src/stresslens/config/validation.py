@@ -217,7 +217,9 @@ def _clashes(
     except Problems as error:
         yield from ((p.path, p.message) for p in error.problems)
     try:
-        registry.resolve("objectives", objective_of(config.train), path=("train", "objective"), base=base)
+        registry.resolve(
+            "objectives", objective_of(config.train, base), path=("train", "objective"), base=base
+        )
     except Problems as error:
         yield from ((p.path, p.message) for p in error.problems)
     if config.estimator is not None:
@@ -343,10 +345,10 @@ def _at(values: Any, path: registry.Keys) -> Any:
     return values
 
 
-def objective_of(train: Train) -> PluginValue:
+def objective_of(train: Train, base: Path | None) -> PluginValue:
     """The objective with `train.loss` as its option `loss`, unless it sets that option or has
-    none."""
+    none. A custom objective's file is relative to `base`."""
     name, options = registry.name_and_options("objectives", train.objective)
-    function = registry.plugin("objectives", name)
+    function = registry.plugin("objectives", name, base=base)
     takes_loss = "loss" in registry.options_of(function) and "loss" not in options
     return {name: {**options, "loss": train.loss}} if takes_loss else {name: dict(options)}

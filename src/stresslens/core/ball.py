@@ -222,9 +222,9 @@ def parse_radii(value: str | float | Sequence[float | str], norm: Norm) -> list[
     """
     if isinstance(value, str) and ":" in value:
         parts = [parse_radius(part) for part in value.split(":")]
-        if len(parts) != 3 or parts[2] <= 0 or parts[1] < parts[0]:
+        if len(parts) != 3 or not all(map(math.isfinite, parts)) or parts[2] <= 0 or parts[1] < parts[0]:
             raise ConfigError(f"radii {value!r}: expected START:STOP:STEP, for example 0:0.1:0.01")
-        steps = round((parts[1] - parts[0]) / parts[2])
+        steps = round(min((parts[1] - parts[0]) / parts[2], 1e9))
         if abs(parts[0] + steps * parts[2] - parts[1]) > 1e-9 or steps > 1000:
             raise ConfigError(
                 f"radii {value!r}: {parts[1]:g} is not a whole number of steps from {parts[0]:g} "

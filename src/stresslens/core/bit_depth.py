@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stresslens.core.extras import extra
+
 WHITE = 65_535
 """White in a file of 16 bits, unless something else is known."""
 
@@ -58,7 +60,8 @@ def eight_bits(values: NDArray[Any], white: int) -> NDArray[np.uint8]:
 
 def scaled_colours(picture: Image.Image, content: bytes, white: int) -> Image.Image:
     """An image that `is_deep_colour`, as 8-bit RGB or RGBA with this value of white."""
-    import cv2
+    with extra("classical", "a picture of 16 bits for each colour"):
+        import cv2
 
     values: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.ndim != 3 or values.dtype != np.uint16:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stresslens.core.files import UnreadableRun, read_json
+from stresslens.core.files import UnreadableRun, read_at, read_json
 from stresslens.core.image_files import digest
 
 PIECE = 2**24
@@ -63,7 +63,7 @@ def _differing(
 
         def count(rows: slice) -> int:
             first, last = int(starts[rows][0]), int((starts[rows] + lengths[rows]).max())
-            content = memoryview(os.pread(opened.fileno(), last - first, first))
+            content = memoryview(read_at(opened.fileno(), last - first, first))
             parts = zip(starts[rows] - first, lengths[rows], expected[rows])
             return sum(digest(content[s : s + n]) != known.tobytes() for s, n, known in parts)
 

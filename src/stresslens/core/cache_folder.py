@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import warnings
 from functools import cache
@@ -61,6 +62,8 @@ def cache_problem() -> str | None:
 
 
 def _temporary_root() -> Path:
+    if sys.platform == "win32":  # where each user has temporary files of their own
+        return Path(tempfile.gettempdir()) / "stresslens"
     return Path(tempfile.gettempdir()) / f"stresslens-{os.getuid()}"
 
 
@@ -83,6 +86,8 @@ def _why_not(folder: Path, needed: float) -> str | None:
 def _is_own(folder: Path) -> bool:
     """Whether a folder is the user's, and nobody else can write into it."""
     facts = folder.lstat()
+    if sys.platform == "win32":
+        return stat.S_ISDIR(facts.st_mode)
     return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022
 
 

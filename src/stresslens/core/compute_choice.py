@@ -282,7 +282,7 @@ def machine(device: str) -> dict[str, str]:
 @cache
 def _processor() -> str:
     try:
-        names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
         names = []
     return names[0].strip() if names else platform.processor() or platform.machine()

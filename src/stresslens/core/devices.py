@@ -118,7 +118,7 @@ def start_watching_memory(device: str) -> None:
     elif sys.platform == "linux":
         release_memory()
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM (proc(5))
 
 
 def peak_memory(device: str) -> int | None:
@@ -129,7 +129,7 @@ def peak_memory(device: str) -> int | None:
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return None
     peak = re.search(r"VmHWM:\s+(\d+) kB", status)

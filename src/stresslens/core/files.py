@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +46,8 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         write(file)
         file.flush()
         os.fsync(file.fileno())
+        if sys.platform == "win32":  # an open file cannot be renamed there
+            file.close()
         partial.replace(path)
 
 
@@ -71,12 +75,43 @@ def _size_written_by(write: Callable[[IO[bytes]], Any]) -> int | None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the entries of a folder, are on the disk."""
+    """Waits until a file, or the entries of a folder, are on the disk. Windows syncs no folders."""
+    if sys.platform == "win32":
+        if path.is_file():
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_SEEK = threading.Lock()
+
+
+def open_to_read(path: Path) -> int:
+    """A descriptor of a file, for `read_into` and `read_at`. The caller closes it."""
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+
+def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Reads bytes from this place of a file into the buffer, from any thread; their number."""
+    if sys.platform != "win32":
+        return os.preadv(descriptor, [buffer], offset)
+    content = read_at(descriptor, len(buffer), offset)
+    buffer[: len(content)] = content
+    return len(content)
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """As many bytes from this place of a file, from any thread; fewer at its end."""
+    if sys.platform != "win32":
+        return os.pread(descriptor, size, offset)
+    with _SEEK:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, size)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

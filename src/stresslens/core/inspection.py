@@ -25,6 +25,9 @@ def fresh_images(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
 
 
+GLOBAL_HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
+
+
 def is_plain(module: nn.Module) -> bool:
     """Whether a call of the module runs the forward method of its class, and no hook but
     `fresh_images`."""
@@ -34,8 +37,14 @@ def is_plain(module: nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
         or "forward" in vars(module)
-        or nn.modules.module._has_any_global_hook()
+        or has_global_hooks()
     )
+
+
+def has_global_hooks() -> bool:
+    """Whether hooks were registered for every module there is."""
+    kept = vars(nn.modules.module)
+    return any(kept[f"_global_{when}_hooks"] for when in GLOBAL_HOOKS)
 
 
 @contextmanager

@@ -1,9 +1,15 @@
 """Which Python files are of the installation: Python itself, installed packages and stresslens. All
-others are the user's own."""
+others are the user's own.
+
+Packages may be installed elsewhere too: Colab has `dist-packages`, and a path file or PYTHONPATH can
+add the packages of another environment.
+"""
 
 from __future__ import annotations
 
+import os
 import site
+import sys
 import sysconfig
 from functools import cache
 from pathlib import Path
@@ -14,6 +20,7 @@ FOLDERS = tuple(
         *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
         *site.getsitepackages(),
         site.getusersitepackages(),
+        *(path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")),
         str(Path(__file__).parents[1]),
     )
 )
@@ -26,4 +33,4 @@ def is_installed(file: str) -> bool:
     if file.startswith("<"):
         return file.startswith("<frozen")
     path = str(Path(file).resolve())
-    return any(path.startswith(f"{folder}/") for folder in FOLDERS)
+    return any(path.startswith(f"{folder}{os.sep}") for folder in FOLDERS)

@@ -3,7 +3,6 @@ folder."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
+
+from filelock import lock_descriptor
 
 from stresslens.core.cache_folder import cache_root
 from stresslens.core.devices import MemoryFormat, Precision
@@ -94,7 +95,7 @@ def kept_or_made(about: Mapping[str, Any], make: Callable[[], ComputeChoice]) ->
         lock.touch()
         made = make()
         with lock.open("a") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
+            lock_descriptor(held.fileno())
             if (known := _read(path, about, quiet=True)) is not None:
                 return known.choice
             kept = KeptChoice(

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from stresslens.core.errors import ConfigError, Notice, StresslensError
 
@@ -102,6 +103,28 @@ def in_pieces(run: Callable[[slice], T], count: int, size: int) -> list[T]:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return results
+
+
+class Rows:
+    """Rows (count, …) that pieces of work fill one after the other, in one tensor made with the first
+    of them: small results between large pieces would keep the memory that these free apart."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._filled = count, 0
+        self._rows: Tensor | None = None
+
+    def put(self, values: Tensor, first: int | None = None) -> None:
+        """Copies values (n, …) to the rows from `first` on, by default behind those of the last call."""
+        if self._rows is None:
+            self._rows = values.new_empty((self._count, *values.shape[1:]))
+        start = self._filled if first is None else first
+        self._filled = start + len(values)
+        self._rows[start : self._filled] = values
+
+    @property
+    def filled(self) -> Tensor:
+        """The rows up to the end of the last call; of no call, an empty tensor."""
+        return torch.empty(0) if self._rows is None else self._rows[: self._filled]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -11,13 +10,14 @@ import platform
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from filelock import lock_descriptor
 from pydantic import ConfigDict, ValidationError
 from torch import Tensor
 
@@ -108,7 +108,10 @@ class Environment(OrderedJsonFile):
     piece_bytes: int | None = None
     """The bytes that a piece of images may take (`core.pieces`), if they were set."""
 
-    LATER_KEYS = frozenset({"piece_bytes"})
+    plugins: dict[str, str] = {}
+    """The installed packages whose plug-ins the run uses, with their versions."""
+
+    LATER_KEYS = frozenset({"piece_bytes", "plugins"})
 
 
 class RunFolder:
@@ -156,12 +159,13 @@ class RunFolder:
                 f"cannot write to {self.path}: {error.strerror}; choose another place with --out"
             ) from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            held = False
+            with suppress(OSError):
+                held = lock_descriptor(lock.fileno(), blocking=False)
+            if not held:
                 raise ConfigError(
                     f"{self.path} is being written by another process; wait for it, or use another --out"
-                ) from None
+                )
             remove_leftovers(self.path, below=True)
             yield
 
@@ -281,8 +285,6 @@ def command_line() -> list[str]:
 
 def environment(compute: Mapping[str, Any]) -> Environment:
     """The environment of this process; `compute` says how the run is computed (device and the like)."""
-    from importlib.metadata import version
-
     packages = (
         "stresslens",
         "torch",
@@ -296,7 +298,7 @@ def environment(compute: Mapping[str, Any]) -> Environment:
         python=platform.python_version(),
         platform=platform.platform(),
         processor_count=os.cpu_count(),
-        packages={name: version(name) for name in packages},
+        packages={name: found for name in packages if (found := _version(name)) is not None},
         command=command_line(),
         commit=_commit(),
         piece_bytes=budget() if budget() != BUDGET else None,
@@ -304,19 +306,28 @@ def environment(compute: Mapping[str, Any]) -> Environment:
     )
 
 
+def _version(package: str) -> str | None:
+    """The version of an installed package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return None
+
+
 def _commit() -> str | None:
     """The commit that is checked out in the working folder, read from git's files; None if none."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         head = folder / ".git" / "HEAD"
         if head.is_file():
-            text = head.read_text().strip()
+            text = head.read_text(encoding="utf-8").strip()
             if not text.startswith("ref: "):
                 return text
             name = text.removeprefix("ref: ")
             loose, packed = folder / ".git" / name, folder / ".git" / "packed-refs"
             if loose.is_file():
-                return loose.read_text().strip()
-            lines = packed.read_text().splitlines() if packed.is_file() else []
+                return loose.read_text(encoding="utf-8").strip()
+            lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
             return next((line.split()[0] for line in lines if line.endswith(f" {name}")), None)
     return None
 

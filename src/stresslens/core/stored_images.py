@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresslens.core.errors import DataError
+from stresslens.core.files import open_to_read, read_at, read_into
 from stresslens.core.image_files import Frame, decode, quietly
 
 
@@ -95,7 +96,7 @@ class Stored:
     def _opened(self, name: str) -> int:
         """A descriptor. The file is read, not mapped: pages of a map that were read count as memory of
         the process, so that it would grow to the size of all images."""
-        descriptor = os.open(self.folder / name, os.O_RDONLY)
+        descriptor = open_to_read(self.folder / name)
         weakref.finalize(self, os.close, descriptor)
         return descriptor
 
@@ -106,7 +107,7 @@ class Stored:
         for first, last in zip([0, *ends.tolist()], [*ends.tolist(), len(places)]):
             left, offset = flat[first * size : last * size], int(places[first]) * size if len(places) else 0
             while len(left):
-                count = os.preadv(file, [left.data], offset)
+                count = read_into(file, left.data, offset)
                 if not count:
                     raise DataError(f"{self.folder} is damaged: its pixels end too early; delete the folder")
                 left, offset = left[count:], offset + count
@@ -115,7 +116,7 @@ class Stored:
         starts, lengths = self._facts["start"], self._facts["bytes"]
 
         def pixels(place: int) -> NDArray[np.uint8]:
-            content = os.pread(self._encoded, int(lengths[place]), int(starts[place]))
+            content = read_at(self._encoded, int(lengths[place]), int(starts[place]))
             return decode(content, self.frame).pixels
 
         with quietly(), ThreadPoolExecutor(torch.get_num_threads()) as pool:

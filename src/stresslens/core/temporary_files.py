@@ -7,15 +7,17 @@ by a process that is gone, and the next process that writes into the same folder
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from filelock import lock_descriptor
 
 LOCK = ".lock"
 """The file in a temporary folder that is locked."""
@@ -58,6 +60,8 @@ def temporary_folder(path: Path) -> Iterator[Path]:
         try:
             yield partial
         finally:
+            if sys.platform == "win32":  # an open file cannot be removed there
+                lock.close()
             shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -114,7 +118,7 @@ def _new_locked_file(path: Path) -> tuple[IO[bytes], Path]:
 def _lock(file: IO[bytes]) -> None:
     """Locks the file. Where the file system has no locks, nobody can remove the file either."""
     with suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_descriptor(file.fileno())
 
 
 def _is_there(file: IO[bytes]) -> bool:
@@ -126,12 +130,13 @@ def _is_there(file: IO[bytes]) -> bool:
 
 
 def _remove_unless_locked(path: Path) -> None:
-    """Raises OSError if another process holds the lock."""
-    try:
-        with (path / LOCK if path.is_dir() else path).open("r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Does nothing where another process holds the lock. Raises OSError."""
+    with suppress(FileNotFoundError), (path / LOCK if path.is_dir() else path).open("r+b") as lock:
+        if not lock_descriptor(lock.fileno(), blocking=False):
+            return
+        if sys.platform != "win32":  # an open file cannot be removed there
             _remove(path)
-    except FileNotFoundError:  # a folder that was not locked yet
+    if path.exists():  # or a folder that was not locked yet
         _remove(path)
 
 
@@ -143,6 +148,8 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
+    if sys.platform == "win32":  # earlier versions did not run there, and signal 0 is Ctrl-C
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -72,6 +72,11 @@ def cure() -> None:
         sys.meta_path.insert(0, TorchvisionFinder())
 
 
+def is_cured() -> bool:
+    """Whether torchvision has been imported and needed the declarations."""
+    return bool(_declared)
+
+
 def torchvision() -> types.ModuleType:
     """The torchvision module."""
     return importlib.import_module("torchvision")

@@ -25,6 +25,7 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import own_plugins, source_of
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, StresslensError, first_line
+from stresslens.core.extras import extra, require
 from stresslens.core.files import write_bytes
 from stresslens.core.inspection import feature_layer, with_features
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
@@ -36,7 +37,6 @@ from stresslens.evaluation.finished_run import data_of
 from stresslens.evaluation.predictor import (
     EXPORT,
     FACTS,
-    NEEDS_ONNX,
     OOD_ARRAYS,
     Answer,
     ModelInfo,
@@ -92,6 +92,8 @@ def export_run(
     exported logits differ from the run's; nothing is written then.
     """
     card = _card_of_net(folder, to, module)
+    if to == "onnx":
+        require("onnx", "ONNX")
     target, facts = _target(folder, to, out), model_info(folder)
     model = open_model(folder, trust=trust, module=module)
     not_finite = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
@@ -300,12 +302,10 @@ def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
 
 
 def _onnx(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> bytes:
-    try:
+    with extra("onnx", "ONNX"):
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError:
-        raise ConfigError(NEEDS_ONNX) from None
     try:
         with _said_if_it_works(), warnings.catch_warnings():
             # torch's exporter calls functions that torch deprecates.

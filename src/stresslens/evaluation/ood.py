@@ -34,6 +34,7 @@ from stresslens.core.errors import DataError
 from stresslens.core.files import UnreadableRun, write_arrays
 from stresslens.core.inspection import evaluating, feature_layer, features
 from stresslens.core.pass_memory import images_at_once, logits_in_pieces
+from stresslens.core.pieces import Rows
 
 RATE = 0.01
 """False-alarm rate: the share of in-distribution images that may be called out of distribution."""
@@ -308,47 +309,29 @@ def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, F
     most = max(BATCH, min(MOST_IMAGES, MOST_VALUES // width))
     kept = np.zeros(len(split), dtype=bool)
     kept[np.random.default_rng(0).permutation(len(split))[:most]] = True
-    with _hooks(model, layer, torch.from_numpy(kept)) as rows:
+    with _hooks(model, layer, torch.from_numpy(kept)) as found:
         result = run()
-    values, coarse = (found.numpy() for found in rows)
+    values, coarse = (rows.filled.cpu().numpy() for rows in found)
     return result, Features(values, coarse, split.labels.cpu().numpy()[kept])
-
-
-class Rows:
-    """Values of the kept images, in order, made before the second batch: small results between the
-    batches would keep their memory apart."""
-
-    def __init__(self, kept: Tensor) -> None:
-        self._kept, self._row = kept, kept.cumsum(0) - 1
-        self._values: Tensor | None = None
-
-    def put(self, values: Callable[[Tensor], Tensor], begin: int, count: int) -> None:
-        """Keeps `values(chosen)`, (K, d), of the K chosen of the `count` images from `begin` on."""
-        chosen = self._kept[begin : begin + count]
-        found = values(chosen).detach()
-        if self._values is None:
-            self._values = found.new_empty((int(self._kept.sum()), *found.shape[1:]), dtype=torch.float32)
-        self._values[self._row[begin : begin + count][chosen].to(found.device)] = found.float()
-
-    def numpy(self) -> Floats32:
-        """(K, d) values of all images kept."""
-        assert self._values is not None
-        return np.asarray(self._values.cpu().numpy())
 
 
 @contextmanager
 def _hooks(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple[Rows, Rows]]:
     """Collects features and coarse pixels of the kept images, with forward hooks."""
-    features_of, coarse = Rows(kept), Rows(kept)
+    count = int(kept.sum())
+    features_of, coarse = Rows(count), Rows(count)
     begin = 0
+
+    def keep(rows: Rows, values: Tensor) -> None:
+        rows.put(values.detach().float(), int(kept[:begin].sum()))
 
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         x = inputs[0]
-        coarse.put(lambda chosen: coarse_of(x[chosen].float()), begin, len(x))
+        keep(coarse, coarse_of(x[kept[begin : begin + len(x)]].float()))
 
     def at_layer(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         values = features(module, inputs, output)
-        features_of.put(lambda chosen: values[chosen], begin, len(values))
+        keep(features_of, values[kept[begin : begin + len(values)]])
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal begin

@@ -23,6 +23,7 @@ from stresslens.config import registry
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, first_line
+from stresslens.core.extras import extra
 from stresslens.core.files import UnreadableRun, arrays_in, read_json
 from stresslens.core.image_files import Fit
 from stresslens.core.inspection import feature_layer
@@ -41,7 +42,6 @@ EXPORT = "export.json"
 GRAPH = 64
 """A pass through a graph, whose memory cannot be measured here, is taken to need so many times the
 memory of its images."""
-NEEDS_ONNX = "ONNX needs onnx, onnxruntime and onnxscript: pip install 'stresslens[onnx]'"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -224,10 +224,8 @@ def with_prompts(
 
 
 def _of_onnx(path: Path) -> Predictor:
-    try:
+    with extra("onnx", "ONNX"):
         import onnxruntime
-    except ImportError:
-        raise ConfigError(NEEDS_ONNX) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # errors are raised as well

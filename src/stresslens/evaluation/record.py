@@ -62,7 +62,8 @@ class Penalty(OrderedJsonFile):
 
 class TrainingRecord(OrderedJsonFile):
     """How the model was trained or fitted, in seconds and bytes; `images` is the number of images
-    that an estimator was fitted on, `penalties` are those that a linear probe tried.
+    that an estimator was fitted on, `penalties` are those that a linear probe tried. `first_loss` is
+    the loss of the first batch, before any update.
 
     `peak_memory` is of the run's tensors on a GPU, or else of the whole process, in which earlier runs
     may have left memory behind: `memory_of` says which.
@@ -76,6 +77,7 @@ class TrainingRecord(OrderedJsonFile):
     images: int | None = None
     stopped: str = ""
     select: str = ""
+    first_loss: float | None = None
     peak_memory: int | None = None
     memory_of: Literal["process", "tensors"] = "process"
     penalties: list[Penalty] = []
@@ -89,7 +91,8 @@ class Scoring(OrderedJsonFile):
 
 
 class PerClass(OrderedJsonFile):
-    """Scores with a value for each class; `support` are the numbers of images."""
+    """Scores with a value for each class; `support` are the numbers of images, `macro` and `weighted`
+    the means of precision, recall and F1."""
 
     precision: list[Figure] = []
     recall: list[Figure] = []
@@ -97,6 +100,8 @@ class PerClass(OrderedJsonFile):
     auroc: list[Figure] = []
     auprc: list[Figure] = []
     support: list[int] = []
+    macro: dict[str, Figure] = {}
+    weighted: dict[str, Figure] = {}
 
 
 class BinRecord(OrderedJsonFile):

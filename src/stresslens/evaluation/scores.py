@@ -26,7 +26,7 @@ from stresslens.core.fingerprint import repeated
 from stresslens.core.inspection import evaluating
 from stresslens.core.outputs import logits_in
 from stresslens.core.pass_memory import images_at_once
-from stresslens.core.pieces import in_pieces, is_out_of_memory
+from stresslens.core.pieces import Rows, in_pieces, is_out_of_memory
 from stresslens.core.types import Estimate, Loss
 from stresslens.evaluation.record import (
     BinRecord,
@@ -42,6 +42,8 @@ from stresslens.metrics.intervals import Floats, wilson
 from stresslens.metrics.slices import Slice, slices_of
 
 BATCH = 512
+TOP_CLASSES = 5
+"""With more classes, the top-5 accuracy says something."""
 MANY = 256
 """From more images on, a faster copy of the user's module pays for its check."""
 
@@ -105,13 +107,14 @@ def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Proce
     device, dtype = device_of(model), image_dtype(model, split.shape)
     size = images_at_once(model, split.shape, min(size, len(split)))
     batches = split.batches(size * group.part[1], dtype=dtype, part=group.part)
-    parts: list[Tensor] = []
+    logits = Rows(len(split))
     with evaluating(model), torch.no_grad():
         for batch in batches:
             x = batch.x.to(device)
             if len(x):
-                parts += in_pieces(partial(_logits, model, x), len(x), size)
-    return group.gather(torch.cat(parts) if parts else torch.empty(0))
+                for piece in in_pieces(partial(_logits, model, x), len(x), size):
+                    logits.put(piece)
+    return group.gather(logits.filled)
 
 
 def _logits(model: nn.Module, x: Tensor, rows: slice) -> Tensor:
@@ -163,7 +166,8 @@ def distinct_predictions(predictions: Predictions, split: Split) -> Predictions:
 
 
 def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup = ALONE) -> dict[str, float]:
-    """The loss and accuracy of a split that training monitors between epochs.
+    """The loss and accuracy of a split that training monitors between epochs; with more than
+    `TOP_CLASSES` classes also the top-5 accuracy.
 
     `loss` is applied to the whole split at once. An image without an answer is wrong, and the loss
     is then NaN; `no_answer` is the share of such images, if there are any.
@@ -172,6 +176,8 @@ def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup =
     labels = split.labels.cpu()
     correct = int((predicted(logits) == labels).sum())
     figures = {"loss": float(loss(logits=logits, y=labels)), "accuracy": correct / len(labels)}
+    if logits.shape[1] > TOP_CLASSES:
+        figures["top5"] = classification.top_k(logits.float().numpy(), labels.numpy(), 5).value
     if missing := int((~answered(logits)).sum()):
         figures |= {"loss": math.nan, "no_answer": missing / len(labels)}
     return figures
@@ -204,11 +210,11 @@ def _scores_of(
 ) -> dict[str, Estimate]:
     scores, labels = predictions.scores, predictions.labels
     named = {"accuracy": classification.accuracy(scores, labels)}
-    if scores.shape[1] > 5:
+    if scores.shape[1] > TOP_CLASSES:
         named["top5"] = classification.top_k(scores, labels, 5)
-    named["balanced_accuracy"] = classification.balanced_accuracy(
-        classification.confusion_matrix(scores, labels)
-    )
+    means = classification.averages(scores, labels)
+    named["balanced_accuracy"] = means["macro"]["recall"]
+    named |= {f"{kind}_{name}": means[kind][name] for kind in means for name in ("precision", "f1")}
     if len(labels) > len(predictions.answered.labels):
         named["no_answer"] = wilson(len(labels) - len(predictions.answered.labels), len(labels))
     if predictions.kind == "logits":
@@ -290,7 +296,11 @@ def summary(
         reliability = Reliability(bins=_bins_of(predictions), calibrated=calibrated)
     return SplitSummary(
         _scores_of(predictions, train_labels, temperature, rankings),
-        PerClass(**per_class, support=confusion.sum(1).tolist()),
+        PerClass(
+            **per_class,
+            support=confusion.sum(1).tolist(),
+            **classification.averages(predictions.scores, labels),
+        ),
         confusion.tolist(),
         RiskCoverage(coverage=coverage.tolist(), risk=risk.tolist()),
         [_slice_record(each) for each in tables],

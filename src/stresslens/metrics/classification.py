@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.answers import answered, predicted
 from stresslens.core.types import Estimate
-from stresslens.metrics.intervals import Floats, balanced, bounded_mean, wilson
+from stresslens.metrics.intervals import Floats, balanced, bounded_mean, logit_normal, wilson
 
 Labels = NDArray[np.int64]
 
@@ -89,6 +89,49 @@ def balanced_accuracy(confusion: Labels) -> Estimate:
 def per_class(confusion: Labels) -> dict[str, list[Estimate]]:
     """Precision, recall and F1 of each class."""
     return {"precision": precisions(confusion), "recall": recalls(confusion), "f1": f1_scores(confusion)}
+
+
+def averages(scores: Floats, labels: Labels) -> dict[str, dict[str, Estimate]]:
+    """The means of precision, recall and F1 over the classes that have images: `macro`, and
+    `weighted` by their numbers of images.
+
+    The precision of a class that is never predicted counts as 0, as its recall does. (So macro
+    recall is the balanced accuracy, and weighted recall the accuracy.) Intervals of precision and
+    F1 are by influence functions on the logit scale, where the weights vary with the images too;
+    for a mean of 0 or 1 they are those of `balanced`.
+    """
+    confusion = confusion_matrix(scores, labels)
+    answers, classes, n = predicted(scores), scores.shape[1], len(labels)
+    support, named = confusion.sum(1), confusion.sum(0)[:classes]
+    right = (labels == answers).astype(float)
+    each = per_class(confusion)
+    means: dict[str, dict[str, Estimate]] = {}
+    for kind, weights in (
+        ("macro", (support > 0) / max(1, (support > 0).sum())),
+        ("weighted", support / max(1, n)),
+    ):
+        means[kind] = {
+            "recall": balanced_accuracy(confusion) if kind == "macro" else accuracy(scores, labels)
+        }
+        for name, images in (("precision", named), ("f1", support + named)):
+            values = np.nan_to_num([estimate.value for estimate in each[name]])
+            value = float(weights @ values)
+            slope = np.append(weights / np.maximum(images, 1), 0.0)  # the last is of no answer
+            lost = slope * np.append(values, 0.0)
+            influence = (
+                slope[answers] * right - lost[answers]
+                if name == "precision"
+                else 2 * slope[labels] * right - lost[labels] - lost[answers]
+            )
+            influence = n * influence + (values[labels] - value if kind == "weighted" else 0.0)
+            varies = 0 < value < 1 and bool(influence.any())
+            known = [estimate for estimate, images_of in zip(each[name], support) if images_of]
+            means[kind][name] = (
+                logit_normal(value, influence)
+                if varies
+                else replace(balanced(known), value=value if n else math.nan)
+            )
+    return means
 
 
 def log_softmax(logits: Floats) -> Floats:

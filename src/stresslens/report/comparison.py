@@ -95,8 +95,9 @@ def questions(study: StudyFolder) -> list[Question]:
     for (section, name), contrasts in by_contrast.items():
         ordered = sorted(contrasts, key=lambda c: not c.real)
         verdicts = [Verdict(c.verdict, c.real, "" if c.real else c.plan or "") for c in ordered[:room]]
-        claims = study.comparison.claims if study.comparison and section == "contrasts" else []
-        claim = next((each for each in claims if each.contrast == name), None)
+        claims = study.comparison.claims if study.comparison else []
+        of = "accuracy" if section == "contrasts" else "robustness"
+        claim = next((each for each in claims if each.contrast == name and each.of == of), None)
         title = name if section == "contrasts" else f"{name}: robustness"
         all_questions.append(
             Question(title, verdicts, sum(c.real for c in contrasts), len(contrasts), claim, section)

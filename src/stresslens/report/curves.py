@@ -22,7 +22,14 @@ CURVES = (
     ("Training split, accuracy after the epoch", ("train", "accuracy")),
     ("Validation accuracy", ("validation", "accuracy")),
     ("Test accuracy: shown, never used", ("test", "accuracy")),
+    ("Training split, top-5 accuracy after the epoch", ("train", "top5")),
+    ("Validation top-5 accuracy", ("validation", "top5")),
+    ("Test top-5 accuracy: shown, never used", ("test", "top5")),
 )
+SHARES = ("accuracy", "top5")
+"""Quantities that are drawn in percent."""
+SATURATED = 99.0
+"""Top-5 accuracy in percent from which on, at the end of every line, its chart is left out."""
 SPLITS = (
     ("during the epoch", ()),
     ("training split", ("train",)),
@@ -51,9 +58,9 @@ def learning_curves(study: StudyFolder) -> Charts | None:
     all_drawn: dict[int, Series] = {}
     shared = len(study.variants) >= SHARED_LEGEND
     for title, keys in CURVES:
-        scale = 100.0 if keys[-1] == "accuracy" else 1.0
+        scale = 100.0 if keys[-1] in SHARES else 1.0
         drawn = [each for variant in study.variants if (each := _over_seeds(variant, keys, scale))]
-        if drawn:
+        if drawn and not _is_saturated(keys[-1], drawn):
             all_drawn |= {series.place: series for series in drawn}
             charts.append(_curve_chart(drawn, title, scale == 100, with_legend=not shared))
     if not charts:
@@ -65,8 +72,8 @@ def run_curves(run: Run) -> Charts | None:
     """Loss and accuracy of one run, the splits overlaid. The chosen epoch is ringed on the
     validation line."""
     charts = []
-    for title, key in (("Loss", "loss"), ("Accuracy", "accuracy")):
-        scale = 100.0 if key == "accuracy" else 1.0
+    for title, key in (("Loss", "loss"), ("Accuracy", "accuracy"), ("Top-5 accuracy", "top5")):
+        scale = 100.0 if key in SHARES else 1.0
         drawn = []
         for place, (name, split) in enumerate(SPLITS):
             points = [(x, scale * y) for x, y in run.curve(*split, key)]
@@ -77,9 +84,14 @@ def run_curves(run: Run) -> Charts | None:
             )
             if points:
                 drawn.append(Series(name, points, place, marks=marks))
-        if drawn:
+        if drawn and not _is_saturated(key, drawn):
             charts.append(_curve_chart(drawn, title, scale == 100))
     return Charts(charts) if charts else None
+
+
+def _is_saturated(key: str, drawn: Sequence[Series]) -> bool:
+    """Whether a chart of top-5 accuracies would show lines at the top alone."""
+    return key == "top5" and all(each.points[-1][1] >= SATURATED for each in drawn if each.points)
 
 
 def _curve_chart(

@@ -4,7 +4,7 @@ oddities."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,15 +19,18 @@ from stresslens.report.threats import Member, ThreatTable
 from stresslens.robustness.result_file import IndividualAttackCurve, IndividualAttackRow
 
 ONE_STEP = ("fgsm",)
+UNATTACKED = "no attack"
+Entry = tuple[str, str, dict[float, Estimate], dict[float, Estimate]]
+"""A variant, an attack, and by radius its accuracy and top-5 accuracy."""
 SENTENCES = 12
 
 
 @dataclass(frozen=True)
 class IndividualAttackTable:
-    """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`),
-    `rows5` the same for top-5 accuracy. If the attacks have different radii, `long` is used
-    instead: (variant, attack, radius, accuracy, top-5). `warnings` are sentences on oddities in the
-    results."""
+    """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`, the
+    first of which is 0), `rows5` the same for top-5 accuracy. If the attacks have different radii,
+    `long` is used instead: (variant, attack, radius, accuracy, top-5), with a row for each variant
+    without attack. `warnings` are sentences on oddities in the results."""
 
     lines: Sequence[Series]
     radii: Sequence[float]
@@ -50,7 +53,7 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
     if not labels:
         return None
     lines: list[Series] = []
-    entries: list[tuple[str, str, dict[float, Estimate], dict[float, Estimate]]] = []
+    entries: list[Entry] = []
     for member in threat.members:
         for dash, label in enumerate(labels):
             rows = [
@@ -71,32 +74,39 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
                     )
                 )
     radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in entries}
-    same_radii = len(radii) <= 1
-    columns = shown_radii(next(iter(radii), ())) if same_radii else []
-    table = (
-        [(name, label, [right.get(eps) for eps in columns]) for name, label, right, _ in entries]
-        if same_radii
-        else []
-    )
-    table5 = (
-        [(name, label, [five.get(eps) for eps in columns]) for name, label, _, five in entries if five]
-        if same_radii
-        else []
-    )
-    long = (
-        []
-        if same_radii
-        else [
-            (name, label, eps, e, five.get(eps))
-            for name, label, right, five in entries
-            for eps, e in right.items()
-        ]
-    )
+    clean = {m.variant.name: (m.at(0.0), m.clean_top5) for m in threat.members}
+    columns: list[float] = []
+    table: list[tuple[str, str, list[Estimate | None]]] = []
+    table5: list[tuple[str, str, list[Estimate | None]]] = []
+    long: list[tuple[str, str, float, Estimate, Estimate | None]] = []
+    if len(radii) <= 1:
+        columns = [0.0, *shown_radii(next(iter(radii), ()))]
+        for name, label, right, five in entries:
+            unattacked, unattacked5 = clean[name]
+            table.append((name, label, [right.get(eps, None if eps else unattacked) for eps in columns]))
+            if five:
+                table5.append((name, label, [five.get(eps, None if eps else unattacked5) for eps in columns]))
+    else:
+        long = _long_rows(entries, clean)
     sentences = [sentence for member in threat.members for sentence in _oddities(member)]
     note = footnote(e for _, _, right, _ in entries for e in right.values())
     return IndividualAttackTable(
         lines, columns, table, table5, long, sentences[:SENTENCES], max(0, len(sentences) - SENTENCES), note
     )
+
+
+def _long_rows(
+    entries: Sequence[Entry], clean: Mapping[str, tuple[Estimate | None, Estimate | None]]
+) -> list[tuple[str, str, float, Estimate, Estimate | None]]:
+    """A row for each variant without attack, and behind it one for each attack and radius."""
+    rows: list[tuple[str, str, float, Estimate, Estimate | None]] = []
+    for variant, (accuracy, top5) in clean.items():
+        own = [entry for entry in entries if entry[0] == variant]
+        if own and accuracy:
+            rows.append((variant, UNATTACKED, 0.0, accuracy, top5))
+        for _, label, right, five in own:
+            rows += [(variant, label, eps, estimate, five.get(eps)) for eps, estimate in right.items()]
+    return rows
 
 
 def _by_eps(

@@ -64,8 +64,11 @@ class Run:
             return []
 
     def curve(self, *keys: str) -> list[tuple[float, float]]:
-        """(epoch, value) of each logged epoch that has a finite value there."""
+        """(epoch, value) of each logged epoch that has a finite value there. The training loss begins
+        at epoch 0, with that of the first batch before any update."""
         values = [(float(line.epoch), line.figure(*keys)) for line in self.metrics]
+        if keys == ("loss",) and values:
+            values.insert(0, (0.0, self.record.training.first_loss))
         return [(epoch, value) for epoch, value in values if value is not None and math.isfinite(value)]
 
     @cached_property
@@ -197,7 +200,9 @@ WITHIN_ONE = ("ece", "ece_calibrated", "auroc", "auprc", "aurc")
 
 def is_proportion(score: str) -> bool:
     """Whether a score lies between 0 and 1 and is written in percent."""
-    return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith("top")
+    return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith(
+        ("top", "macro_", "weighted_")
+    )
 
 
 def load_study(folder: Path) -> StudyFolder:

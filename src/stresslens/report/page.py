@@ -346,6 +346,11 @@ def _is_made_from(path: Path, digest: str) -> bool:
         return f'<meta name="made-from" content="{digest}">'.encode() in file.read(2000)
 
 
+def write_page(path: Path, template: str, **context: Any) -> Path:
+    """Write the page that a template makes of its context."""
+    return _write(path, _render(template, **context))
+
+
 def _write(path: Path, text: str) -> Path:
     content = text.encode("utf-8", errors="replace")
     write_bytes(path, content)

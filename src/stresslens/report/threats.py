@@ -36,6 +36,12 @@ class Member:
         return over_seeds(found, bounded=True) if len(found) == len(self.seeds) else None
 
     @property
+    def clean_top5(self) -> Estimate | None:
+        """Top-5 accuracy without attack; None where results of earlier versions do not have it."""
+        found = [each.result.clean_top5 for each in self.seeds if each.result.clean_top5]
+        return over_seeds(found, bounded=True) if len(found) == len(self.seeds) else None
+
+    @property
     def _same_images(self) -> bool:
         first, *others = (each.arrays for each in self.seeds if each.arrays is not None)
         return all(

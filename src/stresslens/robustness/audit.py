@@ -67,7 +67,7 @@ def audit(
     of them only gets all classes in turn, drawn at random (`images_in_turn`). Raises ConfigError if
     `only` names an audit that does not exist.
     """
-    names = registry.names("audits")
+    names = registry.all_names("audits")
     for name in only or ():
         if name.replace(" ", "_") not in names:
             raise ConfigError(f"no audit is called {name!r}; {closest(name, names)}")

@@ -22,6 +22,7 @@ from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import repeated
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
+from stresslens.metrics.classification import top_k
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import VerdictModel, batched_logits
 from stresslens.robustness.autotune import AttackCompute
@@ -283,6 +284,7 @@ def result_file(
         left_out=left_out,
         classes=int(chunks[0].clean_logits.shape[1]),
         clean=wilson(int((arrays["smallest"] > 0).sum()), n),
+        clean_top5=_clean_top5(everything, chunks),
         reported_clean=reported,
         curve=_curve(arrays, threat),
         individual_attacks=[
@@ -299,6 +301,15 @@ def result_file(
         ),
         settings=threat_settings(threat),
     )
+
+
+def _clean_top5(arrays: Mapping[str, np.ndarray], chunks: Sequence[ImageChunk]) -> Estimate | None:
+    """The top-5 accuracy without attack, of the images that count; None with five classes or fewer."""
+    logits = torch.cat([chunk.clean_logits for chunk in chunks]).cpu().numpy()
+    if logits.shape[1] <= 5:
+        return None
+    counted = ~np.isnan(arrays["smallest"]) & ~arrays["repeated"]
+    return top_k(logits[counted], arrays["labels"][counted], 5)
 
 
 def _curve(arrays: Mapping[str, np.ndarray], threat: ThreatModel) -> list[CurveLevel]:

@@ -152,12 +152,12 @@ class ResultFile(ResultJson):
     chunks of `chunk` images. `repeated` counts the images that occur earlier with the same pixels
     and label; they are attacked too, but not counted. `aimed`: only the target counts as success.
     `target_name` is the name of the target class, if it is known; `left_out` counts the images of
-    that class, which are neither attacked nor counted. `reported_clean` is the clean accuracy in
-    the record of the run.
+    that class, which are neither attacked nor counted. `clean_top5` is given with more than five
+    classes. `reported_clean` is the clean accuracy in the record of the run.
     """
 
     OLD_KEYS = {"individual_attacks": "alone"}
-    LATER_KEYS = frozenset({"target_name", "left_out", "repeated", "chunk"})
+    LATER_KEYS = frozenset({"target_name", "left_out", "repeated", "chunk", "clean_top5"})
     CLOCKS = {
         "cost": frozenset({"seconds", "audit_seconds"}),
         "steering": frozenset({"seconds"}),
@@ -184,6 +184,7 @@ class ResultFile(ResultJson):
     left_out: int = 0
     classes: int | None = None
     clean: Figure
+    clean_top5: Figure | None = None
     reported_clean: float | None = None
     curve: Sequence[CurveLevel] = ()
     individual_attacks: Sequence[IndividualAttackCurve] = Field(

@@ -18,6 +18,7 @@ from typing import Any
 
 from stresslens.config.study_keys import ExecutorName
 from stresslens.core.errors import ConfigError, Stopped, StresslensError
+from stresslens.core.extras import extra
 from stresslens.core.notices import notices_are_sentences
 from stresslens.evaluation.record import RunRecord
 from stresslens.study import stages
@@ -109,8 +110,7 @@ def _here(jobs: int) -> Iterator[Executor]:
             pool.shutdown(wait=False, cancel_futures=True)
             workers = [child for child in multiprocessing.active_children() if child not in others]
             for worker in workers:
-                if worker.pid is not None:
-                    os.kill(worker.pid, signal.SIGTERM)
+                worker.terminate()
             for worker in workers:  # they save first; at the latest they end with this process
                 worker.join(SAVING_SECONDS)
             raise
@@ -147,10 +147,8 @@ def _in_worker(task: Task) -> Outcome:
 def _on_ray(jobs: int | None) -> Iterator[Executor]:
     """An executor on the Ray cluster of RAY_ADDRESS or `ray start`, or else on a new one of this
     machine alone. All nodes must be able to access the folder of the runs."""
-    try:
+    with extra("ray", "the executor ray"):
         import ray
-    except ImportError:
-        raise ConfigError("the executor ray needs Ray: pip install 'stresslens[ray]'") from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     started_here = not ray.is_initialized()
     if started_here:

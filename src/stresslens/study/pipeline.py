@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stresslens.comparison import accuracy, convergence, robustness, setting_importance, transferability
+from stresslens.comparison import (
+    accuracy,
+    claims,
+    convergence,
+    robustness,
+    setting_importance,
+    transferability,
+)
 from stresslens.config import study_file, study_record
 from stresslens.config.validation import depends_on
 from stresslens.core import distributed
@@ -199,6 +206,7 @@ def conclude(folder: Path) -> None:
         write_json(file, transfer.as_json())
     compared = accuracy.compare_study_accuracy(folder)
     compared.robustness = robustness.compare_study_robustness(folder)
+    compared.claims = claims.study_claims(folder, compared)
     compared.importance = setting_importance.study_setting_importance(folder)
     compared.pace = convergence.study_convergence(folder)
     write_json(folder / "comparison.json", compared.as_json())

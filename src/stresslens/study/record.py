@@ -8,6 +8,8 @@ from dataclasses import asdict
 
 import yaml
 
+from stresslens.config.installed_plugins import packages_of
+from stresslens.config.registry import VOCABULARY
 from stresslens.core import distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped
@@ -83,7 +85,9 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
         return kept
     _describe(task, folder)
     compute = compute_config(task)
-    facts = environment(asdict(compute) | distributed.group().facts(compute.device))
+    packages = packages_of(task.plan.settings, VOCABULARY)
+    plugins = {"plugins": packages} if packages else {}
+    facts = environment(asdict(compute) | distributed.group().facts(compute.device) | plugins)
     write_json(folder.environment, facts.as_json())
     record = RunRecord(
         format=FORMAT,

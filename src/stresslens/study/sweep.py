@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stresslens.comparison.setting_importance import Standing, importance_verdicts
 from stresslens.comparison.sweep_file import SweepFile, Trial
@@ -39,15 +39,13 @@ from stresslens.study.sweep_folder import (
     known_sweep,
     make_way,
 )
+from stresslens.study.sweep_journal import SweepJournal, has_journal
 from stresslens.study.sweep_metric import check_metric, estimate_on
 from stresslens.training import best_epoch, initial_weights
 from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
 from stresslens.training.task import Task, load_data
-
-if TYPE_CHECKING:
-    from stresslens.study.sweep_journal import SweepJournal
 
 
 def swept(
@@ -105,7 +103,7 @@ class Trials:
         check_metric(self.sweep.metric, self.metric, rules, configs)
         if self.known is not None:
             check_same_sweep(self.home, self.known.asked, self.identity)
-        elif not self.journal_file.exists():
+        elif not has_journal(self.home / "trials"):
             check_any(self.choices, self.home)
 
     @cached_property
@@ -152,10 +150,6 @@ class Trials:
         """sweep.json as an earlier attempt left it."""
         return known_sweep(self.home)
 
-    @property
-    def journal_file(self) -> Path:
-        return self.home / "trials" / "journal.log"
-
     def config(self, settings: dict[str, Any]) -> VariantConfig:
         """The configuration of a trial with these settings. Raises Problems."""
         problems: list[Problem] = []
@@ -173,9 +167,9 @@ class Trials:
         """Carries out the trials that are left, and returns the variant with the best settings, or why
         there is none: every trial failed."""
         with RunFolder(self.home / "trials").locked():
-            self.journal: SweepJournal = self._opened_journal()
+            self.journal = self._opened_journal()
             if all_failed(self.journal):
-                self.journal_file.replace(self.journal_file.with_name(f"{self.journal_file.name}.failed"))
+                self.journal.set_aside()
                 self.journal = self._opened_journal()
                 self.say(f"{self.run.name}: every trial failed before; they are tried again")
             if self.known is not None:
@@ -212,10 +206,8 @@ class Trials:
         )
 
     def _opened_journal(self) -> SweepJournal:
-        from stresslens.study.sweep_journal import SweepJournal  # importing Optuna is slow
-
-        largest = self.metric.higher_is_better
-        return SweepJournal(self.journal_file, self.sweep, self.values, self.run.base, largest=largest)
+        folder, largest = self.home / "trials", self.metric.higher_is_better
+        return SweepJournal(folder, self.sweep, self.values, self.run.base, largest=largest)
 
     def _say_another_size(self, before: int) -> None:
         name, size, there = self.run.name, self.sweep.size, min(before, len(self.journal))
@@ -301,7 +293,7 @@ class Trials:
         there."""
         number = int(task.folder.name)
         value = self._result(number, task.config, record, until)
-        self.journal.report(number, until, -self.metric.sign * math.inf if value is None else value)
+        self.journal.report(number, until, value)
         self._write()
         arrived = len(self.journal.at_rung(until))
         self._say(number, value, f"{arrived} of {size} at epoch {until} of {self.run.config.train.epochs}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from stresslens.comparison.sweep_file import SweepFile
 from stresslens.core.errors import ConfigError, Notice, StresslensError, TrainingDiverged
@@ -13,11 +13,9 @@ from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import Failure, read_record
 from stresslens.study.earlier_runs import place_aside
+from stresslens.study.sweep_journal import SweepJournal
 from stresslens.training.autotune import recorded_compute, recorded_differences
 from stresslens.training.task import Task
-
-if TYPE_CHECKING:
-    from stresslens.study.sweep_journal import SweepJournal
 
 FILE = "sweep.json"
 SHOWN = 3

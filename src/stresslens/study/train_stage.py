@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict
 from typing import Any
@@ -117,6 +118,7 @@ def _fitted(
         stopped=state_at_end.stopped
         or ("all epochs done" if training.over else f"at epoch {state_at_end.epoch}, as a trial of a sweep"),
         select=training.select,
+        first_loss=None if math.isnan(state_at_end.first_loss) else state_at_end.first_loss,
         peak_memory=devices.peak_memory(compute.device),
         memory_of="tensors" if torch.device(compute.device).type == "cuda" else "process",
     )

@@ -41,7 +41,7 @@ def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
 def objective_for(train: Train, labels: Tensor, *, base: Path, classes: int) -> registry.Bound:
     """The objective of a variant; with `balance: weights` its loss weights each image by how rare
     its class is among `labels`. Raises ConfigError for an objective that takes no loss."""
-    objective = registry.resolve("objectives", objective_of(train), base=base)
+    objective = registry.resolve("objectives", objective_of(train, base), base=base)
     if train.balance != "weights":
         return objective
     loss = objective.options.get("loss")

@@ -98,7 +98,7 @@ def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Seque
             f"set its `{absent[0]}:` option"
         )
     watch = [name for name in train.watch if name in data.splits]
-    adversarial = threat(registry.resolve("objectives", objective_of(train), base=base)) is not None
+    adversarial = threat(registry.resolve("objectives", objective_of(train, base), base=base)) is not None
     if train.select in RULES and RULES[train.select].needs_robust_accuracy and not adversarial:
         name = registry.name_and_options("objectives", train.objective)[0]
         raise ConfigError(

@@ -16,8 +16,9 @@ class EpochMetrics(JsonFile):
     """A line of metrics.jsonl: losses and learning rate of an epoch, and figures by name.
 
     `loss` is the mean over the epoch's batches. The figures of a watched split are its `loss` and
-    `accuracy`, and `robust` where the best epoch is chosen by robust accuracy; `objective` has what
-    the objective reports. Without figures a dictionary is empty, and is not written.
+    `accuracy`, `top5` with more than five classes, and `robust` where the best epoch is chosen by
+    robust accuracy; `objective` has what the objective reports. Without figures a dictionary is
+    empty, and is not written.
     """
 
     epoch: int

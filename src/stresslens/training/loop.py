@@ -251,6 +251,8 @@ class Training:
     def count(self, loss: float, images: int) -> None:
         """Counts a batch of this mean loss and size."""
         state = self.state
+        if not self.iteration:
+            state.first_loss = loss
         state.last_loss = loss
         state.loss_sum += loss * images
         state.images += images

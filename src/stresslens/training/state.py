@@ -22,6 +22,8 @@ class TrainingState:
     images: int = 0
     """Images of the current epoch that are done; `loss_sum` is the sum of their losses."""
     loss_sum: float = 0.0
+    first_loss: float = math.nan
+    """The first batch's loss, before any update."""
     last_loss: float = math.nan
     last_loss_before: float = math.nan
     """The last batch's loss one epoch ago, for `stop: {loss_change: …}`."""

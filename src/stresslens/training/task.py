@@ -124,7 +124,9 @@ class Plan:
     @cached_property
     def objective(self) -> registry.Bound:
         """The training's objective, with its loss."""
-        return registry.resolve("objectives", objective_of(self._task.config.train), base=self._task.base)
+        return registry.resolve(
+            "objectives", objective_of(self._task.config.train, self._task.base), base=self._task.base
+        )
 
     @cached_property
     def threat(self) -> ThreatModel | None:

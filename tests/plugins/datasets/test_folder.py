@@ -40,6 +40,27 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
         assert (split.columns["height"] == 6).all()
 
 
+def test_other_names_for_captions(tmp_path: Path) -> None:
+    """The labels stay those of the folders."""
+    root = str(fill(tmp_path / "pets"))
+    plain = folder(path=root)
+    for names in ({"dog": "puppy"}, ["cat", "puppy", "owl"]):
+        data = folder(path=root, names=names)
+        assert data.classes == ("cat", "puppy", "owl")
+        assert torch.equal(data.train.labels, plain.train.labels)
+        assert data.fingerprint != plain.fingerprint
+    chosen = folder(path=root, classes=["owl", "cat"], names=["night bird", "kitten"])
+    assert chosen.classes == ("night bird", "kitten")
+    assert {file.split("/")[0] for file in chosen.train.columns["file"][chosen.train.labels == 0]} == {"owl"}
+    for wrong, said in (
+        ({"dgo": "puppy"}, "no class 'dgo'; did you mean 'dog'"),
+        (["cat", "dog"], "has 3 classes .cat, dog, owl., and 2 names are given"),
+        ({"dog": "cat"}, "several classes of pets would be called cat"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            folder(path=root, names=wrong)
+
+
 def test_some_of_the_classes(tmp_path: Path) -> None:
     root = fill(tmp_path / "pets")
     some, whole = folder(path=str(root), classes=["owl", "cat"]), folder(path=str(root))

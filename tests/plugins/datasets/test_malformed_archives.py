@@ -135,6 +135,14 @@ def test_hostile_names_in_an_archive(tmp_path: Path, name: str) -> None:
     assert not (tmp_path.parent / "evil").exists()
 
 
+@pytest.mark.parametrize("kind", ["zip", "deflated.zip"])
+@pytest.mark.parametrize("cut", [100, 700])
+def test_the_halves_of_an_archive_in_the_other_order(tmp_path: Path, kind: str, cut: int) -> None:
+    """The offsets of its first files lie before its start."""
+    content = ARCHIVES[kind]
+    of_archive(tmp_path, (kind, content[cut:] + content[:cut]))
+
+
 @pytest.mark.slow
 def test_an_archive_that_unpacks_to_much(tmp_path: Path) -> None:
     out = io.BytesIO()

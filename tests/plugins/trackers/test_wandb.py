@@ -113,7 +113,7 @@ def test_without_wandb_the_run_goes_on_and_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     task = tracked_by(task_of("linear", epochs=1))
-    with pytest.warns(Notice, match=r"wandb is left out .*pip install stresslens\[wandb\]") as told:
+    with pytest.warns(Notice, match=r"wandb is left out .*pip install 'stresslens\[wandb\]'") as told:
         record = stages.carry_out(task)
     assert len(told) == 1
     assert record.status == "finished"

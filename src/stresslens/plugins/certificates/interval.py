@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from stresslens.core.answers import predicted
 from stresslens.core.copies import copied, eager_module
 from stresslens.core.errors import ConfigError
-from stresslens.core.inspection import fresh_images
+from stresslens.core.inspection import fresh_images, has_global_hooks
 from stresslens.core.layers import Normalize
 from stresslens.core.types import Count
 
@@ -104,7 +104,7 @@ def _reason_against(module: nn.Module) -> str:
         base = next((known.__name__ for known in (nn.Sequential, *KNOWN) if isinstance(module, known)), "")
         return f"a class derived from {base} may compute something else" if base else "it is not known"
     own = [hook for hook in module._forward_pre_hooks.values() if hook is not fresh_images]
-    if own or module._forward_hooks or nn.modules.module._has_any_global_hook():
+    if own or module._forward_hooks or has_global_hooks():
         return "it has forward hooks (as the old weight_norm and spectral_norm do)"
     replaced = [name for name in vars(module) if callable(getattr(kind, name, None))]
     if replaced or not kind.forward.__module__.startswith(("torch.nn.", "stresslens.")):

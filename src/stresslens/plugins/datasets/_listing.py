@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -30,6 +31,12 @@ from stresslens.plugins.datasets._table import table_rows
 
 TABLES = (".csv", ".tsv", ".parquet")
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(OSError, ValueError, NotImplementedError),
+)
+"""What zipfile and tarfile raise for archives with changed bytes: offsets before the file's start, names
+in no encoding, methods that are not there."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +168,7 @@ def _of_zip(path: Path, chosen: Collection[str] | None, encoding: str | None) ->
                         if sizes[name] <= MOST_BYTES
                         else Unreadable("larger than 512 MB unpacked"),
                     )
-                except (
-                    zipfile.BadZipFile,
-                    zlib.error,
-                    lzma.LZMAError,
-                    NotImplementedError,
-                    EOFError,
-                ) as error:
+                except DAMAGED as error:
                     yield position, Unreadable(f"cannot be unpacked ({error})")
 
     listed = _of_archive(path, {name: shown[name] for name in sizes}, sizes, read, folders, chosen)
@@ -180,7 +181,7 @@ def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
             with tarfile.open(path) as archive:
                 yield from ((archive, member) for member in archive if not (member.isdir() or member.isdev()))
                 _check_end(path, archive)
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        except DAMAGED as error:
             raise DataError(f"{path} is damaged ({error}); download it again") from error
 
     index = f"{_stamp(path)}.members.json"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.extras import extra
 from stresslens.core.spelling import closest
 from stresslens.plugins.datasets._class_folders import PARTS
 
@@ -81,14 +82,9 @@ def _check_last_line(path: Path, rows: Sequence[tuple[int, dict[str, str]]], tex
 
 
 def _parquet_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    try:
+    with extra("parquet", f"{path}, a parquet file (CSV needs nothing),", raises=DataError):
         import pyarrow
         import pyarrow.parquet
-    except ImportError:
-        raise DataError(
-            f"{path}: reading parquet needs pyarrow; pip install 'stresslens[parquet]', "
-            "or save the table as CSV"
-        ) from None
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:

@@ -29,6 +29,7 @@ def folder(
     *,
     path: str,
     classes: list[str] | None = None,
+    names: dict[str, str] | list[str] | None = None,
     size: Count | tuple[Count, Count] | None = None,
     fit: Fit = "crop",
     colours: Literal["auto", "grey", "rgb"] = "auto",
@@ -58,7 +59,9 @@ def folder(
     table, `group` is a column, by default "group"; for folders it is a regular expression whose
     first group in parentheses matches the group in the file's path. `subset` keeps that many
     training images, class-balanced. `classes` keeps only images of these classes; folders called
-    train or test are classes where it names them. `slices` names the table's columns that scores
+    train or test are classes where it names them. `names` gives classes other names, for models that
+    use them in captions: {automobile: car}, or a name for each class, in the order of `classes` (or
+    of the alphabet). `slices` names the table's columns that scores
     are split by, by default all. `encoding` is that of a table, by default UTF-8, and of names in a
     zip that does not say it (cp1252, cp932).
 
@@ -90,6 +93,7 @@ def folder(
         )
     labels = [listed.labels[position] for position in store.positions]
     kept = _chosen_classes(classes, sorted(set(listed.labels)), name)
+    titles = _renamed(kept, names, name)
     number = {label: k for k, label in enumerate(kept)}
     columns = _columns(listed, store, group, slices, name)
     parts = [listed.parts[position] for position in store.positions]
@@ -101,7 +105,7 @@ def folder(
             rows = (whole.labels >= 0).nonzero().flatten()
             whole, parts_of_whole = whole.select(rows), [parts[row] for row in rows.tolist()]
         with naming(name):
-            return _divided(whole, parts_of_whole, kept, name, test, validation, subset, seed)
+            return _divided(whole, parts_of_whole, titles, name, test, validation, subset, seed)
 
     data = divided_into_parts(store)
     settled, notes = settled_by_training(order, store, data, auto_white=white == "auto")
@@ -135,6 +139,25 @@ def _chosen_classes(chosen: list[str] | None, present: list[str], name: str) -> 
     if len(set(chosen)) < max(2, len(chosen)):
         raise ConfigError(f"classes: expected at least two classes, each once; got {', '.join(chosen)}")
     return chosen
+
+
+def _renamed(classes: list[str], names: dict[str, str] | list[str] | None, folder: str) -> list[str]:
+    """The names of the classes, those in `names` in place of the folders'."""
+    if isinstance(names, dict):
+        for label in names:
+            if label not in classes:
+                raise ConfigError(f"names: {folder} has no class {label!r}; {closest(label, classes)}")
+    elif names is not None and len(names) != len(classes):
+        raise ConfigError(
+            f"names: {folder} has {len(classes)} classes ({', '.join(classes)}), and {len(names)} names "
+            "are given; give one for each, or only some as {class: name}"
+        )
+    by_class = names if isinstance(names, dict) else dict(zip(classes, names or classes))
+    titles = [by_class.get(label, label) for label in classes]
+    double = sorted({title for title in titles if titles.count(title) > 1})
+    if double:
+        raise ConfigError(f"names: several classes of {folder} would be called {', '.join(double)}")
+    return titles
 
 
 def _columns(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,5 +28,7 @@ def grey(images: NDArray[np.float32], scale: Scale, *, least: int) -> NDArray[np
     factor = -(-least // min(height, width)) if scale == "auto" else scale
     if factor == 1:
         return flat
+    import cv2
+
     size = (factor * width, factor * height)
     return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) for image in flat])

@@ -11,6 +11,7 @@ from stresslens.core.types import Arrays, Count, Estimator, Positive
 from stresslens.plugins.estimators import _svm
 from stresslens.plugins.estimators._pictures import Scale, grey
 
+EXTRA = "classical"
 LEAST = 28
 PIECE = 512
 CLIP = 0.2

@@ -3,9 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +16,10 @@ from stresslens.core.types import Arrays, Count, Estimator, Positive
 from stresslens.plugins.estimators import _svm
 from stresslens.plugins.estimators._pictures import Scale, grey
 
+if TYPE_CHECKING:
+    from cv2 import KeyPoint
+
+EXTRA = "classical"
 LEAST = 56
 PIECE = 512
 """Number of images whose descriptors are in memory at once."""
@@ -112,6 +115,8 @@ class _Bag:
                 advance("describing images", min(start + PIECE, len(images)), len(images))
 
     def _of_image(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import cv2
+
         sift = cv2.SIFT.create()
         points = sift.detect(image, None) if self.keypoints == "detected" else self._grid(*image.shape)
         descriptors = sift.compute(image, points)[1] if points else None
@@ -119,6 +124,8 @@ class _Bag:
             return np.zeros((0, 128), np.float32)
         return np.asarray(descriptors[descriptors.any(1)])
 
-    def _grid(self, height: int, width: int) -> list[cv2.KeyPoint]:
+    def _grid(self, height: int, width: int) -> list[KeyPoint]:
+        from cv2 import KeyPoint
+
         ys, xs = (range(self.step // 2, side, self.step) for side in (height, width))
-        return [cv2.KeyPoint(float(x), float(y), size, 0.0) for size in self.sizes for y in ys for x in xs]
+        return [KeyPoint(float(x), float(y), size, 0.0) for size in self.sizes for y in ys for x in xs]

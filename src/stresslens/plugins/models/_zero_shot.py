@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.core.errors import ConfigError, first_line
+from stresslens.core.extras import extra
 
 CAPTIONS = 256
 """Number of captions that are encoded at once."""
 
 
 def open_clip() -> ModuleType:
-    import open_clip as library
+    with extra("clip", "the model openclip"):
+        import open_clip as library
 
     return library  # type: ignore[no-any-return]
 

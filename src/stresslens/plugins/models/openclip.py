@@ -27,6 +27,7 @@ from stresslens.core.types import Count, Shape
 from stresslens.plugins.models._stem import with_channels
 from stresslens.plugins.models._zero_shot import ZeroShot, open_clip
 
+EXTRA = "clip"
 STRICT = ConfigDict(extra="forbid", strict=True)
 Templates = Annotated[Sequence[str], Field(min_length=1)]
 

@@ -7,11 +7,14 @@ import torch
 from torch import nn
 
 from stresslens.core.errors import ConfigError
+from stresslens.core.extras import extra
 from stresslens.core.layers import Interpolation, Normalize
 from stresslens.core.pretrained import Preprocessing, PretrainedWeights, State, from_hub, unavailable
 from stresslens.core.spelling import closest
 from stresslens.core.types import Decay, Shape
 from stresslens.plugins.models._stem import Stem, small
+
+EXTRA = "timm"
 
 
 def timm(
@@ -119,6 +122,7 @@ def _config(name: str) -> Any:
 
 
 def _library() -> Any:
-    import timm as library
+    with extra("timm", "the model timm"):
+        import timm as library
 
     return library

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stresslens.core.errors import Notice, first_line
+from stresslens.core.extras import extra
 from stresslens.core.inspection import evaluating
 from stresslens.core.tracking import (
     Embedding,
@@ -52,9 +53,11 @@ def tensorboard(
     They hold the network's graph, scalars by step and by epoch, images, the confusion matrix,
     settings, histograms of the weights, an embedding of validation images, and hyper-parameters
     with the scores. `graph` needs a model that torch.jit.trace can trace; for other models there is
-    a notice, and everything else is written. Raises OSError if the folder cannot be written.
+    a notice, and everything else is written. Raises ConfigError if tensorboard is not
+    installed, and OSError if the folder cannot be written.
     """
-    from torch.utils.tensorboard import SummaryWriter
+    with extra("tensorboard", "the tracker"):
+        from torch.utils.tensorboard import SummaryWriter
 
     return _TensorBoard(SummaryWriter(folder, flush_secs=10), graph, histograms)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from stresslens.core.extras import extra
 from stresslens.core.tracking import (
     Embedding,
     Entry,
@@ -35,16 +36,14 @@ def wandb(
     It has the settings, scalars by step and by epoch, histograms of the weights, images with true
     and predicted classes, the confusion matrix, an embedding as a table, and the scores. `project`
     is the study's name by default. `mode` is by default that of WANDB_MODE, or else offline: no
-    data leaves this machine until `wandb sync`. Raises ImportError if wandb is not installed, and
+    data leaves this machine until `wandb sync`. Raises ConfigError if wandb is not installed, and
     wandb's own errors if it cannot start.
     """
     mode = mode or os.environ.get("WANDB_MODE") or "offline"  # type: ignore[assignment]
     if mode != "online":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    try:
+    with extra("wandb", "the tracker"):
         import wandb as client
-    except ImportError as error:
-        raise ImportError("wandb is not installed: pip install stresslens[wandb]") from error
 
     quiet = client.Settings(
         silent=True,
