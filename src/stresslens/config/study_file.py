@@ -142,15 +142,15 @@ def expand_study(
     parse_problems: Sequence[Problem] = (),
 ) -> Study:
     """A study from plain values. Raises Problems: `parse_problems` and every mistake found."""
-    grid_keys = list(values.get("grid") or {})
-    values = old_words.renamed(values)
-    grid_names = dict(zip(values.get("grid") or {}, grid_keys))
     problems = list(parse_problems)
-    values, override_changes = overrides_of(values, overrides, problems)
+    overridden = overrides_of(values, overrides, problems)
+    named, override_changes = overridden.named, overridden.changes
+    grid_keys = list(_grid(overridden.values))
+    values = old_words.renamed(overridden.values)
+    grid_names = dict(zip(_grid(values), grid_keys))
     keys = study_keys_of(values, problems)
     keys = replace(keys, grid=checked_grid(keys.grid, problems))
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
-    named = [text for text in overrides if text.partition("=")[0] not in ("track", "repeats")]
 
     number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
     if number > MOST_VARIANTS:
@@ -193,11 +193,8 @@ def expand_study(
     contrasts = pairs_of(keys.contrasts or {}, configs, names, problems)
     claims = claims_of(keys.contrasts or {}, contrasts, problems)
     if problems:
-        given = {text.partition("=")[0]: text for text in overrides}
-        places: dict[registry.Keys, registry.Keys] = {
-            (key,): ("command line", given[key]) for key in ("repeats",) if key in given
-        }
-        raise Problems(list(dict.fromkeys(replace(p, path=places.get(p.path[:1], p.path)) for p in problems)))
+        placed = (replace(p, path=place_written(p.path, overridden.origins)) for p in problems)
+        raise Problems(list(dict.fromkeys(placed)))
     seeds, repeats = seeds_of(keys.repeats)
     return Study(
         study_name,
@@ -214,6 +211,12 @@ def expand_study(
         dict.fromkeys(folders.values(), named) if named else {},
         {folder: kept_name(name, named) for name, folder in folders.items()},
     )
+
+
+def _grid(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The grid in plain values; empty where it is no mapping, which the validation reports."""
+    grid = values.get("grid")
+    return grid if isinstance(grid, Mapping) else {}
 
 
 def _merged(
