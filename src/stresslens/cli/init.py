@@ -27,10 +27,11 @@ def init(
         ),
     ] = None,
 ) -> None:
-    """Write a study to begin with, and the schema of study files.
+    """Write a study to begin with.
 
-    The study is copied to studies/NAME.yaml, with the plug-ins that it names. studies/schema.json
-    lets an editor complete keys and mark mistakes. A file that is there already is kept.
+    It is copied to studies/NAME.yaml, with the plug-ins that it names. The JSON schema of study files
+    is written to studies/schema.json, with which an editor completes keys and marks mistakes. A file
+    that is there already is kept.
     """
     from stresslens.config.json_schema import schema_text
     from stresslens.config.shipped_studies import shipped_studies

@@ -41,7 +41,11 @@ def list_plugins(
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List plug-ins with options, models of the zoos, runs, or studies."""
+    """List plug-ins, models, runs or studies.
+
+    Plug-ins are listed with their options, and models of torchvision, timm and open_clip with their
+    published weights and how to write them in a study. Nothing is downloaded.
+    """
     from stresslens.config import registry
     from stresslens.config.catalogues import matches, search_catalogues
 

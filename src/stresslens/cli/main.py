@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -70,7 +71,10 @@ app.command("help")(help_)
 app.callback()(orientation)
 
 
-def main(command: Callable[[], object] = app) -> None:
+COMMAND_LINE = partial(app, prog_name="stresslens")
+
+
+def main(command: Callable[[], object] = COMMAND_LINE) -> None:
     """Runs the command line; every error becomes one message and its exit code. The traceback of one
     that nobody expected goes to a file."""
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,6 +7,7 @@ All mistakes are reported at once, each with its file and line.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
@@ -26,6 +27,7 @@ from stresslens.config.run_names import folder_name, kept_name, safe
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Sweep
 from stresslens.config.setting_keys import unknown_setting
+from stresslens.config.shipped_studies import shipped_studies
 from stresslens.config.study_keys import (
     VARIANT_KEYS,
     ExecutorName,
@@ -99,6 +101,8 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
 
     Raises ConfigError, whose message lists every mistake as `file:line: key: what is wrong`.
     """
+    if file.stem in shipped_studies() and not os.path.lexists(file):
+        raise ConfigError(f"there is no {file}; `stresslens init --study {file.stem}` writes one")
     source = Source.read(file)
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
@@ -155,7 +159,8 @@ def expand_study(
     number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
     if number > MOST_VARIANTS:
         why = f"makes {number:,} runs of one seed; a study has at most {MOST_VARIANTS:,}"
-        raise Problems([*problems, Problem(("grid" if keys.grid else "runs",), why)])
+        at = place_written(("grid",) if keys.grid else ("runs",), overridden.origins)
+        raise Problems([*problems, Problem(at, why)])
     study_name = keys.study or name
     variants: list[Variant] = []
     names: list[str] = []
