@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from stresslens.charts.format import percent
+from stresslens.core.format import percent
 from stresslens.core.text import duration
 from stresslens.report.load import StudyFolder, VariantRuns, load_study
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from stresslens.api import train as train
     from stresslens.api import verify as verify
     from stresslens.api import write_report as write_report
+    from stresslens.api.comparisons import Comparison as Comparison
+    from stresslens.api.named_scores import Scores as Scores
+    from stresslens.charts.chart import Chart as Chart
     from stresslens.core.ball import Ball as Ball
     from stresslens.core.data import Data as Data
     from stresslens.core.data import Split as Split
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Ball": "core.ball",
+    "Chart": "charts.chart",
+    "Comparison": "api.comparisons",
+    "Scores": "api.named_scores",
     "verify": "api",
     "attack": "api",
     "Verification": "robustness.verification",

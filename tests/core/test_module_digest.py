@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
@@ -348,3 +349,16 @@ def test_another_process_finds_the_same(tmp_path: Path) -> None:
     ]
     assert found[0] == found[1]
     assert len(found[0].splitlines()) == len(VARIANTS)
+
+
+def test_what_warns_when_it_is_looked_at_warns_nobody() -> None:
+    class Deprecated:
+        """As `torch.distributed.reduce_op`."""
+
+        def __getattribute__(self, name: str) -> Any:
+            warnings.warn("deprecated", FutureWarning, stacklevel=2)
+            return object.__getattribute__(self, name)
+
+    net = nn.Linear(2, 2)
+    vars(net)["old"] = Deprecated()
+    assert digest_of(net) == digest_of(net)

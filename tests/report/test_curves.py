@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from folders import estimate, write_run
+from markupsafe import escape
 
 from stresslens.core.run_folder import RunFolder
 from stresslens.report.curves import confidence_charts, learning_curves, run_curves, run_reliability
@@ -34,7 +35,7 @@ def test_bins_of_several_seeds_are_pooled_by_their_images(tmp_path: Path) -> Non
         )
     found = confidence_charts(load_study(tmp_path))
     assert found is not None
-    assert values(str(found.charts[0])) == [
+    assert values(escape(found.charts[0])) == [
         pytest.approx(((10 * 50 + 30 * 70) / 40, (10 * 40 + 30 * 80) / 40))
     ]
 
@@ -42,7 +43,7 @@ def test_bins_of_several_seeds_are_pooled_by_their_images(tmp_path: Path) -> Non
 def test_bins_of_few_images_are_not_drawn(tmp_path: Path) -> None:
     bins = [of_bin(4, 0.2, 0.0), of_bin(5, 0.4, 0.6), of_bin(50, 0.8, 0.9)]
     run = write_run(tmp_path, "cnn", 0, reliability={"test": {"bins": bins, "calibrated": bins}})
-    chart = str(run_reliability(read_run(RunFolder(run)), "test"))
+    chart = escape(run_reliability(read_run(RunFolder(run)), "test"))
     assert values(chart) == [(40, 60), (80, 90)] * 2
 
 
@@ -54,7 +55,7 @@ def test_seeds_are_averaged_as_far_as_all_go_within_the_band_of_all(tmp_path: Pa
         )
     found = learning_curves(load_study(tmp_path))
     assert found is not None
-    (chart,) = map(str, found.charts)
+    (chart,) = map(escape, found.charts)
     assert values(chart) == [(1, 3), (2, 1.5)]
     (band,) = re.findall(r'<path class="band [^"]*" d="M([^Z]*)Z', chart)
     assert len(band.split("L")) == 6
@@ -66,7 +67,7 @@ def test_many_recipes_share_one_legend(tmp_path: Path) -> None:
     found = learning_curves(load_study(tmp_path))
     assert found is not None
     assert str(found.legend).count("<li>") == 9
-    assert "<li>" not in "".join(map(str, found.charts))
+    assert "<li>" not in "".join(map(escape, found.charts))
 
 
 def test_the_training_loss_begins_before_any_update(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_the_training_loss_begins_before_any_update(tmp_path: Path) -> None:
     (run / "record.json").write_text(json.dumps(record))
     found = learning_curves(load_study(tmp_path))
     assert found is not None
-    assert values(str(found.charts[0])) == [(0, 17.7), (100, 3.8), (200, 2.0)]
+    assert values(escape(found.charts[0])) == [(0, 17.7), (100, 3.8), (200, 2.0)]
 
 
 @pytest.mark.parametrize(("last", "drawn"), [(0.9, True), (0.995, False)], ids=str)
@@ -88,7 +89,7 @@ def test_top5_is_drawn_where_there_is_something_to_see(tmp_path: Path, last: flo
     found = learning_curves(load_study(tmp_path))
     charts = run_curves(read_run(RunFolder(run)))
     for each in (found, charts):
-        assert (each is not None and "top-5" in str(each.charts[0]).lower()) == drawn
+        assert (each is not None and "top-5" in escape(each.charts[0]).lower()) == drawn
 
 
 @pytest.mark.parametrize(

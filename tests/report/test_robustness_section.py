@@ -15,14 +15,14 @@ from folders import estimate, write_json, write_run, write_study
 from pages import STUDY, page_of
 
 from stresslens.charts.curve_colours import COLOURS, DASHES, place_of
-from stresslens.charts.format import other_radius, radius
+from stresslens.core.format import other_radius, radius
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import wilson
 from stresslens.report.attack_audits import audits
 from stresslens.report.load import load_study
-from stresslens.report.robust_curves import shown_radii
 from stresslens.report.study_robustness import robustness_sections
 from stresslens.report.threats import threats
+from stresslens.robustness.robust_curves import shown_radii
 
 
 def study_of(

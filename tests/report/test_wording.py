@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from stresslens.charts.format import brief, memory, ratio, signed, with_asides
+from stresslens.core.format import brief, memory, ratio, signed, with_asides
 from stresslens.core.types import Estimate
 
 

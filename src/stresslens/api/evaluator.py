@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from stresslens.api.arrays import Images, Labels
+from stresslens.api.named_scores import Scores
 from stresslens.api.subjects import ModelLike, RunLike, model_of, run_of
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import usable_module
@@ -20,7 +21,7 @@ from stresslens.core.layer_table import layer_table as table_of_layers
 from stresslens.core.layers import shape_seen
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.torch_settings import initial_settings
-from stresslens.core.types import Estimate, Shape
+from stresslens.core.types import Shape
 from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.export import Exported, export_run
 from stresslens.evaluation.inputs import arrays_as_split
@@ -54,7 +55,7 @@ def evaluate(
     model: ModelLike,
     images: Images | Split,
     labels: Labels | None = None,
-) -> dict[str, Estimate]:
+) -> Scores:
     """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
     not changed. Logits that are not finite are no answer, which is wrong; `no_answer` is their share.
 
@@ -76,7 +77,7 @@ def evaluate(
             f"labels run from {low} to {high}, but the model has {classes} outputs "
             f"(labels 0 to {classes - 1})"
         )
-    return scores_of(distinct_predictions(predictions, split), split.labels.cpu().numpy())
+    return Scores(scores_of(distinct_predictions(predictions, split), split.labels.cpu().numpy()))
 
 
 @initial_settings()

@@ -60,5 +60,8 @@ def explain(
         )
     quality = None if checks is None else checks.as_json()
     return Explanation(
-        maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, quality
+        *(maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, quality),
+        images=x.cpu().numpy(),
+        classes=names_of(model),
+        explainer=name,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from stresslens.api.comparisons import Comparison
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, run_in
 from stresslens.api.subjects import RunLike, folder_of, run_of
@@ -16,17 +17,17 @@ from stresslens.comparison.folders import compare_folders
 from stresslens.config import registry
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
+from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
 from stresslens.core.torch_settings import initial_settings
-from stresslens.core.types import Finding
 from stresslens.evaluation.data_check import data_findings
 from stresslens.report.page import write_report as _write_report
 
 
 def compare(
     *runs: Study | RunLike, split: str = "test", difference: float | None = None, metric: str = "accuracy"
-) -> dict[str, Any]:
+) -> Comparison:
     """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
     by its contrasts.
 
@@ -37,7 +38,7 @@ def compare(
     if not runs:
         raise ConfigError("compare needs two runs or variants, or one study")
     paths = [folder_of(each, f"argument {number} of compare") for number, each in enumerate(runs, 1)]
-    return compare_folders(paths, split=split, ask=difference, metric=metric).as_json()
+    return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())
 
 
 def write_report(folder: Study | RunLike) -> Path:
@@ -47,14 +48,15 @@ def write_report(folder: Study | RunLike) -> Path:
 
 
 @initial_settings()
-def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
+def check_data(data: str | Mapping[str, Any] | Data) -> Findings:
     """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
 
     `data` is as in `train`. The findings on the same images and labels are kept in the cache folder. Raises
     ConfigError and DataError."""
-    return data_findings(
+    found = data_findings(
         data.uncached() if isinstance(data, Data) else registry.resolve("datasets", data, base=Path.cwd())()
     )
+    return Findings(found)
 
 
 def open(

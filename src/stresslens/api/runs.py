@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
+from stresslens.api.named_scores import Scores, scores_table
+from stresslens.api.run_cards import run_card, run_chart
 from stresslens.api.split_results import (
     ClassTable,
     ConfusionMatrix,
@@ -18,11 +20,14 @@ from stresslens.api.split_results import (
     RiskCoverageCurve,
     SplitResults,
 )
+from stresslens.charts.chart import Chart
 from stresslens.config.run_config import read_run_config
+from stresslens.core.cards import card
 from stresslens.core.errors import ConfigError
+from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.torch_settings import initial_settings
-from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
@@ -30,7 +35,7 @@ from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
 
 
 @dataclass(frozen=True, repr=False)
-class Run:
+class Run(Tabular):
     """A finished run: its folder, its record, and what can be read from them. Where a path is taken,
     it stands for its folder.
 
@@ -56,6 +61,20 @@ class Run:
             f" of {accuracy.n:,} images"
         )
         return f"<Run {self.folder}: {status}{scored}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return run_card(self.folder)
+        except ConfigError:
+            return card(repr(self))
+
+    def plot(self, figure: Literal["loss", "accuracy"] | None = None) -> Chart:
+        """Loss and accuracy over the epochs, side by side or one of them; the chosen epoch is ringed.
+        Raises ConfigError for a run without epochs."""
+        return run_chart(self.folder, figure)
+
+    def _table(self) -> ResultTable:
+        return scores_table(self._record.scores, "split")
 
     @cached_property
     def _record(self) -> RunRecord:
@@ -89,7 +108,7 @@ class Run:
     def classes(self) -> tuple[str, ...]:
         return tuple(self._record.classes)
 
-    def scores(self, split: str = "test") -> dict[str, Estimate]:
+    def scores(self, split: str = "test") -> Scores:
         """Each named score with its interval. Raises ConfigError for a split without scores."""
         return self.results(split).scores
 
@@ -124,19 +143,19 @@ class Run:
         return self.results().per_class
 
     @property
-    def history(self) -> list[dict[str, float]]:
+    def history(self) -> RowList:
         """A row for each epoch that was logged: "epoch", "loss", "lr", "seconds", and figures such as
         "validation accuracy". A figure that an epoch lacks is NaN, so that all rows have the same keys.
         Empty for an estimator."""
         folder = RunFolder(self.folder)
         if not folder.metrics.is_file():
-            return []
+            return RowList()
         seconds: dict[int, float] = {}
         if folder.timings.is_file():
             seconds = {line.epoch: line.seconds for line in EpochTime.read_lines(folder.timings)}
         rows = [_flat(line, seconds) for line in EpochMetrics.read_lines(folder.metrics)]
         keys = dict.fromkeys(key for row in rows for key in row)
-        return [{key: row.get(key, math.nan) for key in keys} for row in rows]
+        return RowList({key: row.get(key, math.nan) for key in keys} for row in rows)
 
     def predictions(self, split: str = "test") -> Predictions:
         """The scores (N, K), the labels (N,) and the positions (N,) of a split's images. Raises

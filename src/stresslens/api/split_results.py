@@ -8,12 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stresslens.api.named_scores import Scores
+from stresslens.charts.chart import Chart, card_with_charts, distinct
+from stresslens.charts.heat_charts import heat_chart
+from stresslens.core.cards import card, sentences
+from stresslens.core.tables import Percent, ResultTable, Tabular
+from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import BinRecord, RunRecord, SliceRecord
+from stresslens.report.curves import reliability_chart, risk_coverage_chart
+
+MOST_CLASSES, MOST_PAIRS = 40, 6
+"""Classes up to which a matrix is drawn in a card, and pairs that are named."""
 
 
-@dataclass(frozen=True, eq=False)
-class ConfusionMatrix:
+@dataclass(frozen=True, eq=False, repr=False)
+class ConfusionMatrix(Tabular):
     """`counts` (K, K) has a row for each true class and a column for each predicted one. A further
     column counts images without an answer, if there are any."""
 
@@ -21,9 +31,46 @@ class ConfusionMatrix:
     classes: tuple[str, ...]
     split: str
 
+    def __repr__(self) -> str:
+        return f"ConfusionMatrix({self._said})"
 
-@dataclass(frozen=True)
-class ReliabilityDiagram:
+    def _repr_html_(self) -> str:
+        chart = [self.plot()] if len(self.classes) <= MOST_CLASSES else []
+        confused = [f"{truth} as {answer}: {n:,} of {of:,}" for truth, answer, n, of in self._confused]
+        lead = f"Confusion on {self.split}: {self._said}"
+        return card_with_charts(lead, *chart, sentences(confused))
+
+    def plot(self) -> Chart:
+        """The counts as a heat map, shaded by the share of each true class; without the numbers where
+        there are many classes."""
+        return heat_chart(
+            self.counts, self.classes, self.columns, title=f"Confusion on {self.split}", x_label="predicted"
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return (*self.classes, NOT_FINITE)[: self.counts.shape[1]]
+
+    @property
+    def _confused(self) -> list[tuple[str, str, int, int]]:
+        """The pairs that are confused most often: truth, answer, images, images of the true class."""
+        rows = self.counts.tolist()
+        wrong = sorted((-n, i, j) for i, row in enumerate(rows) for j, n in enumerate(row) if n and i != j)
+        return [(self.classes[i], self.columns[j], -n, sum(rows[i])) for n, i, j in wrong[:MOST_PAIRS]]
+
+    @property
+    def _said(self) -> str:
+        n, right = int(self.counts.sum()), int(np.trace(self.counts))
+        return f"{right:,} of {n:,} images right, {n - right:,} wrong, {len(self.classes)} classes"
+
+    def _table(self) -> ResultTable:
+        cells = [(name, *row) for name, row in zip(self.classes, self.counts.tolist())]
+        return ResultTable(("truth", *distinct(self.columns)), cells)
+
+
+@dataclass(frozen=True, repr=False)
+class ReliabilityDiagram(Tabular):
     """The accuracy of the images in each bin of the highest probability, as it is, and `calibrated`,
     after temperature scaling; None where no temperature was fitted."""
 
@@ -31,15 +78,53 @@ class ReliabilityDiagram:
     calibrated: Sequence[BinRecord] | None
     split: str
 
+    def __repr__(self) -> str:
+        return f"ReliabilityDiagram({self._said})"
 
-@dataclass(frozen=True)
-class RiskCoverageCurve:
+    def _repr_html_(self) -> str:
+        return card_with_charts(f"Reliability on {self.split}: {self._said}", self.plot())
+
+    def plot(self) -> Chart:
+        """Accuracy over the predicted probability, with the intervals of the bins."""
+        return reliability_chart(self.bins, self.calibrated)
+
+    @property
+    def _said(self) -> str:
+        after = "" if self.calibrated is None else ", also after temperature scaling"
+        return f"{sum(b.n for b in self.bins):,} images in {sum(b.n > 0 for b in self.bins)} bins{after}"
+
+    def _table(self) -> ResultTable:
+        named = [("as trained", self.bins), ("after temperature scaling", self.calibrated or [])]
+        cells = [
+            (name, b.low, b.high, b.n, b.confidence, None if b.accuracy is None else Percent(b.accuracy))
+            for name, bins in named
+            for b in bins
+        ]
+        columns = ("probabilities", "from", "to", "images", "mean probability", "accuracy")
+        return ResultTable(columns, cells)
+
+
+@dataclass(frozen=True, repr=False)
+class RiskCoverageCurve(Tabular):
     """`risk` is the share of errors among the most confident `coverage` of the images; None where it
     is not known."""
 
     coverage: Sequence[float]
     risk: Sequence[float | None]
     split: str
+
+    def __repr__(self) -> str:
+        return f"RiskCoverageCurve({len(self.coverage)} points on {self.split})"
+
+    def _repr_html_(self) -> str:
+        return card_with_charts("", self.plot())
+
+    def plot(self) -> Chart:
+        """The share of errors over the share of images that are classified."""
+        return risk_coverage_chart(self.coverage, self.risk)
+
+    def _table(self) -> ResultTable:
+        return ResultTable(("coverage", "risk"), list(zip(self.coverage, self.risk)))
 
 
 @dataclass(frozen=True)
@@ -56,12 +141,29 @@ class ClassRow:
     auprc: Estimate | None = None
 
 
-@dataclass(frozen=True)
-class ClassTable:
+@dataclass(frozen=True, repr=False)
+class ClassTable(Tabular):
     """A row for each class."""
 
     rows: Sequence[ClassRow]
     split: str
+
+    def __repr__(self) -> str:
+        return f"ClassTable({len(self.rows)} classes on {self.split})"
+
+    def _repr_html_(self) -> str:
+        return card(f"Scores of each class on {self.split}", self._table().html())
+
+    def _table(self) -> ResultTable:
+        columns = ("class", "images", "precision", "recall", "f1", "auroc", "auprc")
+        cells = [
+            (
+                *(r.name, r.support, Percent(r.precision), Percent(r.recall), Percent(r.f1)),
+                *(r.auroc, r.auprc),
+            )
+            for r in self.rows
+        ]
+        return ResultTable(columns, cells)
 
 
 class SplitResults:
@@ -71,10 +173,16 @@ class SplitResults:
     def __init__(self, record: RunRecord, split: str) -> None:
         self._record, self.split = record, split
 
+    def __repr__(self) -> str:
+        return f"SplitResults({self.split}: {self.scores})"
+
+    def _repr_html_(self) -> str:
+        return self.scores._repr_html_()
+
     @property
-    def scores(self) -> dict[str, Estimate]:
+    def scores(self) -> Scores:
         """Each named score with its interval."""
-        return dict(self._record.scores[self.split])
+        return Scores(self._record.scores[self.split])
 
     @property
     def confusion(self) -> ConfusionMatrix | None:
@@ -99,7 +207,8 @@ class SplitResults:
         if found is None:
             return None
         k = len(found.support)
-        auroc, auprc = found.auroc or [None] * k, found.auprc or [None] * k
+        unknown: list[Estimate | None] = [None] * k
+        auroc, auprc = found.auroc or unknown, found.auprc or unknown
         columns = zip(found.support, found.precision, found.recall, found.f1, auroc, auprc)
         rows = [ClassRow(name, *values) for name, values in zip(self._record.classes, columns)]
         return ClassTable(rows, self.split)

@@ -8,18 +8,26 @@ from typing import Any
 
 from torch import nn
 
+from stresslens.api.comparisons import Comparison
 from stresslens.api.runs import Run
+from stresslens.api.study_cards import study_card, study_chart, study_table
+from stresslens.charts.chart import Chart
 from stresslens.comparison.folders import FolderComparison, compare_folders
 from stresslens.comparison.schema import ComparisonFile
+from stresslens.core.cards import card
+from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
+from stresslens.core.plain_rows import csv_of, data_frame
+from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder, run_folders
+from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.report.load import load_study
 from stresslens.report.page import write_report
 
 
-class Study:
+class Study(Tabular):
     """A study: its folder, its runs, and what can be read from their files. Where a path is taken, it
     stands for its folder, and it has the methods of a Path, as what `sl.run` returned before.
 
@@ -40,6 +48,28 @@ class Study:
         left = sum(not run.finished for run in runs)
         what = f"{len({run.variant for run in runs})} variants, {len(runs)} runs"
         return f"<Study {self.folder}: {what}{f', {left} not finished' if left else ''}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return study_card(self.folder)
+        except ConfigError:
+            return card(repr(self))
+
+    def plot(self) -> Chart:
+        """The accuracy of each variant with its interval, in percent. Raises ConfigError where no run has
+        finished."""
+        return study_chart(self.folder)
+
+    def to_frame(self) -> Any:
+        """`rows`, a row for each run, as a `pandas.DataFrame` where pandas is installed."""
+        return data_frame(self.rows())
+
+    def to_csv(self, path: str | Path | None = None) -> str | Path:
+        """`rows` as CSV: the text, or with `path` the file that was written."""
+        return csv_of(self.rows(), path)
+
+    def _table(self) -> ResultTable:
+        return study_table(self.folder)
 
     def __truediv__(self, other: str | os.PathLike[str]) -> Path:
         return self.folder / other
@@ -80,10 +110,10 @@ class Study:
             found[folder] = {name: score for name, score in scores.items() if score is not None}
         return found
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> RowList:
         """A row of plain values for each run: variant, seed, status, epochs, seconds, and the scores of
         its split."""
-        return [
+        return RowList(
             {
                 "variant": run.variant,
                 "seed": run.seed,
@@ -94,17 +124,17 @@ class Study:
                 **({name: e.value for name, e in run.results().scores.items()} if run.finished else {}),
             }
             for run in self.runs
-        ]
+        )
 
     @property
-    def comparison(self) -> dict[str, Any]:
+    def comparison(self) -> Comparison:
         """What `sl.compare(study)` returns: verdicts, contrasts, costs, claims, from comparison.json, or
         computed anew where that is missing or damaged."""
         try:
             kept = ComparisonFile.read(self.folder / "comparison.json")
         except UnreadableRun:
-            return compare_folders([self.folder]).as_json()
-        return FolderComparison("study", kept, []).as_json()
+            return Comparison(compare_folders([self.folder]).as_json())
+        return Comparison(FolderComparison("study", kept, []).as_json())
 
     @property
     def report(self) -> Path:

@@ -100,3 +100,7 @@ def short_number(value: float) -> str:
 
 def _minus(text: str) -> str:
     return text.replace("-", "−")
+
+
+PERCENT = linear_axis([0, 100])
+"""From 0 to 100."""

@@ -1,11 +1,10 @@
-"""SVG chart frame: the box with its axes, and the SVG as a figure element."""
+"""SVG chart frame: the box with its axes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import escape
 
 from stresslens.charts.axes import HUGE, Axis
 
@@ -69,17 +68,6 @@ class ChartFrame:
             f"{axis.ticks[0]:.8g} {axis.ticks[-1]:.8g} {int(axis.log)}" for axis in (self.x, self.y)
         )
         return f' data-box="{box}" data-ends="{ends}"'
-
-
-def figure(
-    svg: Sequence[str], width: int, height: float, title: str, keys: str = "", data: str = ""
-) -> Markup:
-    caption = escape(title)
-    return Markup(
-        f'<figure class="chart" style="max-width:{width / 14.2:.1f}rem"><figcaption>{caption}</figcaption>'
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{caption}"{data}>'
-        f"{''.join(svg)}</svg>{keys}</figure>"
-    )
 
 
 def is_drawable(value: float) -> bool:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import escape
 
 from stresslens.charts.axes import linear_axis, log_axis
-from stresslens.charts.chart_frame import WIDTH, ChartFrame, Point, figure, is_drawable
+from stresslens.charts.chart import Chart, distinct
+from stresslens.charts.chart_frame import WIDTH, ChartFrame, Point, is_drawable
 from stresslens.charts.curve_colours import style_of
-from stresslens.charts.format import brief
+from stresslens.core.text import brief
 
 LABEL = 22
 LABELLED = 14
@@ -52,7 +53,7 @@ def interval_chart(
     x_label: str,
     reference: tuple[float, str] | None = None,
     label: int = LABEL,
-) -> Markup:
+) -> Chart:
     """A dot with its whisker for each row, from top to bottom. A reference that is too far off is
     named at the side and not drawn.
 
@@ -91,7 +92,11 @@ def interval_chart(
         svg.append(f'<text {side} y="12">{escape(note)}</text>')
     for i, row in enumerate(rows):
         svg += _interval_row(row, names[i], top + line * (i + 0.5), at, (left - 12, width - 2))
-    return figure(svg, width, top + tall + 42, title)
+    columns = distinct(["name", x_label, "low", "high", "open circle"])
+    values = [[r.name, *map(_number, (r.value, r.low, r.high, r.beside))] for r in rows]
+    with_circles = any(is_drawable(row.beside) for row in rows)
+    numbers = [dict(zip(columns if with_circles else columns[:-1], each)) for each in values]
+    return Chart(title, "".join(svg), width, top + tall + 42, numbers)
 
 
 def _interval_row(
@@ -117,7 +122,7 @@ def _interval_row(
 
 def scatter_chart(
     marks: Sequence[Mark], *, title: str, x_label: str, y_label: str, log: bool = False
-) -> Markup:
+) -> Chart:
     """Dots with the intervals of their heights; up to `LABELLED` of them have their names beside them."""
     scale = (log_axis([1.0]) if log else linear_axis([]), linear_axis([]))
     drawn = [m for m in marks if scale[0].holds(m.x) and scale[1].holds(m.y)]
@@ -146,10 +151,12 @@ def scatter_chart(
         svg.append(f'<circle class="solid" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>{label}</g>')
     if not drawn:
         svg.append(f'<text class="mid" x="{frame.width / 2}" y="{frame.height / 2}">nothing to draw</text>')
-    return figure(svg, frame.width, frame.height, title)
+    columns = distinct(["name", x_label, y_label, "low", "high"])
+    numbers = [dict(zip(columns, (m.name, m.x, m.y, _number(m.low), _number(m.high)))) for m in drawn]
+    return Chart(title, "".join(svg), frame.width, frame.height, numbers)
 
 
-def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bool], *, title: str) -> Markup:
+def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bool], *, title: str) -> Chart:
     """Each point as the first letters of its label, in the label's colour; some in a ring. The axes
     have no meaning of their own."""
     drawn = [
@@ -172,7 +179,13 @@ def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bo
             f'<text class="point {style_of(order[label])}" {place} dy=".33em">'
             f"{escape(label[:2])}{tooltip}</text>"
         )
-    return figure(svg, WIDTH, high, title)
+    numbers = [{"group": label, "x": x, "y": y, "mistake": bool(ring)} for x, y, label, ring in drawn]
+    return Chart(title, "".join(svg), WIDTH, high, numbers)
+
+
+def _number(value: float) -> float | None:
+    """The value if it can be drawn."""
+    return value if is_drawable(value) else None
 
 
 def _labels(marks: Sequence[Mark], frame: ChartFrame) -> list[str]:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from markupsafe import Markup, escape
 
 from stresslens.charts.axes import Axis, epoch_axis, linear_axis, log_axis
-from stresslens.charts.chart_frame import ChartFrame, Point, figure
+from stresslens.charts.chart import Chart, distinct, legend_list
+from stresslens.charts.chart_frame import ChartFrame, Point
 from stresslens.charts.curve_colours import style_of
 
 POINTS_A_LINE = 400
@@ -57,8 +59,8 @@ def line_chart(
     axes: tuple[Axis, Axis] | None = None,
     reference: tuple[str, Sequence[Point]] | None = None,
     with_legend: bool = True,
-) -> Markup:
-    """A chart of several lines with its legend, as a `<figure>`. A log axis leaves out values that
+) -> Chart:
+    """A chart of several lines with its legend. A log axis leaves out values that
     are not positive.
 
     `axes` (x, y) are given if they do not follow from the data. `reference` is a named line to
@@ -76,16 +78,16 @@ def line_chart(
         svg.append(f'<path class="reference" d="M{line}"><title>{escape(reference[0])}</title></path>')
     lines = sum(3 if len(s.band) > 1 else 1 for s in drawn)
     limit = max(8, min(POINTS_A_LINE, POINTS_A_CHART // max(1, lines)))
-    for s in drawn:
+    kept = [replace(s, points=decimate(s.points, limit), band=_decimated(s.band, limit)) for s in drawn]
+    for s in kept:
         if len(s.band) > 1:
-            upper, lower = (decimate([(b[0], b[side]) for b in s.band], limit) for side in (2, 1))
+            upper, lower = ([(b[0], b[side]) for b in s.band] for side in (2, 1))
             outline = "L".join(at(x, y) for x, y in [*upper, *reversed(lower)])
             svg.append(f'<path class="band {style_of(s.place)}" d="M{outline}Z"/>')
-    few = sum(len(s.points) for s in drawn) <= DOTS
-    for s in drawn:
-        kept = decimate(s.points, limit)
-        if kept:
-            path = "L".join(at(x, y) for x, y in kept)
+    few = sum(len(s.points) for s in kept) <= DOTS
+    for s in kept:
+        if s.points:
+            path = "L".join(at(x, y) for x, y in s.points)
             svg.append(
                 f'<path class="line {style_of(s.place)}" d="M{path}"><title>{escape(s.name)}</title></path>'
             )
@@ -94,21 +96,48 @@ def line_chart(
         svg += [_dot("ring", 4.5, at(x, y), s, f"chosen: {x_label} {x:.4g}: {y:.4g}") for x, y in s.marks]
     if not xs:
         svg.append(f'<text class="mid" x="{frame.width / 2}" y="{frame.height / 2}">nothing to draw</text>')
-    keys = legend(series, reference[0] if reference else "") if with_legend else Markup("")
-    return figure(svg, frame.width, frame.height, title, keys, frame.scales if xs else "")
+    keys = _keys(series, reference[0] if reference else "") if with_legend else ()
+    page = frame.scales if xs else ""
+    return Chart(
+        title,
+        "".join(svg),
+        frame.width,
+        frame.height,
+        _rows(kept, x_label, f"{title}, %" if y_label == "%" else y_label),
+        keys,
+        page,
+    )
 
 
 def legend(series: Sequence[Series], reference: str = "") -> Markup:
     """The lines' keys with their names."""
-    keys = [(f"line {style_of(s.place)}", s.name) for s in series] + (
-        [("reference", reference)] if reference else []
-    )
-    items = (
-        f'<li><svg class="key" viewBox="0 0 30 8" aria-hidden="true"><path class="{kind}" d="M1 4h28"/></svg>'
-        f"<bdi>{escape(name)}</bdi></li>"
-        for kind, name in keys
-    )
-    return Markup(f'<ul class="legend">{"".join(items)}</ul>')
+    return legend_list(_keys(series, reference))
+
+
+def _keys(series: Sequence[Series], reference: str) -> list[tuple[str, str]]:
+    lines = [(f"line {style_of(s.place)}", s.name) for s in series]
+    return [*lines, ("reference", reference)] if reference else lines
+
+
+def _rows(drawn: Sequence[Series], x_label: str, y_label: str) -> list[dict[str, Any]]:
+    """A row for every x of every line, with the ends of its band where any line has one."""
+    name, x_key, y_key, *bounds = distinct(["line", x_label, y_label, "low", "high"])
+    banded = any(s.band for s in drawn)
+    rows = []
+    for s in drawn:
+        points: list[tuple[float, float | None]] = list(s.points)
+        known, ends = {x for x, _ in points}, {x: bound for x, *bound in s.band}
+        points = sorted([*points, *((x, None) for x in ends if x not in known)], key=lambda p: p[0])
+        for x, y in points:
+            low_and_high = dict(zip(bounds, ends.get(x, (None, None)))) if banded else {}
+            rows.append({name: s.name, x_key: x, y_key: y, **low_and_high})
+    return rows
+
+
+def _decimated(band: Sequence[tuple[float, float, float]], limit: int) -> list[tuple[float, float, float]]:
+    """The band at the places where `decimate` keeps its upper or its lower end."""
+    kept = {x for side in (1, 2) for x, _ in decimate([(b[0], b[side]) for b in band], limit // 2)}
+    return [b for b in band if b[0] in kept]
 
 
 def _dot(kind: str, radius: float, at: str, series: Series, text: str) -> str:

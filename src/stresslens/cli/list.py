@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +68,18 @@ def list_plugins(
         zoos = {each.plugin: _as_json(each) for each in catalogues}
         print_json(found | ({"zoos": zoos} if zoos else {}))
         return
+    _print_plugins(found, pattern)
+    if pattern:
+        _print_catalogues(catalogues, pattern)
+    elif catalogues:
+        sizes = ", ".join(each.missing or f"{each.plugin} ({each.size:,})" for each in catalogues)
+        typer.echo(f"search the models of {sizes}: stresslens list models 'resnet*'")
+
+
+def _print_plugins(found: Mapping[str, Mapping[str, Mapping[str, str]]], pattern: str) -> None:
+    """Print the plug-ins of each folder, with the package that brings them unless that is stresslens."""
+    from stresslens.config import registry
+
     for folder, plugins in found.items():
         if plugins:
             rows = [
@@ -77,11 +89,6 @@ def list_plugins(
             print_table([folder, "options", "what it is"], rows, folder)
         elif pattern:
             typer.echo(f"{folder}: none of {len(registry.all_names(folder))} is like {pattern!r}")
-    if pattern:
-        _print_catalogues(catalogues, pattern)
-    elif catalogues:
-        sizes = ", ".join(each.missing or f"{each.plugin} ({each.size:,})" for each in catalogues)
-        typer.echo(f"search the models of {sizes}: stresslens list models 'resnet*'")
 
 
 def _print_catalogues(catalogues: Sequence[Catalogue], pattern: str) -> None:

@@ -23,8 +23,8 @@ from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
 from stresslens.robustness.result_file import RESULT_ARRAYS, ResultFile, attacked_images
+from stresslens.robustness.robust_curves import NORMS
 
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 METRIC = (
     "expected accuracy, or robust@RADIUS (robust@0.05, robust@8/255), or robust@RADIUS:KEY "
     "with the start of a result's folder name"

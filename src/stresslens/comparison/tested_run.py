@@ -81,14 +81,14 @@ class Tested:
 def same_function(first: RunRecord, second: RunRecord) -> bool:
     """Whether two networks compute the same from equal weights: their layers differ in type alone,
     and before any update both have the same loss on the same images."""
-    losses = first.training.first_loss, second.training.first_loss
-    if first.layers is None or second.layers is None or losses[0] is None or losses[1] is None:
+    loss, other = first.training.first_loss, second.training.first_loss
+    if first.layers is None or second.layers is None or loss is None or other is None:
         return False
     rows, others = first.layers.layers, second.layers.layers
     if [(row.output, row.parameters) for row in rows] != [(row.output, row.parameters) for row in others]:
         return False
     types = [row.type for row in rows], [row.type for row in others]
-    return types[0] != types[1] and math.isclose(*losses, rel_tol=ROUNDING)
+    return types[0] != types[1] and math.isclose(loss, other, rel_tol=ROUNDING)
 
 
 def tested_of(folder: RunFolder, split: str) -> Tested:

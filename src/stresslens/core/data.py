@@ -21,12 +21,14 @@ from torch import Tensor
 from stresslens.core.arrays import image_tensor
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.cache_folder import cache_root
+from stresslens.core.data_cards import class_counts, data_card, data_name, image_rows, split_card, split_name
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import Fit
 from stresslens.core.labels import named_labels, names_as_given
-from stresslens.core.sampling import divide, shuffled
+from stresslens.core.sampling import balanced_order, divide, shuffled
 from stresslens.core.stored_images import Stored
+from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.torch_settings import initial_settings
 from stresslens.core.types import Augmentation, Finding, Shape
 
@@ -53,8 +55,8 @@ class Batch(NamedTuple):
     places: Tensor
 
 
-@dataclass(frozen=True)
-class Split:
+@dataclass(frozen=True, repr=False)
+class Split(Tabular):
     """images (N,C,H,W) uint8 or float, labels (N,) int64.
 
     `scale` is the value of white (255; digits 16; floats in [0,1]: 1). `images` may be on disk
@@ -100,6 +102,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Split({split_name(self.labels, self.shape)})"
+
+    def _repr_html_(self) -> str:
+        return split_card(self)
+
+    def _table(self) -> ResultTable:
+        return image_rows(self.labels, self.columns)
 
     @property
     def shape(self) -> Shape:
@@ -221,7 +232,7 @@ class Split:
         order = None
         if seed is not None and shuffle and size < len(self):
             order = (
-                _balanced_order(self.labels.cpu(), seed, epoch)
+                balanced_order(self.labels.cpu(), seed, epoch)
                 if balanced
                 else shuffled(len(self), seed, epoch)
             )
@@ -261,24 +272,8 @@ class Split:
         return torch.arange(len(self), device=self.images.device)
 
 
-def _balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
-    """n tickets, equally many for each class that is present.
-
-    A ticket is an image's position, plus n for each time that the image was drawn before.
-    """
-    n, present = len(labels), torch.unique(labels)
-    tickets = []
-    for k, label in enumerate(present.tolist()):
-        of_class = (labels == label).nonzero().flatten()
-        slots = n // len(present) + (k < n % len(present))
-        rounds = range(-(-slots // len(of_class)))
-        orders = [shuffled(len(of_class), mix(seed, label, r), epoch) for r in rounds]
-        tickets.append(torch.cat([of_class[order] + r * n for r, order in enumerate(orders)])[:slots])
-    return torch.cat(tickets)[shuffled(n, seed, epoch)]
-
-
-@dataclass(frozen=True)
-class Data:
+@dataclass(frozen=True, repr=False)
+class Data(Tabular):
     """A data set: training, validation and test splits of one image shape, and the class names.
 
     Raises DataError if a label is outside the classes, if splits differ in shape, or if the
@@ -327,6 +322,15 @@ class Data:
                 f"{self.name}: every training image has the same label; "
                 "a classifier needs at least two classes"
             )
+
+    def __repr__(self) -> str:
+        return f"Data({data_name(self)})"
+
+    def _repr_html_(self) -> str:
+        return data_card(self)
+
+    def _table(self) -> ResultTable:
+        return class_counts(self.classes, {name: split.labels for name, split in self.splits.items()})
 
     @property
     def splits(self) -> dict[str, Split]:

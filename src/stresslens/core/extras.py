@@ -16,6 +16,7 @@ from stresslens.core.errors import ConfigError, StresslensError, first_line
 EXTRAS: dict[str, tuple[str, ...]] = {
     "classical": ("cv2",),
     "clip": ("open_clip",),
+    "figures": ("vl_convert",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "parquet": ("pyarrow",),
     "ray": ("ray",),
@@ -87,5 +88,11 @@ def _listed(modules: list[str] | tuple[str, ...]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-PACKAGES = {"cv2": "OpenCV", "optuna": "Optuna", "ray": "Ray", "wandb": "Weights & Biases"}
+PACKAGES = {
+    "cv2": "OpenCV",
+    "optuna": "Optuna",
+    "ray": "Ray",
+    "vl_convert": "vl-convert",
+    "wandb": "Weights & Biases",
+}
 """What people call a module, where its name does not say it."""

@@ -15,9 +15,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from stresslens.core.cards import card
 from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.inspection import evaluating, hooked
+from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.types import Shape
 
 
@@ -42,8 +44,8 @@ class Layer:
     multiply_adds: int
 
 
-@dataclass(frozen=True)
-class LayerTable:
+@dataclass(frozen=True, repr=False)
+class LayerTable(Tabular):
     """All layers of a net for one image. The rows add up to the totals.
 
     Megabytes are of float32. Activations are the outputs of the innermost modules; they count twice
@@ -58,6 +60,31 @@ class LayerTable:
     activation_megabytes: float
     parameter_megabytes: float
     with_attention: bool = False
+
+    def __repr__(self) -> str:
+        return f"LayerTable({self._said})"
+
+    def _repr_html_(self) -> str:
+        return card(self._said, self._table().html())
+
+    @property
+    def _said(self) -> str:
+        return (
+            f"{len(self.layers)} layers, {self.parameters:,} parameters ({self.trainable:,} trainable), "
+            f"{self.multiply_adds:,} multiply-adds an image, {self.megabytes:.3g} MB"
+        )
+
+    def _table(self) -> ResultTable:
+        columns = ("layer", "type", "output", "parameters", "neurons", "multiply-adds")
+        cells = [
+            (
+                *(layer.name or "(the net itself)", layer.type),
+                " × ".join(map(str, layer.output)),
+                *(layer.parameters, layer.neurons, layer.multiply_adds),
+            )
+            for layer in self.layers
+        ]
+        return ResultTable(columns, cells)
 
     @property
     def neurons(self) -> int:

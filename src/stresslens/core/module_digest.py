@@ -20,6 +20,7 @@ import logging
 import re
 import sys
 import types
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -81,8 +82,10 @@ class ModuleDigest:
 def digest_of(module: nn.Module) -> ModuleDigest:
     """The digest of a module as it is now. Nothing is called and nothing is changed."""
     reader = _Reader()
-    parts = reader.parts_of(module)
-    parts.update(reader.of_globals())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is old warns where it is only looked at
+        parts = reader.parts_of(module)
+        parts.update(reader.of_globals())
     return ModuleDigest(parts, tuple(sorted(reader.opaque)))
 
 

@@ -160,3 +160,19 @@ def images_in_turn(images: Tensor, labels: Tensor, *, seed: int) -> Tensor:
     """
     place = Draws(seed, image_keys(images)).integers(1 << 62)
     return classes_in_turn(labels.cpu(), torch.argsort(place, stable=True)).to(labels.device)
+
+
+def balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
+    """n tickets, equally many for each class that is present.
+
+    A ticket is an image's position, plus n for each time that the image was drawn before.
+    """
+    n, present = len(labels), torch.unique(labels)
+    tickets = []
+    for k, label in enumerate(present.tolist()):
+        of_class = (labels == label).nonzero().flatten()
+        slots = n // len(present) + (k < n % len(present))
+        rounds = range(-(-slots // len(of_class)))
+        orders = [shuffled(len(of_class), mix(seed, label, r), epoch) for r in rounds]
+        tickets.append(torch.cat([of_class[order] + r * n for r, order in enumerate(orders)])[:slots])
+    return torch.cat(tickets)[shuffled(n, seed, epoch)]

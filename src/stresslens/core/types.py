@@ -18,8 +18,11 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from torch import Tensor, nn
 
 from stresslens.core.ball import parse_radius
+from stresslens.core.cards import card, sentences
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
+from stresslens.core.plain_rows import data_frame
+from stresslens.core.text import brief
 
 LARGEST = 2**53
 """The largest integer that an option may have; a float holds every one up to it."""
@@ -215,6 +218,45 @@ class Estimate:
     level: float = 0.95
     unit: Literal["images", "seeds", "both"] = "images"
 
+    def __str__(self) -> str:
+        low, high = math.isfinite(self.low), math.isfinite(self.high)
+        interval = "no interval" if not high else f"at most {self.high:.4g}"
+        if low:
+            interval = f"{self.low:.4g} to {self.high:.4g}" if high else f"at least {self.low:.4g}"
+        return f"{self.value:.4g} ({interval}, n = {self.n})"
+
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
+
+    def __format__(self, spec: str) -> str:
+        """The value alone in a format of numbers (`.3f`), and all without one."""
+        return format(self.value, spec) if spec else str(self)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __lt__(self, other: Estimate | float) -> bool:
+        """Estimates are ordered by their values; an order is no claim that the difference is real."""
+        return self.value < other.value if isinstance(other, Estimate) else self.value < other
+
+    def __gt__(self, other: Estimate | float) -> bool:
+        return self.value > other.value if isinstance(other, Estimate) else self.value > other
+
+    def __le__(self, other: Estimate | float) -> bool:
+        return self.value <= other.value if isinstance(other, Estimate) else self.value <= other
+
+    def __ge__(self, other: Estimate | float) -> bool:
+        return self.value >= other.value if isinstance(other, Estimate) else self.value >= other
+
+    def _repr_html_(self) -> str:
+        over = "images and seeds" if self.unit == "both" else self.unit
+        return card(str(self), f"{100 * self.level:g} % interval over {over}: {self.method}.")
+
+    def to_frame(self) -> Any:
+        """One row: a `pandas.DataFrame` where pandas is installed, otherwise a list of one
+        dictionary."""
+        return data_frame([self.as_json()])
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, with null where a bound is not finite (JSON has no NaN)."""
         pairs = dataclasses.asdict(self).items()
@@ -250,6 +292,23 @@ class Finding:
     n: int
     remedy: str = ""
     items: tuple[str, ...] = ()
+
+    @property
+    def _lead(self) -> str:
+        serious = f" ({self.severity})" if self.status == "sign" else ""
+        return f"{brief(self.audit)}: {self.status}{serious}, n = {self.n}"
+
+    def __repr__(self) -> str:
+        return f"Finding({self._lead}: {brief(self.evidence, 200)})"
+
+    def _repr_html_(self) -> str:
+        remedy = f"What to do: {brief(self.remedy, 600)}" if self.remedy else ""
+        return card(self._lead, brief(self.evidence, 600), remedy, sentences(self.items))
+
+    def to_frame(self) -> Any:
+        """One row: a `pandas.DataFrame` where pandas is installed, otherwise a list of one
+        dictionary."""
+        return data_frame([self.as_json()])
 
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.own_plugins import own_plugins, source_of
+from stresslens.core.cards import card
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.extras import extra, require
@@ -30,7 +31,9 @@ from stresslens.core.files import write_bytes
 from stresslens.core.inspection import feature_layer, with_features
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.spelling import closest
+from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.temporary_files import leftovers_of, new_name, temporary_folder
+from stresslens.core.text import brief
 from stresslens.core.types import Shape
 from stresslens.evaluation import scores
 from stresslens.evaluation.finished_run import data_of
@@ -55,8 +58,8 @@ BATCHES = [1, 2, 7, 22]
 """Sizes of the batches that the check runs."""
 
 
-@dataclass(frozen=True)
-class Exported:
+@dataclass(frozen=True, repr=False)
+class Exported(Tabular):
     """The exported file, and the largest `difference` of its logits from the run's over
     `images`."""
 
@@ -70,6 +73,22 @@ class Exported:
     images: int
     shown: str
     """Where the images come from: the split's name, or "random"."""
+
+    def __repr__(self) -> str:
+        return f"Exported({brief(str(self.file), 200)}, {self._said})"
+
+    def _repr_html_(self) -> str:
+        return card(str(self.file), f"{self._said}.")
+
+    @property
+    def _said(self) -> str:
+        """Size and check of the file in words."""
+        checked = f"logits differ by at most {self.difference:.2g} (allowed {self.allowed:g})"
+        return f"{self.format}, {self.size / 1e6:.3g} MB; {checked} on {self.images:,} {self.shown} images"
+
+    def _table(self) -> ResultTable:
+        values = vars(self) | {"file": str(self.file)}
+        return ResultTable(tuple(values), [tuple(values.values())])
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "file": str(self.file), "batches": BATCHES}
@@ -289,7 +308,7 @@ def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
             whole, example = _WithFeatures(model, shape).eval(), torch.zeros(2, *shape)
             # Some nets cache constants of evaluation on first use; they then are constants of the graph.
             whole(example)
-            program = torch.export.export(whole, (example,), dynamic_shapes=_dynamic_shapes())
+            program = torch.export.export(whole, (example,), dynamic_shapes=_dynamic_shapes(), strict=False)
     except Exception as error:  # torch and users' modules may raise anything
         raise ConfigError(
             f"torch.export cannot follow the model: {first_line(error)}\n"

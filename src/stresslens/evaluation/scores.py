@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.answers import answered, predicted
+from stresslens.core.answers import answered, confidence, predicted
+from stresslens.core.cards import card
 from stresslens.core.compute_choice import for_many_images
 from stresslens.core.copies import CHECKED
 from stresslens.core.data import Split
@@ -27,6 +28,7 @@ from stresslens.core.inspection import evaluating
 from stresslens.core.outputs import logits_in
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.pieces import Rows, in_pieces, is_out_of_memory
+from stresslens.core.tables import Percent, ResultTable, Tabular, cell_text
 from stresslens.core.types import Estimate, Loss
 from stresslens.evaluation.record import (
     BinRecord,
@@ -48,8 +50,8 @@ MANY = 256
 """From more images on, a faster copy of the user's module pays for its check."""
 
 
-@dataclass(frozen=True)
-class Predictions:
+@dataclass(frozen=True, repr=False)
+class Predictions(Tabular):
     """scores (N, K), labels (N,), and index (N,), the positions in the split.
 
     `kind` says whether the scores are logits.
@@ -59,6 +61,27 @@ class Predictions:
     labels: classification.Labels
     index: classification.Labels
     kind: Literal["logits", "scores"] = "logits"
+
+    def __repr__(self) -> str:
+        right = self.accuracy
+        return f"Predictions({len(self.labels):,} images, {self.scores.shape[1]} classes, accuracy {right})"
+
+    def _repr_html_(self) -> str:
+        return card(
+            f"Predictions of {len(self.labels):,} images: accuracy {cell_text(Percent(self.accuracy))}",
+            self._table().html(),
+        )
+
+    def _table(self) -> ResultTable:
+        answers, sure = predicted(self.scores), confidence(self.probabilities)
+        columns = ("image", "label", "predicted", "probability", "correct")
+        cells = zip(self.index, self.labels, answers, sure, answers == self.labels)
+        return ResultTable(columns, [tuple(value.item() for value in row) for row in cells])
+
+    @property
+    def accuracy(self) -> Estimate:
+        """The share of the images that are right, with Wilson's interval."""
+        return wilson(int((predicted(self.scores) == self.labels).sum()), len(self.labels))
 
     def save(self, path: Path) -> None:
         arrays: dict[str, Any] = {

@@ -38,6 +38,16 @@ def png(pixels: NDArray[np.uint8], side: int = SIDE) -> bytes:
 def svg(grid: Grid, unit: str = "") -> str:
     """The SVG of a grid with its captions, names and colour scale; `unit` is the unit of the
     scale."""
+    drawing, width, height = grid_drawing(grid, unit)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="sans-serif" font-size="11">'
+        f'<rect width="100%" height="100%" fill="white"/>{drawing}</svg>'
+    )
+
+
+def grid_drawing(grid: Grid, unit: str = "") -> tuple[str, int, int]:
+    """The elements of that SVG, its width and its height."""
     columns = max((len(row) for row in grid.rows), default=1)
     side = max(LEAST, min(SIDE, (WIDTH - GAP) // max(columns, 1) - GAP, HEIGHT // max(len(grid.rows), 1)))
     captioned = any(cell and cell.caption for row in grid.rows for cell in row)
@@ -66,11 +76,7 @@ def svg(grid: Grid, unit: str = "") -> str:
         parts.append(_text(f"{low:.3g}", GAP + 54, height + 10, "end"))
         parts.append(_text(f"{high:.3g}{': ' if unit else ''}{unit}", GAP + 226, height + 10, "start"))
         height += 20
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" font-family="sans-serif" font-size="11">'
-        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
-    )
+    return "".join(parts), width, height
 
 
 def _cell(cell: Picture, x: float, y: float, side: int, fits: int) -> list[str]:

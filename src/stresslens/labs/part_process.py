@@ -58,7 +58,8 @@ def part_findings(part: LabPart, seconds: float) -> list[Finding]:
         finally:
             _kill(process)
         if not answer.is_file():
-            last = (errors.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
+            said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            last = said[-1] if said else "it said nothing"
             return [differs("execution", f"its process ended without an answer: {last}", 1)]
         found = json.loads(answer.read_text(encoding="utf-8"))
     if "problem" in found:

@@ -6,19 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
-from stresslens.charts.axes import linear_axis
-from stresslens.charts.format import footnote
+from stresslens.charts.axes import PERCENT, linear_axis
+from stresslens.charts.chart import Chart
 from stresslens.charts.line_charts import line_chart
-from stresslens.comparison.robustness import NORMS
+from stresslens.core.format import footnote
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import wilson
-from stresslens.report.curves import PERCENT
 from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
-from stresslens.report.robust_curves import series
 from stresslens.report.stress import CertificateFolder
 from stresslens.robustness.certificate_file import CertificateFile
+from stresslens.robustness.robust_curves import NORMS, series
 
 RADII = 8
 """Largest number of radii in a table."""
@@ -29,7 +26,7 @@ class CertificateSection:
     """`rows` are (run, images, abstained, smoothed accuracy, certified accuracy at each of `radii`)."""
 
     title: str
-    chart: Markup
+    chart: Chart
     radii: Sequence[float]
     rows: Sequence[tuple[str, int, int, Estimate | None, Sequence[Estimate | None]]]
     note: str

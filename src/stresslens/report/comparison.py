@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
+from stresslens.charts.chart import Chart
 from stresslens.charts.curve_colours import INK
 from stresslens.charts.dot_charts import Interval, interval_chart
-from stresslens.charts.format import p_value, points, signed
 from stresslens.comparison.schema import (
     CONTRAST_COLUMNS,
     Contrast,
@@ -19,6 +17,7 @@ from stresslens.comparison.schema import (
     JudgedClaim,
     RobustContrast,
 )
+from stresslens.core.format import p_value, points, signed
 from stresslens.report.load import StudyFolder
 from stresslens.report.summary import headline, scored
 
@@ -121,10 +120,13 @@ def contrast_columns(rows: Sequence[Contrast]) -> list[ContrastColumn]:
     return [column for column in CONTRAST_COLUMNS if column.written != "unit" or len(units) > 1]
 
 
-def contrasts_chart(study: StudyFolder) -> Markup | None:
+def contrasts_chart(study: StudyFolder) -> Chart | None:
     contrasts = study.comparison.contrasts if study.comparison else []
-    if not 1 < len(contrasts) <= 60:
-        return None
+    return difference_chart(contrasts) if 1 < len(contrasts) <= 60 else None
+
+
+def difference_chart(contrasts: Sequence[Contrast]) -> Chart:
+    """The difference of each contrast with its interval."""
     rows = [
         Interval(
             f"{c.b} − {c.a}",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
+from stresslens.charts.chart import Chart
 from stresslens.charts.line_charts import Series, line_chart
 from stresslens.report.load import StudyFolder
 
@@ -23,7 +22,7 @@ class ConvergenceSection:
     """A chart of the differences, and a sentence for each pair; `left_out` more pairs are in
     comparison.json."""
 
-    chart: Markup
+    chart: Chart
     said: Sequence[str]
     unit: str
     left_out: int

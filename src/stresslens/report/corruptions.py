@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stresslens.charts.axes import linear_axis
-from stresslens.charts.format import footnote
+from stresslens.charts.axes import PERCENT, linear_axis
 from stresslens.charts.line_charts import Series, legend, line_chart
+from stresslens.core.format import footnote
 from stresslens.core.types import Estimate
-from stresslens.report.curves import PERCENT, Charts
+from stresslens.report.curves import Charts
 from stresslens.report.heat_table import HeatTable, heat
 from stresslens.report.load import Run, StudyFolder, over_seeds
-from stresslens.report.robust_curves import series
 from stresslens.robustness.corruption_file import CorruptionFile
+from stresslens.robustness.robust_curves import series
 
 
 @dataclass(frozen=True)

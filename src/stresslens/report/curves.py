@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from stresslens.charts.axes import linear_axis
+from stresslens.charts.axes import PERCENT, linear_axis
+from stresslens.charts.chart import Chart
 from stresslens.charts.chart_frame import Point
 from stresslens.charts.line_charts import Series, legend, line_chart
 from stresslens.evaluation.record import BinRecord
@@ -40,7 +41,6 @@ SHARED_LEGEND = 8
 """From this number of variants on, the charts of a section share one legend."""
 FEW = 5
 """With fewer images in a bin, its accuracy is not drawn."""
-PERCENT = linear_axis([0, 100])
 IDEAL = ("perfectly calibrated", ((0.0, 0.0), (100.0, 100.0)))
 
 
@@ -48,7 +48,7 @@ IDEAL = ("perfectly calibrated", ((0.0, 0.0), (100.0, 100.0)))
 class Charts:
     """Charts of one section, and their legend if they share it."""
 
-    charts: Sequence[Markup]
+    charts: Sequence[Chart]
     legend: Markup | None = None
 
 
@@ -94,9 +94,7 @@ def _is_saturated(key: str, drawn: Sequence[Series]) -> bool:
     return key == "top5" and all(each.points[-1][1] >= SATURATED for each in drawn if each.points)
 
 
-def _curve_chart(
-    drawn: Sequence[Series], title: str, is_percent: bool, *, with_legend: bool = True
-) -> Markup:
+def _curve_chart(drawn: Sequence[Series], title: str, is_percent: bool, *, with_legend: bool = True) -> Chart:
     """The chart of one quantity over epochs, with its unit and scale."""
     ys = [y for series in drawn for _, y in series.points]
     log = bool(ys) and not is_percent and min(ys) > 0 and max(ys) / min(ys) > 30
@@ -156,21 +154,32 @@ def confidence_charts(study: StudyFolder) -> Charts | None:
     return Charts(charts, legend(drawn, IDEAL[0]) if shared else None) if charts else None
 
 
-def run_reliability(run: Run, split: str) -> Markup | None:
+def run_reliability(run: Run, split: str) -> Chart | None:
     """Reliability before and, if a temperature was fitted, after scaling. Bands are the intervals
     of a bin's accuracy."""
     found = run.record.reliability.get(split)
     if found is None:
         return None
-    drawn = [_of_bins("as trained", found.bins, 0)]
-    if found.calibrated:
-        drawn.append(_of_bins("after temperature scaling", found.calibrated, 1))
+    return reliability_chart(found.bins, found.calibrated)
+
+
+def reliability_chart(bins: Sequence[BinRecord], calibrated: Sequence[BinRecord] | None) -> Chart:
+    """As `run_reliability`, from the bins."""
+    drawn = [_of_bins("as trained", bins, 0)]
+    if calibrated:
+        drawn.append(_of_bins("after temperature scaling", calibrated, 1))
     return _reliability_chart(drawn)
 
 
-def run_risk(run: Run, split: str) -> Markup | None:
-    line = _risk_line(run, split)
-    return _risk_chart([Series("errors", sorted(line.items()), 0)], with_legend=False) if line else None
+def run_risk(run: Run, split: str) -> Chart | None:
+    found = run.record.risk_coverage.get(split)
+    return risk_coverage_chart(found.coverage, found.risk) if found else None
+
+
+def risk_coverage_chart(coverage: Sequence[float], risk: Sequence[float | None]) -> Chart:
+    """The share of errors over the share of images that are classified, the most confident first."""
+    points = sorted((100 * c, 100 * r) for c, r in zip(coverage, risk) if r is not None)
+    return _risk_chart([Series("errors", points, 0)], with_legend=False)
 
 
 def _of_bins(name: str, bins: Sequence[BinRecord], place: int) -> Series:
@@ -217,7 +226,7 @@ def _risk_line(run: Run, split: str) -> dict[float, float]:
     return {100 * c: 100 * r for c, r in zip(found.coverage, found.risk) if r is not None} if found else {}
 
 
-def _reliability_chart(drawn: Sequence[Series], *, with_legend: bool = True) -> Markup:
+def _reliability_chart(drawn: Sequence[Series], *, with_legend: bool = True) -> Chart:
     return line_chart(
         drawn,
         title="Reliability: accuracy against predicted probability",
@@ -229,7 +238,7 @@ def _reliability_chart(drawn: Sequence[Series], *, with_legend: bool = True) -> 
     )
 
 
-def _risk_chart(drawn: Sequence[Series], *, with_legend: bool = True) -> Markup:
+def _risk_chart(drawn: Sequence[Series], *, with_legend: bool = True) -> Chart:
     heights = [y for s in drawn for y in (*(p[1] for p in s.points), *(b[2] for b in s.band))]
     return line_chart(
         drawn,

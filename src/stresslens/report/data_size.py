@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from markupsafe import Markup
 
 from stresslens.charts.axes import linear_axis, log_axis
+from stresslens.charts.chart import Chart
 from stresslens.charts.curve_colours import DASHES, place_of
-from stresslens.charts.format import footnote, percent
 from stresslens.charts.line_charts import Series, line_chart
 from stresslens.comparison.tested_run import tested_of
 from stresslens.core.files import UnreadableRun
+from stresslens.core.format import footnote, percent
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import Floats
 from stresslens.metrics.power_law import PowerLaw, power_law
@@ -80,7 +80,7 @@ def _error(accuracy: Estimate) -> Estimate:
 @dataclass(frozen=True)
 class DataSizeSection:
     curves: Sequence[Sizes]
-    charts: Sequence[Markup]
+    charts: Sequence[Chart]
 
     @property
     def intervals(self) -> str:
@@ -136,7 +136,7 @@ def _correlation(variants: Sequence[VariantRuns], split: str) -> Floats | None:
     return np.asarray(correlation)
 
 
-def _charts(curves: Sequence[Sizes], split: str) -> list[Markup]:
+def _charts(curves: Sequence[Sizes], split: str) -> list[Chart]:
     x = log_axis([size for curve in curves for size in curve.sizes])
     accuracy = [
         Series(c.name, _points(c.sizes, c.accuracies), c.place, band=_band(c.sizes, c.accuracies))

@@ -16,9 +16,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from stresslens.charts.format import plugin_text
 from stresslens.core.colormaps import bar, coloured, limit_of
 from stresslens.core.files import UnreadableRun
+from stresslens.core.format import plugin_text
 from stresslens.core.types import Estimate
 from stresslens.explanation.map_file import MAP_ARRAYS, ExplainedImage, ExplanationFile, Quality
 from stresslens.report.gallery import class_name

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from stresslens.charts.format import brief
 from stresslens.core.answers import NO_ANSWER, NOT_FINITE
+from stresslens.core.format import brief
 from stresslens.evaluation.example_file import Example
 from stresslens.report.load import Run
 

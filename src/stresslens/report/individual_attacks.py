@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from stresslens.charts.curve_colours import place_of
-from stresslens.charts.format import footnote, percent, radius
 from stresslens.charts.line_charts import Series
+from stresslens.core.format import footnote, percent, radius
 from stresslens.core.types import Estimate
 from stresslens.report.load import over_seeds
-from stresslens.report.robust_curves import series, shown_radii
 from stresslens.report.stress import AttackFolder
 from stresslens.report.threats import Member, ThreatTable
 from stresslens.robustness.result_file import IndividualAttackCurve, IndividualAttackRow
+from stresslens.robustness.robust_curves import series, shown_radii
 
 ONE_STEP = ("fgsm",)
 UNATTACKED = "no attack"

@@ -19,8 +19,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stresslens.charts import format
+from stresslens.charts.chart import CHART_SHEETS
 from stresslens.charts.curve_colours import COLOURS, DASHES
+from stresslens.core import format
+from stresslens.core.cards import style_sheet
 from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
@@ -60,6 +62,7 @@ TEMPLATES = (
     "views.html.j2",
     "run.html.j2",
     "report.js",
+    "downloads.js",
 )
 
 
@@ -79,7 +82,12 @@ STRESS = (
 result.json."""
 
 
-STYLES = (("core", "colours.css"), ("charts", "charts.css"), ("report", "templates/report.css"))
+STYLES = (
+    ("core", "colours.css"),
+    *CHART_SHEETS,
+    ("report", "templates/report.css"),
+    ("report", "templates/downloads.css"),
+)
 """The style sheet of a page, as (package, file)."""
 FILTERS = (
     "radius other_radius span percent plain points ratio number count memory brief with_asides "
@@ -358,7 +366,7 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _render(template: str, **context: Any) -> str:
-    script = _asset("report.js")
+    script = _asset("report.js") + _asset("downloads.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     page = _environment().get_template(template)
@@ -382,8 +390,7 @@ def _environment() -> Environment:
 
 @cache
 def _style() -> str:
-    sheets = (files(f"stresslens.{package}") / name for package, name in STYLES)
-    return "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
+    return "".join(style_sheet(*sheet) for sheet in STYLES)
 
 
 @cache

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeVar
 
-from stresslens.charts.format import footnote
 from stresslens.core.answers import NO_ANSWER
+from stresslens.core.format import footnote
 from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
 from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from stresslens.charts.axes import linear_axis
-from stresslens.charts.format import footnote
+from stresslens.charts.chart import Chart
 from stresslens.charts.line_charts import line_chart
-from stresslens.comparison.robustness import NORMS
 from stresslens.comparison.schema import (
     ROBUST_CONTRAST_COLUMNS,
     ContrastColumn,
     RobustContrast,
     UncomparedPair,
 )
+from stresslens.core.format import footnote
 from stresslens.report.load import StudyFolder
-from stresslens.report.robust_curves import series
+from stresslens.robustness.robust_curves import NORMS, series
 
 DRAWN = 8
 """Up to this number of contrasts, a threat's differences are drawn over all radii."""
@@ -30,7 +28,7 @@ class RobustContrastSection:
     rows: Sequence[RobustContrast]
     left_out: int
     refused: Sequence[str]
-    charts: Sequence[Markup]
+    charts: Sequence[Chart]
     note: str
     columns: Sequence[ContrastColumn] = ROBUST_CONTRAST_COLUMNS
 
@@ -57,7 +55,7 @@ def robust_contrast_section(study: StudyFolder) -> RobustContrastSection | None:
     )
 
 
-def _differences(norm: str, protocol: str, rows: Sequence[RobustContrast]) -> Markup | None:
+def _differences(norm: str, protocol: str, rows: Sequence[RobustContrast]) -> Chart | None:
     drawn = [
         series(f"{row.b} − {row.a}", [(p.eps, p.difference) for p in row.curve], k)
         for k, row in enumerate(rows)

@@ -11,21 +11,20 @@ from itertools import groupby, pairwise
 import numpy as np
 from markupsafe import Markup
 
-from stresslens.charts.curve_colours import INK
-from stresslens.charts.format import count, footnote, radius
-from stresslens.charts.line_charts import Series
+from stresslens.charts.chart import Chart
 from stresslens.comparison.robustness import attack_family
 from stresslens.core.ball import ABSOLUTE, RELATIVE, SAME
+from stresslens.core.format import count, footnote, radius
 from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Arrays, Estimate
 from stresslens.report.gallery import Sheet, class_name, read_sheet
 from stresslens.report.individual_attacks import oddities
 from stresslens.report.load import Run
-from stresslens.report.robust_curves import robust_chart, series
 from stresslens.report.stress import AttackFolder
 from stresslens.report.threats import title_of
 from stresslens.robustness.example_file import AdversarialExample
 from stresslens.robustness.result_file import ResultFile
+from stresslens.robustness.robust_curves import result_chart, worst_case
 
 BYTES = 450_000
 """Largest size of all sheets of attacked images of a page, as text."""
@@ -81,7 +80,7 @@ class Bar:
 class RunRobustnessSection:
     title: str
     result: ResultFile
-    charts: Sequence[Markup]
+    charts: Sequence[Chart]
     radii: Sequence[Bar]
     attempts: Sequence[str]
     survivors: int | None
@@ -104,44 +103,25 @@ def run_robustness_sections(run: Run) -> list[RunRobustnessSection]:
 
 def _section(run: Run, robust: AttackFolder, pictures: AdversarialGroups | None) -> RunRobustnessSection:
     result, arrays = robust.result, robust.arrays
-    curve = [(0.0, result.clean), *((level.eps, level.robust) for level in result.curve if level.eps > 0)]
-    lines = [series("worst case of all attempts", [(x, e) for x, e in curve if math.isfinite(e.value)], INK)]
-    lines += [
-        _individual(k, each.label, [(row.eps, row.accuracy) for row in each.rows])
-        for k, each in enumerate(robust.individual_attacks)
-    ]
     return RunRobustnessSection(
         title_of(robust),
         result,
-        [
-            robust_chart(
-                lines,
-                result.norm,
-                result.measure.capitalize() + (", and each attack by itself" if len(lines) > 1 else ""),
-            )
-        ],
+        [result_chart(result, robust.individual_attacks)],
         _radii(result, arrays),
         robust.attempts,
         int(np.isinf(arrays["smallest"]).sum()) if arrays is not None else None,
         _steps(arrays) if arrays is not None else [],
-        footnote(e for _, e in curve),
+        footnote(e for _, e in worst_case(result)),
         list(oddities(run.name, robust)),
         _cost(result),
         pictures,
     )
 
 
-def _individual(place: int, label: str, rows: Sequence[tuple[float, Estimate]]) -> Series:
-    return series(label, sorted((x, e) for x, e in rows if math.isfinite(e.value)), place)
-
-
 def _radii(result: ResultFile, arrays: Arrays | None) -> list[Bar]:
     """Unattacked first, then every radius with the number of images whose minimal radius it is."""
     rows: list[Bar] = []
-    for eps, estimate in [
-        (0.0, result.clean),
-        *((level.eps, level.robust) for level in result.curve if level.eps > 0),
-    ]:
+    for eps, estimate in worst_case(result):
         here = (
             np.isclose(arrays["smallest"], eps, rtol=SAME, atol=1e-12)
             if arrays is not None

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stresslens.charts.format import footnote, radius
 from stresslens.charts.line_charts import Series, legend
+from stresslens.core.format import footnote, radius
 from stresslens.core.types import Estimate
 from stresslens.report.curves import SHARED_LEGEND, Charts
 from stresslens.report.individual_attacks import IndividualAttackTable, individual_attack_table
 from stresslens.report.load import StudyFolder, VariantRuns
-from stresslens.report.robust_curves import robust_chart, series, shown_radii
 from stresslens.report.threats import Member, ThreatTable, threats
+from stresslens.robustness.robust_curves import robust_chart, series, shown_radii
 
 
 @dataclass(frozen=True)

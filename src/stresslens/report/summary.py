@@ -7,12 +7,11 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from markupsafe import Markup
-
+from stresslens.charts.chart import Chart
 from stresslens.charts.dot_charts import Interval, Mark, interval_chart, scatter_chart
-from stresslens.charts.format import count, footnote, percent
 from stresslens.comparison.headline import unbalanced
 from stresslens.config.run_names import READABLE
+from stresslens.core.format import count, footnote, percent
 from stresslens.core.text import NOT_FINITE, duration
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import Calibration
@@ -289,7 +288,7 @@ def run_opening(run: Run, split: str) -> list[str]:
     return sentences
 
 
-def accuracy_chart(study: StudyFolder) -> Markup | None:
+def accuracy_chart(study: StudyFolder) -> Chart | None:
     """Accuracy of every variant with its interval, against the majority-class baseline."""
     rows = []
     metric = study.comparison.metric if study.comparison else "accuracy"
@@ -320,7 +319,7 @@ def accuracy_chart(study: StudyFolder) -> Markup | None:
     return interval_chart(rows, title=caption, x_label=x_label, reference=reference, label=READABLE)
 
 
-def cost_charts(study: StudyFolder) -> list[Markup]:
+def cost_charts(study: StudyFolder) -> list[Chart]:
     """Accuracy against cost: time, multiply-adds and parameters. A cost that is the same for all is
     not drawn."""
     charts = []

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from markupsafe import Markup
-
 from stresslens.charts.axes import log_axis
+from stresslens.charts.chart import Chart
 from stresslens.charts.dot_charts import Interval, Mark, interval_chart, scatter_chart
-from stresslens.charts.format import brief, number, percent, plain
 from stresslens.comparison.schema import ImportanceTable
 from stresslens.comparison.sweep_file import SweepFile, Trial
 from stresslens.config.selection_rules import RULES, SelectionRule
+from stresslens.core.format import brief, number, percent, plain
 from stresslens.report.load import StudyFolder
 
 PLAIN, BEST = 0, 1
@@ -35,8 +34,8 @@ class SweepSection:
     keys: Sequence[str]
     trials: Sequence[Trial]
     left_out: int
-    slices: Sequence[Markup]
-    importance: Markup | None
+    slices: Sequence[Chart]
+    importance: Chart | None
 
     @property
     def said(self) -> Sequence[str]:
@@ -111,7 +110,7 @@ class StudyImportance:
 
     n: int
     said: Sequence[str]
-    chart: Markup | None
+    chart: Chart | None
 
 
 def study_importance(study: StudyFolder) -> StudyImportance | None:
@@ -119,7 +118,7 @@ def study_importance(study: StudyFolder) -> StudyImportance | None:
     return StudyImportance(table.n, table.said, _importance(table)) if table else None
 
 
-def _importance(table: ImportanceTable | None) -> Markup | None:
+def _importance(table: ImportanceTable | None) -> Chart | None:
     rows = table.rows if table else []
     drawn = [
         Interval(row.setting, s.value, s.low, s.high, PLAIN, f"{s.value:.2f}")
@@ -133,7 +132,7 @@ def _importance(table: ImportanceTable | None) -> Markup | None:
     )
 
 
-def _slice(key: str, file: SweepFile) -> Markup | None:
+def _slice(key: str, file: SweepFile) -> Chart | None:
     """Every trial against one setting: a dot each if the setting is a number, else the median and
     the extremes of each choice."""
     ended = [trial for trial in file.trials if trial.value is not None and trial.status != "running"]
@@ -167,7 +166,7 @@ def _mark(trial: Trial, x: float, scale: float, file: SweepFile) -> Mark:
     return Mark(name, x, scale * e.value, scale * e.low, scale * e.high, BEST if best else PLAIN, written)
 
 
-def _of_choices(key: str, ended: Sequence[Trial], scale: float, unit: str) -> Markup:
+def _of_choices(key: str, ended: Sequence[Trial], scale: float, unit: str) -> Chart:
     by_choice: dict[str, list[float]] = {}
     for trial in ended:
         if trial.value is not None:

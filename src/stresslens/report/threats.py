@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stresslens.comparison.robustness import NORMS, attack_family, unbroken
+from stresslens.comparison.robustness import attack_family, unbroken
 from stresslens.core.ball import same_radius
 from stresslens.core.types import Estimate
 from stresslens.metrics import random_effects
 from stresslens.report.load import StudyFolder, VariantRuns, over_seeds
 from stresslens.report.stress import AttackFolder
+from stresslens.robustness.robust_curves import threat_name
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,4 @@ def threats(study: StudyFolder) -> list[ThreatTable]:
 
 
 def title_of(robust: AttackFolder) -> str:
-    r = robust.result
-    protocol = {"own": "custom attacks", "none": "individual attacks"}.get(
-        r.protocol, f"protocol {r.protocol}"
-    )
-    aim = "" if r.target is None else f", {'success only at' if r.aimed else 'towards'} target {r.toward}"
-    if r.left_out:
-        aim += f", without the {r.left_out} images of that class"
-    return f"{NORMS[r.norm]}, {protocol}{aim}"
+    return threat_name(robust.result)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stresslens.charts.format import footnote
-from stresslens.comparison.robustness import NORMS
+from stresslens.core.format import footnote
 from stresslens.report.heat_table import HeatTable, heat
 from stresslens.report.load import StudyFolder
+from stresslens.robustness.robust_curves import NORMS
 
 
 def transfer_tables(study: StudyFolder) -> list[HeatTable]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from stresslens.charts.chart import Chart
 from stresslens.charts.dot_charts import map_chart
-from stresslens.charts.format import plugin_text
 from stresslens.charts.line_charts import Series, line_chart
 from stresslens.core.files import UnreadableRun
+from stresslens.core.format import plugin_text
 from stresslens.explanation.view_file import GridPart, LinesPart, PointsPart, ViewFile
 from stresslens.report.load import Run
 
@@ -26,7 +27,7 @@ class Part:
     full."""
 
     title: str
-    shown: Markup | None
+    shown: Markup | Chart | None
     chart: bool
 
 
@@ -49,7 +50,7 @@ def run_views(run: Run) -> list[View]:
         parts = []
         for part in result.parts:
             shown = _grid(file.parent, part, room) if isinstance(part, GridPart) else _chart(part)
-            room -= len(shown or "") if isinstance(part, GridPart) else 0
+            room -= len(shown) if isinstance(shown, Markup) else 0
             parts.append(Part(part.title, shown, not isinstance(part, GridPart)))
         views.append(View(plugin_text(result.view, result.options), result.said, parts, file.parent.name))
     return views
@@ -71,7 +72,7 @@ def _grid(folder: Path, part: GridPart, room: int) -> Markup | None:
     return Markup('<img class="grid" alt="{}" src="data:image/svg+xml;base64,{}">').format(part.title, data)
 
 
-def _chart(part: PointsPart | LinesPart) -> Markup:
+def _chart(part: PointsPart | LinesPart) -> Chart:
     if isinstance(part, LinesPart):
         series = [Series(name, list(line), k) for k, (name, line) in enumerate(part.lines.items())]
         return line_chart(series, title=part.title, x_label=part.x_label, y_label=part.y_label)

@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stresslens.charts.chart import Chart
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.answers import NO_ANSWER, confidence, predicted
-from stresslens.core.ball import Ball, same_radius
+from stresslens.core.ball import Ball, parse_radius, same_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import repeated
-from stresslens.core.types import Estimate, Finding
+from stresslens.core.result_lists import Findings
+from stresslens.core.tables import ResultTable, Tabular
+from stresslens.core.types import Estimate
 from stresslens.core.version import __version__
 from stresslens.metrics.classification import top_k
 from stresslens.metrics.intervals import wilson
@@ -28,6 +31,7 @@ from stresslens.robustness.attack_batch import VerdictModel, batched_logits
 from stresslens.robustness.autotune import AttackCompute
 from stresslens.robustness.certificate_file import CertificateFile
 from stresslens.robustness.radius_search import ImageChunk
+from stresslens.robustness.result_cards import result_card, result_line, result_table
 from stresslens.robustness.result_file import (
     RESULT_ARRAYS,
     AttackCost,
@@ -38,11 +42,12 @@ from stresslens.robustness.result_file import (
     ResultFile,
     attacked_images,
 )
+from stresslens.robustness.robust_curves import result_chart
 from stresslens.robustness.trace_totals import merged_traces
 
 
-@dataclass(frozen=True)
-class AttackResult:
+@dataclass(frozen=True, repr=False)
+class AttackResult(Tabular):
     """The result of an attack on n images: the arrays of result.npz and the contents of
     result.json.
 
@@ -63,6 +68,20 @@ class AttackResult:
     result: ResultFile
     certificates: Sequence[CertificateFile] = ()
 
+    def __repr__(self) -> str:
+        return f"AttackResult({result_line(self.result)})"
+
+    def _repr_html_(self) -> str:
+        return result_card(self.result, self.arrays)
+
+    def _table(self) -> ResultTable:
+        return result_table(self.result)
+
+    def plot(self) -> Chart:
+        """The accuracy over the radius: the worst case over all attacks, with its interval, and each
+        individual attack by itself."""
+        return result_chart(self.result, self.result.individual_attacks)
+
     @property
     def facts(self) -> dict[str, Any]:
         """The contents of result.json."""
@@ -75,15 +94,16 @@ class AttackResult:
         which cannot be attacked towards it and which no figure counts."""
         return self.arrays["smallest"]
 
-    def robust_accuracy(self, eps: float) -> Estimate:
+    def robust_accuracy(self, eps: float | str) -> Estimate:
         """The robust accuracy: the share of images that are classified correctly and that no attack
-        breaks at any radius up to `eps`, with Wilson's interval. An image that is there several
-        times counts once.
+        breaks at any radius up to `eps` (0.03 or "8/255"), with Wilson's interval. An image that is
+        there several times counts once.
 
         If only the target counts as success, it is the share of images that are correct and not
         driven to the target; see `targeted_success_rate`.
         Raises ConfigError for a radius that was not attacked.
         """
+        eps = parse_radius(eps)
         known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, eps)]
         if not known:
             attacked = ", ".join(f"{radius:g}" for radius in self.result.radii)
@@ -91,7 +111,7 @@ class AttackResult:
         counted = attacked_images(self.arrays)["smallest"]
         return wilson(int((counted > known[0]).sum()), len(counted))
 
-    def targeted_success_rate(self, eps: float) -> Estimate:
+    def targeted_success_rate(self, eps: float | str) -> Estimate:
         """The share of the images that are correct without attack that the attacks drive to the
         target at a radius up to `eps`, with Wilson's interval.
 
@@ -115,7 +135,7 @@ class AttackResult:
         )
         return self.minimal_radius
 
-    def robust(self, eps: float) -> Estimate:
+    def robust(self, eps: float | str) -> Estimate:
         """The name of `robust_accuracy` in version 0.1.0."""
         warnings.warn(
             "AttackResult.robust is now robust_accuracy; the old name still works", Notice, stacklevel=2
@@ -123,8 +143,8 @@ class AttackResult:
         return self.robust_accuracy(eps)
 
     @property
-    def findings(self) -> list[Finding]:
-        return list(self.result.findings)
+    def findings(self) -> Findings:
+        return Findings(self.result.findings)
 
     @property
     def curve(self) -> Curve:

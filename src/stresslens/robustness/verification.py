@@ -18,12 +18,16 @@ from stresslens.core.answers import predicted
 from stresslens.core.arrays import numbers
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.ball import Ball, Norm, check_radius, same_radius
+from stresslens.core.cards import card, sentences
 from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
 from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.format import radius
 from stresslens.core.labels import label_numbers
 from stresslens.core.pass_memory import images_at_once
+from stresslens.core.result_lists import Findings
+from stresslens.core.tables import Percent, ResultTable, Tabular, cell_text
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.inputs import check_inputs, returning_logits
 from stresslens.metrics.intervals import wilson
@@ -37,6 +41,8 @@ from stresslens.robustness.adversarial_file import (
 from stresslens.robustness.adversarial_file import read_adversarials as read_adversarials
 from stresslens.robustness.attack_batch import batched_logits, verdict_model
 from stresslens.robustness.recount_findings import Recount, checked, compare_labels, findings_of
+from stresslens.robustness.result_cards import signs_of
+from stresslens.robustness.robust_curves import NORMS
 
 OF_THE_FILE = ("originals", "index", "labels", "repeated images")
 """Findings that make a file unacceptable if they are serious: it is not of the images that it
@@ -45,8 +51,8 @@ CHOSEN = 4.5
 """Standard errors from which on the images of a file are no random part of the split."""
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Tabular):
     """The result of a recount over m entries, each an image with or without an adversarial one."""
 
     broken: np.ndarray
@@ -58,13 +64,32 @@ class Verification:
     """Robust accuracy: the share of distinct images that are classified correctly and not
     broken."""
     clean: Estimate
-    findings: list[Finding]
+    findings: Findings
     norm: Norm
     eps: float
     largest: float
     """The largest norm of a perturbation that breaks an image."""
     untouched: int = 0
     """Adversarial images that equal their original."""
+
+    def __repr__(self) -> str:
+        return f"Verification({self._said})"
+
+    def _repr_html_(self) -> str:
+        unacceptable = "The file itself is not acceptable." if self.unacceptable else ""
+        return card(self._said, unacceptable, sentences(signs_of(self.findings)), self._table().html())
+
+    @property
+    def _said(self) -> str:
+        """The recount in one line."""
+        at = f"{NORMS[self.norm]} {radius(self.eps)}"
+        found = f"robust accuracy {cell_text(Percent(self.robust))} at {at}"
+        images = f"{self.given:,} adversarial images of {self.robust.n:,} images"
+        return f"{found}, {cell_text(Percent(self.clean))} without attack; recounted from {images}"
+
+    def _table(self) -> ResultTable:
+        cells = [("without attack", 0.0, Percent(self.clean)), ("recounted", self.eps, Percent(self.robust))]
+        return ResultTable(("images", "radius", "accuracy"), cells)
 
     @property
     def unacceptable(self) -> list[Finding]:
@@ -160,7 +185,9 @@ def verify_run(
     n = len(recount.labels) if "rows" in arrays else len(split)
     result = _verification(recount, n, claimed, true_labels=True)
     chosen = _left_out(model, split, positions)
-    return replace(result, findings=[*found, *threat, *result.findings, *([chosen] if chosen else [])])
+    return replace(
+        result, findings=Findings([*found, *threat, *result.findings, *([chosen] if chosen else [])])
+    )
 
 
 def _threat(arrays: Mapping[str, Any], norm: Norm | None, eps: float | None) -> list[Finding]:
@@ -277,7 +304,7 @@ def _verification(
         int(recount.listed.sum()),
         robust,
         wilson(int(right.sum()), n),
-        findings_of(recount, robust, n_requested, claimed, true_labels=true_labels),
+        Findings(findings_of(recount, robust, n_requested, claimed, true_labels=true_labels)),
         recount.norm,
         float(recount.radius.max()),
         float(recount.size[recount.broken].max()) if bool(recount.broken.any()) else 0.0,

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from stresslens.core.cache_folder import readable_caches, writable_cache
-from stresslens.core.errors import DataError, StresslensError
+from stresslens.core.errors import DataError, StresslensError, first_line
 from stresslens.core.files import UnreadableRun, read_json, write_bytes
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, Item, Unreadable, digest, files_below
@@ -75,10 +75,10 @@ def listing(path: Path, chosen: Collection[str] | None = None, encoding: str | N
             return _of_zip(path, chosen, encoding)
         if tarfile.is_tarfile(path):
             return _of_tar(path, chosen)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is damaged ({error}); download it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except DAMAGED as error:
+        raise DataError(f"{path} is damaged ({first_line(error)}); download it again") from error
     if path.suffix.lower() in ARCHIVES:
         raise DataError(f"{path} is not a whole archive: it is cut short or damaged; download it again")
     raise DataError(f"{path} is neither a folder, a zip or tar archive, nor a table ({', '.join(TABLES)})")

@@ -25,6 +25,12 @@ def open_clip() -> ModuleType:
     return library  # type: ignore[no-any-return]
 
 
+def _is_exporting() -> bool:
+    """As torch.compiler.is_exporting, which torch 2.6 lacks."""
+    asked: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return asked()
+
+
 class ZeroShot(nn.Module):
     """Mix-in for open_clip's CLIP that makes it a classifier: images (N, C, H, W) → logits (N, K).
 
@@ -80,7 +86,7 @@ class ZeroShot(nn.Module):
         weights = list(self._text_side())
         if self.training and any(p.requires_grad for p in weights):
             return self._encode()
-        if self._encoded is not None and torch.compiler.is_exporting():
+        if self._encoded is not None and _is_exporting():
             return self._encoded[1]  # a constant of the graph
         state = [(p.data_ptr(), p._version, p.dtype, p.device) for p in weights]
         if self._encoded is None or self._encoded[0] != state:

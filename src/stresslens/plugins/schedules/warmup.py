@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch.optim import lr_scheduler
 
@@ -36,4 +38,13 @@ def warmup(
     if not isinstance(after, lr_scheduler.LRScheduler):
         raise ConfigError("warmup can only be followed by a schedule that returns a torch LRScheduler")
     rise = lr_scheduler.LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising)
-    return lr_scheduler.SequentialLR(optimizer, [rise, after], milestones=[rising])
+    return _Sequence(optimizer, [rise, after], milestones=[rising])
+
+
+class _Sequence(lr_scheduler.SequentialLR):
+    """As torch's, without the warning with which older versions of it warn of themselves."""
+
+    def step(self) -> None:  # type: ignore[override]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The epoch parameter in `scheduler.step", UserWarning)
+            super().step()

@@ -1,0 +1,66 @@
+"""A comparison of runs or variants, as `sl.compare` returns it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stresslens.charts.chart import Chart, card_with_charts
+from stresslens.comparison.schema import Contrast
+from stresslens.core.cards import sentences
+from stresslens.core.errors import ConfigError
+from stresslens.core.tables import PercentagePoints, ResultTable, Tabular
+from stresslens.core.text import brief
+from stresslens.report.comparison import difference_chart
+
+SHOWN = 8
+"""Contrasts in the chart of a card."""
+
+
+class Comparison(dict[str, Any], Tabular):
+    """What `stresslens compare --json` prints, as a dictionary that shows its verdicts, its contrasts
+    and their intervals."""
+
+    def __repr__(self) -> str:
+        verdicts = self.get("verdicts", [])
+        first = brief(verdicts[0], 200) if verdicts else "no verdict"
+        n = len(self._contrasts)
+        return f"Comparison({n} contrast{'' if n == 1 else 's'}: {first})"
+
+    def _repr_html_(self) -> str:
+        lead, *rest = self.get("verdicts", []) or ["Nothing was compared."]
+        chart = [difference_chart(self._contrasts[:SHOWN])] if self._contrasts else []
+        named = [c for c in self._contrasts if c.verdict and c.verdict != lead]
+        verdicts = list(dict.fromkeys([*rest, *(c.verdict for c in named)]))
+        plans = list(dict.fromkeys(c.plan for c in self._contrasts if c.plan and not c.real))
+        return card_with_charts(
+            brief(lead, 300), sentences(verdicts, 3), self._short.html(SHOWN), *chart, sentences(plans, 1)
+        )
+
+    def to_latex(self) -> str:
+        """The differences in percentage points with their intervals and p after Holm's correction, as a
+        LaTeX tabular with the rules of the package booktabs."""
+        return self._short.latex
+
+    def plot(self) -> Chart:
+        """The difference of each contrast with its interval, in percentage points. Raises ConfigError
+        where nothing was compared."""
+        if not self._contrasts:
+            raise ConfigError("there is no contrast to draw")
+        return difference_chart(self._contrasts)
+
+    @property
+    def _short(self) -> ResultTable:
+        cells = [(c.a, c.b, PercentagePoints(c.difference), c.p_holm) for c in self._contrasts]
+        return ResultTable(("from", "to", "difference, points", "p, Holm"), cells)
+
+    @property
+    def _contrasts(self) -> list[Contrast]:
+        return [Contrast.model_validate(values) for values in self.get("contrasts", [])]
+
+    def _table(self) -> ResultTable:
+        columns = ("contrast", "a", "b", "difference", "p", "p_holm", "real", "verdict")
+        cells = [
+            (c.contrast, c.a, c.b, PercentagePoints(c.difference), c.p, c.p_holm, c.real, c.verdict)
+            for c in self._contrasts
+        ]
+        return ResultTable(columns, cells)

@@ -1,0 +1,63 @@
+"""Scores by name, as `sl.evaluate` and `run.scores` return them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stresslens.core.cards import card
+from stresslens.core.format import footnote
+from stresslens.core.tables import Cell, Percent, ResultTable, Tabular, cell_text
+from stresslens.core.types import Estimate
+from stresslens.report.load import is_proportion
+from stresslens.report.summary import in_order, title
+
+SHOWN = 3
+"""Scores in the line that stands for all of them."""
+
+
+class Scores(dict[str, Estimate], Tabular):
+    """A dictionary of scores with their intervals, which shows itself as a table: accuracy first."""
+
+    def __repr__(self) -> str:
+        first = [f"{name} {cell_text(_cell(name, self[name]))}" for name in self._names[:SHOWN]]
+        more = [f"and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
+        return f"Scores({', '.join([*first, *more])})"
+
+    def _repr_html_(self) -> str:
+        notes = footnote(self.values())
+        cells = [(title(name), _cell(name, self[name])) for name in self._names]
+        return card(
+            self._lead,
+            ResultTable(("score", "value"), cells).html(len(self)),
+            f"Intervals: {notes}." if notes else "",
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        return in_order(set(self))
+
+    @property
+    def _lead(self) -> str:
+        accuracy = self.get("accuracy")
+        if accuracy is None:
+            return f"{len(self)} scores"
+        return f"Accuracy {cell_text(Percent(accuracy))} of {accuracy.n:,} images"
+
+    def _table(self) -> ResultTable:
+        return ResultTable(("score", "value"), [(name, _cell(name, self[name])) for name in self._names])
+
+
+def scores_table(scores: Mapping[str, Mapping[str, Estimate]], first: str) -> ResultTable:
+    """Scores by `first` (a split, a variant) and by name, a row for each."""
+    cells = []
+    for key, named in scores.items():
+        cells += [(key, name, _cell(name, named[name])) for name in in_order(set(named))]
+    return ResultTable((first, "score", "value"), cells)
+
+
+def score_cell(is_percent: bool, estimate: Estimate | None) -> Cell:
+    return Percent(estimate) if is_percent and estimate else estimate
+
+
+def _cell(name: str, estimate: Estimate) -> Cell:
+    return score_cell(is_proportion(name), estimate)

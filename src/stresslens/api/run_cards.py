@@ -1,0 +1,81 @@
+"""How a run is shown: its verdict, its scores with intervals, its curves and its surest mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from stresslens.api.named_scores import score_cell
+from stresslens.charts.chart import Chart, card_with_charts, side_by_side
+from stresslens.core.cards import pictures, sentences
+from stresslens.core.errors import ConfigError
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.tables import ResultTable
+from stresslens.report.curves import run_curves
+from stresslens.report.load import Run, read_run, split_of
+from stresslens.report.summary import run_opening, run_scores
+
+PICTURES, SCORES = 8, 8
+"""Mistakes and scores in a card."""
+
+
+def run_card(folder: Path) -> str:
+    run = read_run(RunFolder(folder))
+    lead, *rest = run_opening(run, split_of([run])) or [f"{run.title}: {run.record.status}"]
+    splits, scores = run_scores(run)
+    cells = [(each.title, *(score_cell(each.is_percent, e) for e in each.estimates)) for each in scores]
+    table = ResultTable(("score", *splits), cells)
+    curves = run_curves(run)
+    reason = [run.record.message] if run.record.message else []
+    return card_with_charts(
+        lead,
+        sentences([*reason, *rest]),
+        table.html(SCORES),
+        *(curves.charts if curves else []),
+        _mistakes(run),
+        f"{folder}; the whole story is in its report.html.",
+    )
+
+
+def run_chart(folder: Path, figure: Literal["loss", "accuracy"] | None) -> Chart:
+    """Loss and accuracy over the epochs. Raises ConfigError where there are none, or no such figure."""
+    run = read_run(RunFolder(folder))
+    curves = run_curves(run)
+    if curves is None:
+        raise ConfigError(f"{folder} has no epochs to draw: nothing was trained, or nothing was logged")
+    if figure is None:
+        return side_by_side(curves.charts, run.title)
+    chosen = [chart for chart in curves.charts if chart.title.lower() == figure]
+    if not chosen:
+        known = ", ".join(repr(chart.title.lower()) for chart in curves.charts)
+        raise ConfigError(f"{folder} has no curve of {figure!r}; it has {known}")
+    return chosen[0]
+
+
+def _mistakes(run: Run) -> Markup | str:
+    """The first wrongly classified images that the run keeps, with truth and answer."""
+    found: list[NDArray[np.uint8]] = []
+    captions: list[str] = []
+    for example in run.examples:
+        if len(found) == PICTURES:
+            break
+        if example.predicted == example.truth:
+            continue
+        try:
+            with Image.open(run.folder.examples / example.file) as sheet:
+                left, top, width, height = example.box or (0, 0, *sheet.size)
+                pixels = np.asarray(sheet.convert("RGB").crop((left, top, left + width, top + height)))
+        except (OSError, UnidentifiedImageError):
+            continue
+        found.append(pixels)
+        captions.append(f"{_name(run, example.truth)} → {_name(run, example.predicted)}")
+    return pictures(found, captions) if found else ""
+
+
+def _name(run: Run, k: int) -> str:
+    return run.classes[k] if 0 <= k < len(run.classes) else "no answer"
