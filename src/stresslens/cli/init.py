@@ -45,7 +45,7 @@ def init(
     for name in names:
         source = known[name].file.parent
         for file in (Path(f"{name}.yaml"), *known[name].needs):
-            _write(home / file, lambda file=file, source=source: (source / file).read_bytes())
+            _write(home / file, (source / file).read_bytes)
     _write(home / "schema.json", lambda: schema_text().encode())
     first = f"cd {shlex.quote(str(folder))} && " if folder != Path() else ""
     typer.echo(f"next: {first}stresslens run studies/{names[0]}.yaml")

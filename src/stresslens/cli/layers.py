@@ -47,7 +47,7 @@ def layers(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the layer table of a model.
+    """Show the layer table of a model.
 
     For every layer: its output for one image, its parameters and how they are counted, its neurons and
     multiply-adds; below, the totals, by kind too, and the memory that one image takes.

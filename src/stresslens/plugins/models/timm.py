@@ -99,9 +99,8 @@ def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
         name, _, tag = tagged.partition(".")
         tags.setdefault(name, []).append(tag)
     for name, known in tags.items():
-        if len(known) > 1:
-            default = library.get_pretrained_cfg(name).tag
-            known.sort(key=lambda tag, default=default: tag != default)
+        default = library.get_pretrained_cfg(name).tag if len(known) > 1 else None
+        tags[name] = [tag for tag in known if tag == default] + [tag for tag in known if tag != default]
     return {
         name: {tag: {"name": f"{name}.{tag}" if tag else name, "pretrained": True} for tag in known}
         for name, known in tags.items()

@@ -96,7 +96,7 @@ def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
     for name in zoo.list_models(module=zoo):
         weights = zoo.get_model_weights(name)
         default = getattr(weights, "DEFAULT", None)
-        entries = sorted(weights, key=lambda entry, default=default: entry is not default)
+        entries = [*([default] if default else []), *(each for each in weights if each is not default)]
         found[name] = {entry.name: {"name": name, "weights": entry.name} for entry in entries}
     return found
 
