@@ -77,7 +77,7 @@ VALID: dict[str, dict[str, Any]] = {
         "curve": {"sizes": [10, 20]},
         "train": {"tune": {"every": 2}},
         "explain": {"explainers": ["saliency"], "answer": "label", "choose": "cells"},
-        "views": ["counterfactual"],
+        "views": ["counterfactual", {"counterfactual": {}}],
         "grid": {"train.tune.decay": [0.5]},
     },
 }

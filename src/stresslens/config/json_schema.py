@@ -195,9 +195,14 @@ def _plugin(folder: str, definitions: Mapping[str, Schema]) -> Schema:
     by_name = [
         {"const": name, "description": first[name]} for name, s in of_name.items() if not s["required"]
     ]
+    options = {name: _ref(f"{folder}.{name}") | {"description": first[name]} for name in of_name}
+    renamed = [words for place, words in VALUES.items() if PLUGINS.get(place) == folder]
+    for old, new in {old: new for words in renamed for old, new in words.items()}.items():
+        by_name.append({"const": old, **_deprecated(new)})
+        options[old] = _ref(f"{folder}.{new}") | _deprecated(new)
     with_options = {
         "type": "object",
-        "properties": {name: _ref(f"{folder}.{name}") | {"description": first[name]} for name in of_name},
+        "properties": options,
         "patternProperties": {OWN: {"type": ["object", "null"]}},
         "additionalProperties": False,
         "minProperties": 1,
@@ -207,18 +212,15 @@ def _plugin(folder: str, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def _add_old_words(definitions: Mapping[str, Schema]) -> None:
-    """Adds the words of version 0.1.0, marked as deprecated."""
+    """Adds the keys and choices of version 0.1.0, marked as deprecated."""
     for path, new in KEYS.items():
         keys = _owner(path, definitions)
         if new in keys:  # those of the study itself are added with it
             keys[path[-1]] = {**keys[new], **_deprecated(new)}
     for place, words in VALUES.items():
-        old = {"enum": list(words), **_deprecated(", ".join(words.values()))}
-        if place in PLUGINS:
-            plugins = definitions[PLUGINS[place]]["anyOf"]
-            plugins += [old] if old not in plugins else []
-        else:
+        if place not in PLUGINS:
             keys = _owner(place, definitions)
+            old = {"enum": list(words), **_deprecated(", ".join(words.values()))}
             keys[place[-1]] = {**keys[place[-1]], "anyOf": [*keys[place[-1]]["anyOf"], old]}
 
 
