@@ -174,3 +174,9 @@ def test_attack_refuses_what_it_would_leave_out(option: dict[str, Any]) -> None:
             radii=0.1,
             **option,
         )
+
+
+def test_an_attack_without_radii_is_told_in_words() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ConfigError, match="give radii in pixel units, for example radii='8/255'"):
+        sl.attack(net, torch.rand(2, 1, 2, 2), [0, 1])

@@ -193,3 +193,36 @@ def test_a_reference_far_away_is_named_not_drawn(reference: float, drawn: bool) 
     chart = escape(figure)
     assert ('class="reference"' in chart) is drawn
     assert "majority" in chart
+
+
+@pytest.mark.parametrize(("reference", "drawn"), [(10.0, False), (95.0, True), (99.9, False)])
+def test_a_zoomed_axis_names_a_reference_outside_the_rows_at_its_edge(reference: float, drawn: bool) -> None:
+    rows = [Interval("a", 93, 90, 96, 0, "93.0"), Interval("b", 97, 95, 98, 1, "97.0")]
+    chart = interval_chart(
+        rows, title="t", x_label="%", reference=(reference, "majority class"), zoom=True
+    ).drawing
+    assert ('class="reference"' in chart) == drawn
+    assert "majority class" in chart
+    assert ">90<" in chart
+    assert ">10<" not in chart
+    if not drawn:
+        assert ("◂ majority class" if reference < 90 else "majority class ▸") in chart
+
+
+def test_names_of_marks_stay_inside_the_frame_and_apart() -> None:
+    marks = [Mark(f"variant {k}", 1 + k / 5000, 90 + k / 100, 80, 99, k, "") for k in range(13)]
+    marks.append(Mark("variant 13", 2, 85, 80, 99, 13, ""))
+    chart = scatter_chart(marks, title="t", x_label="x", y_label="accuracy, %").drawing
+    labels = re.findall(r'class="name (start|end)" x="([\d.]+)" y="([\d.]+)" dy=".33em">([^<]*)<', chart)
+    assert 3 <= len(labels) < 14  # the others have no room; their titles name them
+    assert chart.count("<title>variant") == 14
+    spans = []
+    for anchor, x, y, name in labels:
+        long = 6.5 * len(name)
+        start = float(x) if anchor == "start" else float(x) - long
+        assert 34 <= float(y) <= 280 - 44
+        assert start >= 0
+        assert start + long <= 440 + 9
+        spans.append((start, start + long, float(y)))
+    for k, (start, stop, y) in enumerate(spans):
+        assert not any(a < stop and start < b and abs(y - other) < 11.9 for a, b, other in spans[:k])

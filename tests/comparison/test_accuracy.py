@@ -75,6 +75,37 @@ def test_sides_are_symmetric_and_interval_and_verdict_agree(seed: int, seeds: in
     assert -1 <= d.low <= d.value <= d.high <= 1
 
 
+def test_an_interval_beside_not_distinguishable_includes_zero() -> None:
+    random = np.random.default_rng(1)
+    a = (random.random((3, 400)) < 0.80).astype(float)
+    b = np.where(random.random((3, 400)) < 0.05, 1.0, a)
+    pairs = [difference_of("c", "a", "b", a, b)]
+    pairs += [difference_of("c", "a", f"x{k}", a, a[:, ::-1].copy()) for k in range(40)]
+    found = with_holm(pairs)[0]
+    assert found.difference.low > 0
+    assert not found.real
+    adjusted = found.adjusted
+    assert adjusted is not None
+    assert adjusted.low <= 0 < found.difference.low
+    assert adjusted.high > found.difference.high
+    assert adjusted.level == pytest.approx(1 - 0.05 * found.p / found.p_holm)
+    shown = f"({100 * adjusted.low:.1f} to {100 * adjusted.high:.1f} after Holm's correction; 3 seeds"
+    assert shown in found.verdict
+    assert found.as_contrast().adjusted == adjusted
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_holm_decides_as_its_interval_does(seeds: int) -> None:
+    """The interval at the level of the test ends at zero where Holm's p is the limit."""
+    random = np.random.default_rng(seeds)
+    for shift in (0.01, 0.02, 0.04, 0.08):
+        a = (random.random((seeds, 600)) < 0.8).astype(float)
+        b = np.where(random.random((seeds, 600)) < shift, 1.0, a)
+        for found in with_holm([difference_of("c", "a", f"b{k}", a, b) for k in range(6)]):
+            outside = found.difference.low > 0
+            assert (found.adjusted is not None) == (outside and not found.real and not found.too_few_seeds)
+
+
 def test_two_seeds_that_agree_are_too_few_to_test() -> None:
     random = np.random.default_rng(0)
     a = (random.random((2, 2000)) < 0.80).astype(float)
@@ -85,9 +116,7 @@ def test_two_seeds_that_agree_are_too_few_to_test() -> None:
     assert "not distinguishable" not in found.verdict
     assert found.as_contrast().too_few_seeds
     many = replace(found, difference=replace(found.difference, low=0.01), p=0.03, p_holm=0.09)
-    assert (
-        "too few seeds to test this many pairs (2000 images; p after Holm's correction 0.09)" in many.verdict
-    )
+    assert "too few seeds to test this many pairs (2000 images)" in many.verdict
     same = with_holm([difference_of("c", "a", "b", a, a[::-1].copy())])[0]
     assert "not distinguishable" in same.verdict
 
@@ -270,7 +299,8 @@ def test_comparison_json_has_the_agreed_keys(made: Make) -> None:
         "verdict",
         "plan",
     }
-    assert found["costs"][0].keys() == {"contrast", "a", "b", "measure", "ratio", "p_holm", "real", "verdict"}
+    keys = {"contrast", "a", "b", "measure", "ratio", "p_holm", "real", "verdict", "cost_a", "cost_b"}
+    assert found["costs"][0].keys() == keys
     assert [cost["measure"] for cost in found["costs"]] == [
         "seconds per epoch",
         "seconds to the stop",
@@ -313,6 +343,8 @@ def test_recipes_tested_on_different_images_are_not_ranked(made: Make) -> None:
     a = {"seed-0": made("a", 0, np.ones(40))}
     b = {"seed-0": made("b", 0, np.ones(30))}
     assert compare_accuracy({"a": a, "b": b}, []).verdicts == [
-        "the runs were tested on different images, so they cannot be ranked"
+        "the runs were tested on different images; only those of the same images are ranked",
+        "made (40 images): accuracy: a, 100.0 % (91.2 to 100.0)",
+        "made (30 images): accuracy: b, 100.0 % (88.6 to 100.0)",
     ]
     assert compare_accuracy({"a": a}, []).verdicts[0].startswith("accuracy: a, 100.0 %")

@@ -83,7 +83,7 @@ class Counting(Noisy):
         (Noisy, "the model is random: logits of the same images differ by"),
         (
             Choosing,
-            r"(?s)torch\.export cannot follow the model.*branches that depend on values.*--to safetensors",
+            r"(?s)torch\.export cannot follow the model.*branches that depend on values.*to='safetensors'",
         ),
         (Branching, r"torch\.export cannot follow the model"),
         (Counting, r"(?s)torch\.export cannot follow the model.*x\.shape\[0\] stays open"),

@@ -47,6 +47,7 @@ class Chromium:
         ]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.send(f"{domain}.enable")
+        self.send("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def __enter__(self) -> Chromium:
         return self
@@ -122,7 +123,7 @@ class Chromium:
 
     def press(self, key: str) -> None:
         """A key of the keyboard, by its name: Tab, Enter, ArrowRight, …"""
-        codes = {"Tab": 9, "Enter": 13, " ": 32, "ArrowRight": 39}
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "ArrowRight": 39}
         text = {"Enter": "\r", " ": " "}.get(key, "")
         common = {"key": key, "windowsVirtualKeyCode": codes[key]}
         self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **common)

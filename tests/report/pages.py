@@ -8,12 +8,12 @@ from pathlib import Path
 from stresslens.report.page import write_report
 
 STUDY = (
-    "verdicts expectation results contrasts matrix cost curves confusion classes confidence data variants "
-    "runs environment reproduce"
+    "verdicts glance results expectation contrasts matrix curves confusion classes cost confidence data "
+    "variants runs environment reproduce notes"
 )
 RUN = (
-    "verdicts scores curves confusion pictures classes confidence slices layers data history environment "
-    "reproduce"
+    "verdicts glance scores curves confusion pictures classes confidence slices layers data history "
+    "environment reproduce notes"
 )
 
 

@@ -62,7 +62,8 @@ def test_a_request_would_be_seen_and_is_refused(browser: Chromium, pages: tuple[
 
 def test_tables_sort_by_keyboard(browser: Chromium, pages: tuple[Path, Path]) -> None:
     browser.open(pages[0])
-    column = "[...document.querySelectorAll('#results .beside tbody tr')].map(row => row.cells[1].dataset.v)"
+    rows = "[...document.querySelector('#results table').tBodies[0].rows]"
+    column = f"{rows}.map(row => row.cells[1].dataset.v)"
     before = browser.evaluate(column)
     browser.evaluate("document.querySelectorAll('#results th button')[1].focus()")
     browser.press("Enter")
@@ -97,13 +98,19 @@ def test_a_cell_shows_its_pictures_alone_and_all_come_back(
     assert len(browser.evaluate(visible)) == 60
 
 
-def test_charts_read_out_their_values_by_keyboard(browser: Chromium, pages: tuple[Path, Path]) -> None:
+def test_charts_speak_their_values_by_keyboard(browser: Chromium, pages: tuple[Path, Path]) -> None:
     browser.open(pages[1])
-    browser.evaluate("document.querySelector('#curves input').focus()")
+    assert browser.evaluate("document.querySelectorAll('input').length") == 0
+    browser.press("Tab")
+    browser.evaluate("document.querySelector('#curves svg[tabindex]').focus()")
+    assert "arrow keys" in browser.evaluate("document.activeElement.getAttribute('aria-label')")
+    said = "document.querySelector('#curves .readout').textContent"
+    assert browser.evaluate(said).startswith("epoch 1: during the epoch")
     browser.press("ArrowRight")
-    said = browser.evaluate("document.querySelector('#curves .readout bdi').textContent")
-    assert said.startswith("epoch 2: during the epoch 1.2")
-    assert browser.evaluate("document.activeElement.getAttribute('aria-valuetext')") == said
+    assert browser.evaluate(said).startswith("epoch 2: during the epoch 1.2")
+    assert browser.evaluate("document.querySelector('#curves .readout').ariaLive") == "polite"
+    browser.press("End")
+    assert browser.evaluate(said).startswith("epoch 30:")
 
 
 def test_charts_name_the_line_under_the_pointer(browser: Chromium, pages: tuple[Path, Path]) -> None:
@@ -113,8 +120,105 @@ def test_charts_name_the_line_under_the_pointer(browser: Chromium, pages: tuple[
     right, top, bottom = browser.evaluate(f"[{box}.right, {box}.top, {box}.bottom]")
     for y, names in ((top + 40, "validation"), (bottom - 50, "during the epoch")):
         browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=right - 20, y=y)
-        said = browser.evaluate("document.querySelector('#curves .readout bdi').textContent")
+        said = browser.evaluate("document.querySelector('#curves .readout').textContent")
         assert said.startswith(f"epoch 30: {names} 0.2")
+    assert browser.evaluate("document.querySelector('#curves .readout').ariaLive") == "off"
+
+
+def test_a_name_in_a_long_legend_brings_out_its_lines(browser: Chromium, tmp_path: Path) -> None:
+    page = write_report(write_study(tmp_path, [f"r{k}" for k in range(9)], epochs=4, pictures=0))
+    browser.open(page)
+    browser.evaluate("document.querySelectorAll('#curves .legend li')[4].focus()")
+    named = (
+        "[...document.querySelectorAll('#curves > .charts .line.now')]"
+        ".map(line => line.querySelector('title').textContent)"
+    )
+    assert set(browser.evaluate(named)) == {"r4"}
+    assert browser.evaluate("document.querySelectorAll('#curves .picked').length") == 3
+    browser.evaluate("document.activeElement.blur()")
+    assert browser.evaluate("document.querySelectorAll('#curves .picked').length") == 0
+
+
+def test_a_note_is_shown_beside_its_reference(browser: Chromium, pages: tuple[Path, Path]) -> None:
+    browser.open(pages[0])
+    tip = "document.querySelector('[role=tooltip]')"
+    assert browser.evaluate(f"{tip}.hidden")
+    browser.evaluate("document.querySelector('#results a.note').focus({preventScroll: true})")
+    assert "95" in browser.evaluate(f"{tip}.textContent")
+    assert not browser.evaluate(f"{tip}.hidden")
+    browser.press("Escape")
+    assert browser.evaluate(f"{tip}.hidden")
+
+
+@pytest.mark.parametrize("width", [390, 700])
+def test_a_table_that_is_cut_says_how_many_columns_are_out_of_sight(
+    browser: Chromium, pages: tuple[Path, Path], width: int
+) -> None:
+    browser.open(pages[0], width=width)
+    told = """const hintOf = box => {
+            let next = box.nextElementSibling;
+            while (!next.classList.contains('more')) next = next.nextElementSibling;
+            return next;
+        };
+        [...document.querySelectorAll('.scroll')]
+        .filter(box => !box.closest('details:not([open]), .folded')).map(box => [
+        box.scrollWidth > box.clientWidth + 4, !hintOf(box).hidden, box.tabIndex])"""
+    found = browser.evaluate(told)
+    assert any(cut for cut, *_ in found)
+    assert all(said == cut and (tab == 0 or not cut) for cut, said, tab in found)
+    hint = "document.querySelector('#results .more')"
+    assert "more column" in browser.evaluate(f"{hint}.textContent")
+    browser.evaluate(
+        "new Promise(done => { const box = document.querySelector('#results .scroll');"
+        "box.scrollLeft = 9999; setTimeout(done, 100); })"
+    )
+    assert browser.evaluate(f"getComputedStyle({hint}).visibility") == "hidden"
+
+
+def test_no_table_of_results_is_cut_on_a_wide_screen(browser: Chromium, tmp_path: Path) -> None:
+    page = write_report(write_study(tmp_path, ["sgd", "adam"], seeds=2))
+    for width in (1200, 1280):
+        browser.open(page, width=width)
+        for table in ("#results", "#contrasts"):
+            assert browser.evaluate(f"document.querySelector('{table} .more').hidden"), (width, table)
+
+
+def test_the_contents_stay_in_sight_on_a_wide_screen(browser: Chromium, pages: tuple[Path, Path]) -> None:
+    browser.open(pages[0], width=1280)
+    browser.evaluate("document.documentElement.style.scrollBehavior = 'auto'; scrollTo(0, 4000)")
+    browser.evaluate("new Promise(done => setTimeout(done, 200))")
+    top = browser.evaluate("document.querySelector('nav').getBoundingClientRect().top")
+    assert 0 <= top < 100
+    assert browser.evaluate("document.querySelectorAll('nav [aria-current]').length") == 1
+    browser.open(pages[0], width=900)
+    assert browser.evaluate("getComputedStyle(document.querySelector('nav')).position") == "static"
+
+
+def test_sections_fold_on_a_phone_and_links_open_them(browser: Chromium, pages: tuple[Path, Path]) -> None:
+    browser.open(pages[0], width=390)
+    folded = "document.querySelector('#curves').classList.contains('folded')"
+    assert browser.evaluate(folded)
+    assert not browser.evaluate("document.querySelector('#results').classList.contains('folded')")
+    assert browser.evaluate("document.querySelector('#curves .charts').getBoundingClientRect().height") == 0
+    browser.evaluate("document.querySelector('#curves h2 button').focus()")
+    browser.press("Enter")
+    assert not browser.evaluate(folded)
+    assert browser.evaluate("document.activeElement.ariaExpanded") == "true"
+    browser.evaluate("document.querySelector('nav a[href=\\'#classes\\']').click()")
+    assert not browser.evaluate("document.querySelector('#classes').classList.contains('folded')")
+    browser.open(pages[0], width=1280)
+    assert browser.evaluate("document.querySelectorAll('.folded, h2 button').length") == 0
+
+
+def test_a_folded_page_prints_whole(browser: Chromium, pages: tuple[Path, Path]) -> None:
+    browser.open(pages[0], width=390)
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    try:
+        hidden = "getComputedStyle(document.querySelector('#curves .charts')).display"
+        assert browser.evaluate(hidden) != "none"
+        assert browser.evaluate("getComputedStyle(document.querySelector('#notes ol')).display") != "none"
+    finally:
+        browser.send("Emulation.setEmulatedMedia", media="")
 
 
 def test_everything_is_there_without_javascript(browser: Chromium, pages: tuple[Path, Path]) -> None:

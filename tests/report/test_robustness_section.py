@@ -255,16 +255,23 @@ def test_every_model_and_attack_is_a_line_of_its_own(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["clean", "fgsm", "pgd"])
     found = robustness_sections(load_study(study))[0]
     assert found.individual_attacks is not None
-    assert (
-        len({line.place for line in found.individual_attacks.lines})
-        == len(found.individual_attacks.lines)
-        == 6
-    )
-    assert [line.place % COLOURS for line in found.individual_attacks.lines] == [0, 0, 1, 1, 2, 2]
-    assert [line.place % DASHES for line in found.individual_attacks.lines] == [0, 1] * 3
+    ((_, lines),) = found.individual_attacks.overlays
+    assert len({line.place for line in lines}) == len(lines) == 6
+    assert [line.place % COLOURS for line in lines] == [0, 0, 1, 1, 2, 2]
+    assert [line.place % DASHES for line in lines] == [0, 1] * 3
     assert sorted(place_of(c, d) for c in range(COLOURS) for d in range(DASHES)) == list(
         range(COLOURS * DASHES)
     )
+
+
+def test_lines_that_are_too_many_for_one_chart_have_one_for_each_attack(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ["clean", "fgsm", "pgd", "large", "wide"])
+    found = robustness_sections(load_study(study))[0].individual_attacks
+    assert found is not None
+    assert len(found.overlays) == 2
+    for title, lines in found.overlays:
+        assert "by itself" in title
+        assert len({line.place for line in lines}) == len(lines) == 5
 
 
 def test_serious_findings_are_told_at_the_head_with_their_runs(tmp_path: Path) -> None:

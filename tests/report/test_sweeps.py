@@ -133,3 +133,27 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, table: Any) -> None:
     with pytest.raises(ConfigError, match=r"sweep\.json"):
         page_of(study_with(tmp_path, table))
+
+
+def test_the_head_says_which_settings_the_sweep_chose(tmp_path: Path) -> None:
+    _, page = page_of(study_with(tmp_path, sweep()))
+    head = page.text.split("Results on the test split")[0]
+    said = "a: the sweep chose train.lr = 0.1, train.optimizer = adam: trial 4 of 6; accuracy 94.0 % ("
+    assert said in " ".join(head.split()).replace("\u00a0", " ")
+
+
+def test_a_sweep_without_a_best_trial_chose_nothing(tmp_path: Path) -> None:
+    _, page = page_of(study_with(tmp_path, sweep(best=None)))
+    assert "the sweep chose" not in page.text
+
+
+def test_choices_in_a_list_are_drawn_as_categories(tmp_path: Path) -> None:
+    trials = [trial(k, {"train.batch_size": (32, 128)[k % 2], "train.lr": 0.1 + k}, 0.9) for k in range(4)]
+    for given in ([32, 128], {"choices": [32, 128]}):
+        space = {"train.batch_size": given, "train.lr": {"from": 0.1, "to": 9}}
+        html, _ = page_of(
+            study_with(tmp_path, sweep(trials=trials, asked={"sweep": {"space": space}}, best=0))
+        )
+        assert "Validation against train.batch_size: median, lowest and highest (trials)" in html
+        assert "32 (2)" in html
+        assert "Validation against train.lr</figcaption>" in html

@@ -99,7 +99,7 @@ def test_what_depends_on_the_number_of_epochs_is_refused(tmp_path: Path, small: 
     assert read_record(RunFolder(folder)).training.epochs == 2
 
 
-def test_the_refusal_has_a_command_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_refusal_has_a_call_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options: dict[str, Any] = {
         **COMPUTE,
@@ -110,14 +110,30 @@ def test_the_refusal_has_a_command_that_works(tmp_path: Path, monkeypatch: pytes
     sl.train("linear", "digits", epochs=1, **options)
     with pytest.raises(ConfigError, match="train 2 epochs more from its weights") as caught:
         sl.train("linear", "digits", epochs=3, **options)
+    call = str(caught.value).partition("of their own: ")[2].partition(", with its other")[0]
+    longer = eval(call, {"sl": sl})
+    assert longer.folder.parent.name == "longer"
+    assert longer.config["train"]["epochs"] == 2
+    weights = read_record(RunFolder(longer.folder)).weights
+    assert weights is not None
+    assert not weights.fresh
+
+
+def test_the_refusal_has_a_command_that_works(tmp_path: Path) -> None:
+    def described(epochs: int) -> study_file.Study:
+        train = {**COMPUTE, "schedule": "cosine", "epochs": epochs}
+        values = {"data": "digits", "model": "linear", "train": train, "runs": {"run": {}}}
+        return study_file.expand_study(values, name="train", base=tmp_path)
+
+    pipeline.run(described(1), out=tmp_path)
+    with pytest.raises(ConfigError, match="train 2 epochs more from its weights") as caught:
+        pipeline.run(described(3), out=tmp_path)
     words = shlex.split(str(caught.value).partition("of their own: ")[2].partition(", with its other")[0])
     assert words[:2] == ["stresslens", "train"]
-    values = parse_value(words[3])
-    described = study_file.expand_study(
-        {"data": words[2], "model": values, "runs": {words[-1]: {}}}, words[4:6], name="train", base=tmp_path
-    )
-    folder = pipeline.run(described, out=tmp_path)
-    weights = read_record(RunFolder(folder / described.variants[0].name / "seed-0")).weights
+    values = {"data": words[2], "model": parse_value(words[3]), "runs": {words[-1]: {}}}
+    study = study_file.expand_study(values, words[4:6], name="train", base=tmp_path)
+    folder = pipeline.run(study, out=tmp_path)
+    weights = read_record(RunFolder(folder / study.variants[0].name / "seed-0")).weights
     assert weights is not None
     assert not weights.fresh
 

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
+from stresslens.api.arguments import path_of
 from stresslens.api.arrays import Images, Labels
 from stresslens.api.named_scores import Scores
-from stresslens.api.subjects import ModelLike, RunLike, model_of, run_of
+from stresslens.api.runs import Run
+from stresslens.api.subjects import (
+    DataNow,
+    ModelLike,
+    RunLike,
+    card_of,
+    check_shape,
+    images_for,
+    is_path,
+    is_run_of_estimator,
+    model_of,
+    run_behind,
+    run_of,
+)
+from stresslens.api.words import public_call
+from stresslens.core.answers import answered
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import usable_module
 from stresslens.core.data import Split
@@ -19,83 +38,36 @@ from stresslens.core.labels import label_numbers
 from stresslens.core.layer_table import LayerTable
 from stresslens.core.layer_table import layer_table as table_of_layers
 from stresslens.core.layers import shape_seen
+from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.torch_settings import initial_settings
 from stresslens.core.types import Shape
-from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.export import Exported, export_run
 from stresslens.evaluation.inputs import arrays_as_split
-from stresslens.evaluation.predictor import with_prompts
-from stresslens.evaluation.scores import distinct_predictions, predictions_of_module, scores_of
+from stresslens.evaluation.predictor import EXPORT, Predictor, open_predictor, with_prompts
+from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.scores import BATCH, distinct_predictions, predictions_of_module, scores_of
+from stresslens.metrics.classification import log_softmax
+from stresslens.study.predict_stage import evaluate_again
 
 
-@initial_settings()
-def predict(
-    model: ModelLike,
-    images: Images,
-    *,
-    prompts: Sequence[str] | None = None,
-    templates: Sequence[str] = ("{}",),
-) -> np.ndarray:
-    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]; NaN for an image whose logits
-    are not finite. The model gives logits; its mode is not changed.
-
-    `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each
-    is put into every one of the `templates`. Raises ConfigError for captions that the text encoder cannot
-    tell apart."""
-    net = usable_module(model_of(model))
-    if prompts is not None:
-        net = with_prompts(net, prompts, templates)
-    split = arrays_as_split(images, None)
-    return predictions_of_module(net, split).probabilities
-
-
-@initial_settings()
-def evaluate(
-    model: ModelLike,
-    images: Images | Split,
-    labels: Labels | None = None,
-) -> Scores:
-    """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
-    not changed. Logits that are not finite are no answer, which is wrong; `no_answer` is their share.
-
-    `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. An image that is there
-    several times counts once. Raises DataError for other input, and ConfigError when the model does not
-    return logits of shape (N, K)."""
-    net = usable_module(model_of(model))
-    if isinstance(images, Split):
-        split = images.uncached()
-    else:
-        if labels is None:
-            raise ConfigError("evaluate needs labels beside the images")
-        split = arrays_as_split(images, label_numbers(labels, names_of(net)))
-    predictions = predictions_of_module(net, split)
-    classes = predictions.scores.shape[1]
-    low, high = int(split.labels.min()), int(split.labels.max())
-    if low < 0 or high >= classes:
-        raise DataError(
-            f"labels run from {low} to {high}, but the model has {classes} outputs "
-            f"(labels 0 to {classes - 1})"
-        )
-    return Scores(scores_of(distinct_predictions(predictions, split), split.labels.cpu().numpy()))
-
-
-@initial_settings()
+@public_call()
 def load(run: RunLike, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
-    """The trained model of a run's folder, in evaluation mode: images (N, C, H, W) in [0, 1] to logits (N,
-    K).
+    """The trained model of a run, in evaluation mode: images (N, C, H, W) in [0, 1] to logits (N, K).
 
-    Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module
-    needs it as `module`. Raises ConfigError when files are missing, damaged or do not belong together."""
+    `run` is a run or its folder, or a folder that `export` wrote. Plug-ins that are not built in are
+    executed only with `trust`. A run that was trained on your own module needs it as `module`. Raises
+    ConfigError when files are missing, damaged or do not belong together."""
+    if is_path(run) and (Path(run) / EXPORT).is_file():
+        return open_model(RunFolder(Path(run)), trust=trust, module=module)
     return run_of(run, trust=trust, module=module).model()
 
 
-@initial_settings()
+@public_call()
 def export(
     run: RunLike,
     to: str = "onnx",
     *,
-    out: str | Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> Exported:
@@ -107,15 +79,135 @@ def export(
     cannot be exported, and where the file would give other answers."""
     if isinstance(run, nn.Module):
         raise ConfigError(
-            "run is a module; export takes a run, whose file then also holds its classes, its image size "
-            "and its temperature: a run of sl.train or sl.open, or its folder"
+            "run is a module; export takes a run (of sl.train or sl.open) or its folder, because its file "
+            "also holds the classes, the size of images and the temperature"
         )
     found = run_of(run, trust=trust, module=module)
-    place = None if out is None else Path(out)
+    place = None if out is None else path_of(out, "out")
     return export_run(RunFolder(found.folder), to, out=place, trust=found.trust, module=found.module)
 
 
-@initial_settings()
+@public_call()
+def predict(
+    model: ModelLike,
+    images: Images,
+    *,
+    prompts: Sequence[str] | None = None,
+    templates: Sequence[str] = ("{}",),
+    trust: bool = False,
+    module: nn.Module | None = None,
+) -> np.ndarray:
+    """(N, K) probabilities for images; NaN for an image whose logits are not finite.
+
+    `model` is a module, whose mode is not changed, or a run, or a file that `export` wrote. For a module,
+    `images` are (N, C, H, W): uint8, or float in [0, 1]. For a run they may also be pictures of any size
+    (files, PIL images, uint8 arrays), which are prepared as the run's own images were; the probabilities
+    are calibrated where the run has a temperature, as `stresslens predict` gives them.
+
+    `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each
+    is put into every one of the `templates`. `trust` and `module` are as in `load`. Raises ConfigError for
+    captions that the text encoder cannot tell apart, and DataError for images that cannot be used."""
+    if not isinstance(model, nn.Module) and is_path(model):
+        return _predicted(model, images, prompts, templates, trust, module)
+    net = usable_module(model_of(model))
+    if prompts is not None:
+        net = with_prompts(net, prompts, templates)
+    return predictions_of_module(net, arrays_as_split(images, None)).probabilities
+
+
+def _predicted(
+    model: RunLike,
+    images: Images,
+    prompts: Sequence[str] | None,
+    templates: Sequence[str],
+    trust: bool,
+    module: nn.Module | None,
+) -> np.ndarray:
+    """The probabilities of a run, or of an exported file."""
+    exported = Path(model)
+    if exported.suffix in (".onnx", ".pt2") or (exported / EXPORT).is_file():
+        opened = open_predictor(exported, trust=trust, module=module, captions=prompts, templates=templates)
+        return _probabilities(opened, arrays_as_split(images_for(opened.facts, images), None))
+    run = run_of(model, what="model", trust=trust, module=module)
+    opened = open_predictor(
+        run.folder, trust=run.trust, module=run.module, captions=prompts, templates=templates
+    )
+    return _probabilities(opened, arrays_as_split(images_for(opened.facts, images), None))
+
+
+def _probabilities(predictor: Predictor, split: Split) -> np.ndarray:
+    """(N, K) calibrated probabilities."""
+    split = check_shape(predictor.facts, split)
+    size = at_most(BATCH, FLOAT * math.prod(split.shape))
+    rows = []
+    for start in range(0, len(split), size):
+        logits, _ = predictor.answer(split.floats(split.images[start : start + size]).to(torch.float32))
+        known = np.where(answered(logits)[:, None], logits, np.nan)
+        rows.append(np.exp(log_softmax(known / predictor.facts.temperature)))
+    return np.concatenate(rows)
+
+
+@public_call()
+def evaluate(
+    model: ModelLike,
+    images: Images | Split | None = None,
+    labels: Labels | None = None,
+    *,
+    split: str | None = None,
+    data: DataNow = None,
+    trust: bool = False,
+    module: nn.Module | None = None,
+) -> Scores:
+    """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits, whose mode
+    is not changed, or of a run. Logits that are not finite are no answer, which is wrong; `no_answer` is
+    their share.
+
+    `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. An image that is there
+    several times counts once. For a run they may be pictures of any size, as in `predict`.
+
+    Without images the scores of a run on its own data are returned: of its test images, or of another
+    `split`. They are computed only where its record does not have them, from the data where they were, or
+    `data`: the path where they lie now, or the data themselves. `trust` and `module` are as in `load`.
+    Raises DataError for other input, and ConfigError when the model does not return logits of shape
+    (N, K)."""
+    run = run_behind(model, trust=trust, module=module, data=data)
+    if images is None:
+        if run is None or labels is not None:
+            raise ConfigError("evaluate needs images and their labels; only a run has its own")
+        return _own_scores(run, split)
+    if split is not None or data is not None:
+        raise ConfigError("split and data are those of a run; leave them out, or leave the images out")
+    net = usable_module(model_of(model) if run is None else run.model())
+    card = None if run is None else card_of(run)
+    if isinstance(images, Split):
+        given = images.uncached()
+    else:
+        if labels is None:
+            raise ConfigError("evaluate needs labels beside the images")
+        given = arrays_as_split(images_for(card, images), label_numbers(labels, names_of(net)))
+    predictions = predictions_of_module(net, check_shape(card, given))
+    classes = predictions.scores.shape[1]
+    low, high = int(given.labels.min()), int(given.labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"labels run from {low} to {high}, but the model has {classes} outputs "
+            f"(labels 0 to {classes - 1})"
+        )
+    return Scores(scores_of(distinct_predictions(predictions, given), given.labels.cpu().numpy()))
+
+
+def _own_scores(run: Run, split: str | None) -> Scores:
+    """The scores of a run on a split of its own data."""
+    wanted = split or run.split
+    if wanted not in ("train", "validation", "test"):
+        raise ConfigError(f"split is {wanted!r}; expected 'train', 'validation' or 'test'")
+    if wanted in run.record.get("scores", {}):
+        return run.scores(wanted)
+    record = evaluate_again(RunFolder(run.folder), wanted, trust=run.trust, module=run.module, data=run.data)
+    return Scores(record.scores[wanted])
+
+
+@public_call()
 def layer_table(
     net: ModelLike,
     shape: Shape | None = None,
@@ -128,13 +220,19 @@ def layer_table(
 
     `shape` is (channels, height, width); a run knows its own. Raises ConfigError where the net cannot
     take images of this shape."""
-    if isinstance(net, nn.Module):
+    if shape is not None and not (
+        isinstance(shape, tuple | list)
+        and len(shape) == 3
+        and all(isinstance(n, int) and n > 0 for n in shape)
+    ):
+        raise ConfigError(f"shape is {shape!r}; expected (channels, height, width)")
+    run = run_behind(net, what="net", trust=trust, module=module)
+    if run is None:
         if shape is None:
             raise ConfigError("layer_table needs the shape of an image, (channels, height, width)")
-        return table_of_layers(net, shape)
-    run = run_of(net, what="net", trust=trust, module=module)
-    whole = run.model()
-    if any(isinstance(part, Estimated) for part in whole.modules()):
+        return table_of_layers(model_of(net), shape)
+    if is_run_of_estimator(run):
         raise ConfigError(f"{run.folder} is the run of an estimator, which has no layers")
+    whole = run.model()
     seen = shape_seen(whole, shape or RunFolder(run.folder).load_card().shape)
     return table_of_layers(whole.get_submodule("net"), seen)

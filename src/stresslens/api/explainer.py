@@ -2,66 +2,167 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from stresslens.api.arrays import Images, Labels
+from stresslens.api.progress_bar import Progress, shown
+from stresslens.api.runs import Run
+from stresslens.api.subjects import (
+    DataNow,
+    ModelLike,
+    card_of,
+    check_shape,
+    images_for,
+    model_of,
+    run_behind,
+)
+from stresslens.api.words import public_call
 from stresslens.config import registry
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import eager_module, usable_module
 from stresslens.core.data import Split
 from stresslens.core.dtypes import device_of
+from stresslens.core.errors import ConfigError
 from stresslens.core.labels import label_numbers
-from stresslens.core.torch_settings import initial_settings
+from stresslens.core.progress import advance
+from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.inputs import arrays_as_split, check_inputs, returning_logits
+from stresslens.evaluation.run_data import same_data_of
 from stresslens.explanation.explanation import Explanation
 from stresslens.explanation.image_selection import classes_to_explain
-from stresslens.explanation.maps import compute_maps
+from stresslens.explanation.map_file import MAP_ARRAYS
+from stresslens.explanation.maps import compute_maps, explain_config, explain_run
+from stresslens.report.page import write_reports_of
+
+PIECE = 8
+"""Images that are explained before progress is shown again."""
 
 
-@initial_settings()
+# long: what the caller gives is told apart, one kind after the other
+@public_call()
 def explain(
-    model: nn.Module,
-    images: Images | Split,
+    model: ModelLike,
+    images: Images | Split | None = None,
     explainer: str | Mapping[str, Any] = "integrated_gradients",
     *,
     answers: Labels | None = None,
     train: Split | None = None,
     check: bool = False,
     seed: int = 0,
+    n_images: int | Literal["auto"] = "auto",
+    choose: str | list[int] = "one_per_class",
+    split: str = "test",
+    data: DataNow = None,
+    trust: bool = False,
+    module: nn.Module | None = None,
+    progress: Progress = True,
 ) -> Explanation:
-    """Computes attribution maps for any nn.Module from images in [0, 1] to logits. The model is unchanged
-    afterwards.
+    """Computes attribution maps for any nn.Module from images in [0, 1] to logits, or for a run. The model is
+    unchanged afterwards.
 
-    `images` (N, C, H, W) float in [0, 1] or uint8, or a Split; `explainer` is a plug-in by name or {name:
-    {option: value}}; `answers` (N,) are the classes to explain, by default the predicted ones. Some
-    explainers cover pixels with the mean of the training images: give these as `train`. `check` also
-    computes the quality checks. Raises ConfigError and DataError."""
-    wanted = None if answers is None else label_numbers(answers, names_of(model))
-    model = eager_module(usable_module(model)) if isinstance(model, nn.Module) else model
+    `images` (N, C, H, W) float in [0, 1] or uint8, or a Split; for a run also pictures of any size, as in
+    `predict`. `explainer` is a plug-in by name or {name: {option: value}}; `answers` (N,) are the classes to
+    explain, by default the predicted ones. Some explainers cover pixels with the mean of the training images:
+    give these as `train`; those of a run are known. `check` also computes the quality checks.
+
+    Without images a run is explained on images of its own data, as `stresslens explain` does: `n_images` of
+    its `split`, which `choose` selects. The result is kept in its folder and shown in its report. `data` says
+    where the data lie now. `progress` is as in `train`, `trust` and `module` as in `load`. Raises ConfigError
+    and DataError."""
+    run = run_behind(model, trust=trust, module=module, data=data)
+    if images is None:
+        if run is None:
+            raise ConfigError("explain needs images; only a run has its own")
+        if answers is not None or train is not None:
+            raise ConfigError(
+                "answers and train belong to images of your own; leave them out, or give images"
+            )
+        values = {"explainers": [explainer], "images": n_images, "choose": choose, "split": split}
+        with shown(progress):
+            return _explain_own(run, {**values, "check": check, "seed": seed})
+    net = usable_module(model_of(model) if run is None else run.model())
+    wanted = None if answers is None else label_numbers(answers, names_of(net))
+    net, card = eager_module(net), None if run is None else card_of(run)
     if isinstance(images, Split):
         given = images if wanted is None else replace(images, labels=wanted)
     else:
-        given = arrays_as_split(images, wanted)
-    split = check_inputs(model, given)
+        given = arrays_as_split(images_for(card, images), wanted)
+    given = check_shape(card, check_inputs(net, given))
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
-    split, device = split.uncached(), device_of(model)
+    if run is not None and train is None and bound.asks_for("train"):
+        train = same_data_of(RunFolder(run.folder), trust=run.trust, data=run.data).train
+    with shown(progress):
+        return _explained(net, given.uncached(), bound, name, wanted is not None, train, check, seed)
+
+
+def _explained(
+    model: nn.Module,
+    split: Split,
+    bound: registry.Bound,
+    name: str,
+    labelled: bool,
+    train: Split | None,
+    check: bool,
+    seed: int,
+) -> Explanation:
+    """Explains given images. Without `check` a part of them at a time, so that progress is shown."""
+    device = device_of(model)
     x = split.floats(split.images[:]).to(device, torch.float32)
-    y = split.labels if wanted is not None else torch.from_numpy(classes_to_explain(model, split))
+    y = split.labels if labelled else torch.from_numpy(classes_to_explain(model, split))
+    y, n = y.to(device), len(x)
+    size = n if check else max(PIECE, math.ceil(n / 100))
+    parts, quality = [], None
     with returning_logits(model, split):
-        maps, checks = compute_maps(
-            model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check
-        )
-    quality = None if checks is None else checks.as_json()
+        for start in range(0, n, size):
+            advance(f"explaining with {name}", start, n)
+            rows = torch.arange(start, min(start + size, n), device=device)
+            maps, checks = compute_maps(
+                model, bound, x[rows], y[rows], name=name, index=rows, train=train, seed=seed, check=check
+            )
+            quality = None if checks is None else checks.as_json()
+            parts.append(maps)
+        advance(f"explaining with {name}", n, n)
+    values = np.concatenate([maps.values.cpu().numpy() for maps in parts])
+    notes = tuple(dict.fromkeys(note for maps in parts for note in maps.notes))
     return Explanation(
-        *(maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, quality),
+        *(values, y.cpu().numpy(), parts[0].signed, parts[0].unit, notes, quality),
         images=x.cpu().numpy(),
         classes=names_of(model),
         explainer=name,
+    )
+
+
+def _explain_own(run: Run, values: dict[str, Any]) -> Explanation:
+    """Explains a run on images of its own data."""
+    folder = RunFolder(run.folder)
+    try:
+        (found,) = explain_run(
+            folder,
+            explain_config(values),
+            base=Path.cwd(),
+            trust=run.trust,
+            module=run.module,
+            data=run.data,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; nothing of this explanation is kept") from None
+    write_reports_of(run.folder)
+    place = run.folder / "explanations" / f"{found.explainer}-{found.fingerprint[:8]}"
+    arrays = MAP_ARRAYS.read(place / "maps.npz")
+    quality = None if found.quality is None else found.quality.as_json()
+    shown_images = arrays["shown"] if arrays["shown"].ndim == 4 else arrays["shown"][..., None]
+    return Explanation(
+        *(arrays["maps"], arrays["answers"], found.signed, found.unit, tuple(found.notes), quality),
+        images=np.moveaxis(shown_images, -1, 1) / np.float32(255),
+        classes=run.classes,
+        explainer=found.explainer,
     )

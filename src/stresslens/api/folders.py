@@ -9,10 +9,13 @@ from typing import Any
 
 from torch import nn
 
+from stresslens.api.arguments import plain_data
 from stresslens.api.comparisons import Comparison
+from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
-from stresslens.api.studies import Study, run_in
-from stresslens.api.subjects import RunLike, folder_of, run_of
+from stresslens.api.studies import Study, comparable, run_in
+from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_of
+from stresslens.api.words import public_call
 from stresslens.comparison.folders import compare_folders
 from stresslens.config import registry
 from stresslens.core.data import Data
@@ -20,58 +23,105 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
-from stresslens.core.torch_settings import initial_settings
 from stresslens.evaluation.data_check import data_findings
-from stresslens.report.page import write_report as _write_report
+from stresslens.evaluation.run_data import data_of
+from stresslens.report.page import write_report as write_page
 
 
+@public_call()
+def open(
+    folder: RunLike,
+    *,
+    trust: bool = False,
+    module: nn.Module | None = None,
+    data: DataNow = None,
+) -> Run | Study:
+    """The run or the study in a folder: a Run for that of a run, or of a variant with one seed, and a Study
+    for that of a study.
+
+    Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module
+    needs it as `module` before its model is opened; `data` says where its data lie now, or holds them. Raises
+    ConfigError for any other folder."""
+    if isinstance(folder, Study):
+        return folder
+    if isinstance(folder, Run):
+        return run_of(folder, trust=trust, module=module, data=data)
+    path = folder_of(folder, "folder")
+    if (path / "record.json").is_file():
+        return run_in(RunFolder(path), trust=trust, module=module, data=data_now(data))
+    if (path / "study.json").is_file() or any(path.glob("*/seed-*/record.json")):
+        if module is not None or data is not None:
+            raise ConfigError(f"{path} is a study; module and data are those of a run: open its run")
+        return Study(path, trust=trust)
+    studies = sorted(file.parent for file in path.glob("*/study.json"))
+    if studies and len(runs_in(path)) != 1:
+        names = ", ".join(each.name for each in studies)
+        raise ConfigError(f"{path} holds the studies {names}; give the folder of one of them")
+    return run_of(path, what="folder", trust=trust, module=module, data=data)
+
+
+@public_call()
 def compare(
     *runs: Study | RunLike, split: str = "test", difference: float | None = None, metric: str = "accuracy"
 ) -> Comparison:
     """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
-    by its contrasts.
+    by its contrasts. Each is a Run, a Study, or a folder.
 
     Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
     intervals, p before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a
     share, 0.01 for one point) is the difference that the plans are for; `metric` is "accuracy", or
     "robust@0.05" for runs that were attacked. Raises ConfigError for folders that cannot be compared."""
+    if len(runs) == 1 and isinstance(runs[0], list | tuple):
+        runs = tuple(runs[0])
     if not runs:
-        raise ConfigError("compare needs two runs or variants, or one study")
-    paths = [folder_of(each, f"argument {number} of compare") for number, each in enumerate(runs, 1)]
+        raise ConfigError("compare needs two runs or two variants, or one study")
+    for number, each in enumerate(runs, 1):
+        if isinstance(each, nn.Module):
+            raise ConfigError(
+                f"run {number} of compare is a module, which has no predictions to compare; give the run "
+                "that it was trained in (of sl.train or sl.open)"
+            )
+    if split not in ("test", "validation"):
+        raise ConfigError(f"split is {split!r}; expected 'test' or 'validation'")
+    if difference is not None and not (isinstance(difference, int | float) and 0 < difference <= 1):
+        raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
+    if not isinstance(metric, str):
+        raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
+    paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
+    paths = comparable(paths[0]) if len(paths) == 1 else paths
     return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())
 
 
+@public_call()
 def write_report(folder: Study | RunLike) -> Path:
-    """Writes report.html of a study's or a run's folder again, from its files alone, and returns its
-    path."""
-    return _write_report(folder_of(folder, "folder"))
+    """Writes report.html of a study or of a run again, from its files alone, and returns its path."""
+    if isinstance(folder, nn.Module):
+        raise ConfigError("folder is a module, which has no report; give a run, a study, or its folder")
+    return write_page(folder_of(folder, "folder"))
 
 
-@initial_settings()
-def check_data(data: str | Mapping[str, Any] | Data) -> Findings:
+@public_call()
+def check_data(
+    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run, *, progress: Progress = True
+) -> Findings:
     """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
 
-    `data` is as in `train`. The findings on the same images and labels are kept in the cache folder. Raises
-    ConfigError and DataError."""
-    found = data_findings(
-        data.uncached() if isinstance(data, Data) else registry.resolve("datasets", data, base=Path.cwd())()
-    )
-    return Findings(found)
+    `data` is as in `train`, or a run, whose data are checked. The findings on the same images and labels are
+    kept in the cache folder. `progress` is as in `train`. Raises ConfigError and DataError."""
+    with shown(progress):
+        if isinstance(data, Data):
+            return Findings(data_findings(data.uncached()))
+        run = _run_with_data(data)
+        if run is not None:
+            found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data)
+            return Findings(data_findings(found))
+        found = registry.resolve("datasets", plain_data(data), base=Path.cwd())()
+        return Findings(data_findings(found))
 
 
-def open(
-    folder: str | os.PathLike[str], *, trust: bool = False, module: nn.Module | None = None
-) -> Run | Study:
-    """The run or the study in a folder.
-
-    Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module
-    needs it as `module` before its model is opened. Raises ConfigError for any other folder."""
-    if isinstance(folder, Run | Study):
-        return folder
-    path = folder_of(folder, "folder")
-    runs = runs_in(path)
-    if runs == [path] or (path / "record.json").is_file():
-        return run_in(RunFolder(path), trust=trust, module=module)
-    if (path / "study.json").is_file() or any(path.glob("*/seed-*/record.json")):
-        return Study(path, trust=trust)
-    return run_of(path, what="folder", trust=trust, module=module)
+def _run_with_data(data: Any) -> Run | None:
+    """The run whose data are meant; None for data."""
+    if isinstance(data, Run | Study):
+        return run_of(data, what="data")
+    is_run = isinstance(data, str | os.PathLike) and bool(runs_in(Path(data)))
+    return run_of(data, what="data") if is_run else None

@@ -20,14 +20,15 @@ from stresslens.api.split_results import (
     RiskCoverageCurve,
     SplitResults,
 )
+from stresslens.api.words import public_call
 from stresslens.charts.chart import Chart
 from stresslens.config.run_config import read_run_config
 from stresslens.core.cards import card
+from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable, Tabular
-from stresslens.core.torch_settings import initial_settings
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
@@ -40,13 +41,15 @@ class Run(Tabular):
     it stands for its folder.
 
     `module` is the caller's own architecture, if the run was trained on one. Plug-ins that are not
-    built in are executed only with `trust`.
+    built in are executed only with `trust`. `data` are the data of the run, or where they lie now; None:
+    where they were.
     """
 
     folder: Path
     record: Mapping[str, Any]
     module: nn.Module | None = None
     trust: bool = True
+    data: Data | Path | None = None
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -167,7 +170,7 @@ class Run(Tabular):
         """The configuration of the run with every setting, as `config.yaml` holds it."""
         return read_run_config(RunFolder(self.folder).config)
 
-    @initial_settings()
+    @public_call()
     def model(self) -> nn.Sequential:
         """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits
         (N,K)."""

@@ -15,6 +15,7 @@ from stresslens.charts.chart import Chart
 from stresslens.comparison.folders import FolderComparison, compare_folders
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.core.cards import card
+from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.plain_rows import csv_of, data_frame
@@ -133,7 +134,7 @@ class Study(Tabular):
         try:
             kept = ComparisonFile.read(self.folder / "comparison.json")
         except UnreadableRun:
-            return Comparison(compare_folders([self.folder]).as_json())
+            return Comparison(compare_folders(comparable(self.folder)).as_json())
         return Comparison(FolderComparison("study", kept, []).as_json())
 
     @property
@@ -143,10 +144,24 @@ class Study(Tabular):
         return page if page.is_file() else write_report(self.folder)
 
 
-def run_in(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> Run:
-    """The run in a folder, also where its record cannot be read."""
+def comparable(folder: Path) -> list[Path]:
+    """What a comparison of a folder compares: a study by its contrasts; the variants of a folder without
+    a study file, as `sl.train` makes, with the first."""
+    if (folder / "study.json").is_file() or (folder / "record.json").is_file():
+        return [folder]
+    return sorted({record.parent.parent for record in folder.glob("*/seed-*/record.json")}) or [folder]
+
+
+def run_in(
+    folder: RunFolder,
+    *,
+    trust: bool = False,
+    module: nn.Module | None = None,
+    data: Data | Path | None = None,
+) -> Run:
+    """The run in a folder, also where its record cannot be read. See `Run`."""
     try:
         record = read_record(folder)
     except UnreadableRun as error:
         record = RunRecord(status="unreadable", message=str(error))
-    return Run(folder.path, record.as_json(), module, trust)
+    return Run(folder.path, record.as_json(), module, trust, data)

@@ -9,7 +9,7 @@ from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.tables import Cell, ResultTable
-from stresslens.report import comparison, summary
+from stresslens.report import accuracy_charts, comparison, summary
 from stresslens.report.load import StudyFolder, load_study
 
 
@@ -17,7 +17,7 @@ def study_card(folder: Path) -> str:
     study = load_study(folder)
     lead, *rest = comparison.opening(study) or [study.name]
     verdicts = [verdict.sentence for each in comparison.questions(study) for verdict in each.verdicts]
-    chart = summary.accuracy_chart(study)
+    chart = accuracy_charts.accuracy_chart(study)
     return card_with_charts(
         lead,
         sentences([*rest, *verdicts]),
@@ -29,7 +29,7 @@ def study_card(folder: Path) -> str:
 
 def study_chart(folder: Path) -> Chart:
     """The accuracy of each variant with its interval. Raises ConfigError where no run has finished."""
-    chart = summary.accuracy_chart(load_study(folder))
+    chart = accuracy_charts.accuracy_chart(load_study(folder))
     if chart is None:
         raise ConfigError(f"{folder} has no finished run to draw")
     return chart

@@ -6,18 +6,32 @@ import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from torch import nn
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
 
+from stresslens.api.arguments import kind_of
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, run_in
-from stresslens.core.errors import ConfigError
-from stresslens.core.run_folder import RunFolder
+from stresslens.core.arrays import image_tensor
+from stresslens.core.data import Data, Split
+from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.image_files import Frame, Unreadable, as_shown, decode, quietly, read_image
+from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.run_paths import runs_in
+from stresslens.core.types import Shape
+from stresslens.evaluation.inputs import arrays_as_split
+from stresslens.evaluation.predictor import EXPORT, ModelInfo
 
 RunLike: TypeAlias = Run | Study | str | os.PathLike[str]
 """A run, the folder of a run, or a study or a variant that has a single run."""
 ModelLike: TypeAlias = nn.Module | RunLike
 """A module, or a run that has one."""
+DataNow: TypeAlias = Data | str | os.PathLike[str] | None
+"""The data of a run, or the path where they lie now; None: where they were."""
+Card: TypeAlias = ModelCard | EstimatorCard | ModelInfo
+"""What says which images a run takes, and how they are prepared."""
 
 
 def is_path(value: Any) -> bool:
@@ -27,20 +41,45 @@ def is_path(value: Any) -> bool:
 def folder_of(value: Any, what: str) -> Path:
     """The folder that a Run, a Study or a path stands for. Raises ConfigError for anything else."""
     if not is_path(value):
-        raise ConfigError(f"{what} is {_a(value)}; expected a run (of sl.train or sl.open) or its folder")
+        raise ConfigError(
+            f"{what} is {kind_of(value)}; expected a run (of sl.train or sl.open) or its folder"
+        )
     return Path(value)
 
 
-def run_of(value: Any, *, what: str = "run", trust: bool = False, module: nn.Module | None = None) -> Run:
+def run_of(
+    value: Any,
+    *,
+    what: str = "run",
+    trust: bool = False,
+    module: nn.Module | None = None,
+    data: Any = None,
+) -> Run:
     """The run that a Run, a Study with a single run or a folder stands for. A folder is opened with
-    `trust` and `module`; those that are given count for a Run too.
+    `trust`, `module` and `data`; those that are given count for a Run too. A run whose record cannot be
+    read is one as well.
 
     Raises ConfigError where it is no run, or several."""
+    place = data_now(data)
     if isinstance(value, Run):
-        return Run(value.folder, value.record, module or value.module, value.trust or trust)
+        return Run(
+            value.folder, value.record, module or value.module, value.trust or trust, place or value.data
+        )
     folder = folder_of(value, what)
     trust = trust or (isinstance(value, Study) and value.trust)
-    return run_in(RunFolder(_only_run(folder, what)), trust=trust, module=module)
+    return run_in(RunFolder(_only_run(folder, what)), trust=trust, module=module, data=place)
+
+
+def data_now(data: Any) -> Data | Path | None:
+    """The data of a run, or where they lie now. Raises ConfigError for anything else."""
+    if data is None or isinstance(data, Data):
+        return data
+    if isinstance(data, str | os.PathLike):
+        return Path(data).expanduser()
+    raise ConfigError(
+        f"data is {kind_of(data)}; expected the data that the run was trained on (stresslens.Data), or the "
+        "path where they lie now"
+    )
 
 
 def model_of(
@@ -48,11 +87,104 @@ def model_of(
 ) -> nn.Module:
     """The module itself, or the trained model of the run that the value stands for. Raises ConfigError
     for anything else."""
+    run = run_behind(value, what=what, trust=trust, module=module)
+    return value if run is None else run.model()
+
+
+def run_behind(
+    value: Any,
+    *,
+    what: str = "model",
+    trust: bool = False,
+    module: nn.Module | None = None,
+    data: Any = None,
+) -> Run | None:
+    """The run that the value stands for (`run_of`), or None for a module. Raises ConfigError for anything
+    else."""
     if isinstance(value, nn.Module):
-        return value
+        return None
     if not is_path(value):
-        raise ConfigError(f"{what} is {_a(value)}; {_expected(value)}")
-    return run_of(value, what=what, trust=trust, module=module).model()
+        raise ConfigError(f"{what} is {kind_of(value)}; {_expected(value)}")
+    return run_of(value, what=what, trust=trust, module=module, data=data)
+
+
+def card_of(run: Run) -> ModelCard | EstimatorCard:
+    """The card of a run's model: which images it takes, and how they are prepared."""
+    return RunFolder(run.folder).load_card()
+
+
+def is_run_of_estimator(run: Run) -> bool:
+    return isinstance(card_of(run), EstimatorCard)
+
+
+def images_for(card: Card | None, images: Any) -> Any:
+    """The caller's images as the run of this card takes them: pictures and their files as its own were
+    prepared, arrays as they are. Without a card they are returned unchanged.
+
+    A uint8 array (H, W), (H, W, 3) or (H, W, 4) of another size than the run's images is a picture. Raises
+    DataError for what cannot be an image of this run."""
+    if card is None or isinstance(images, Split):
+        return images
+    listed = images if isinstance(images, list | tuple) else [images]
+    if not listed or not any(_is_picture(each, card.shape) for each in listed):
+        return images
+    frame = Frame.of(card.shape, card.fit, "the run", card.white)
+    with quietly():
+        pixels = [_pixels(each, frame, card.shape, k) for k, each in enumerate(listed)]
+    if any(x.is_floating_point() for x in pixels):
+        pixels = [x.float() if x.is_floating_point() else x.float() / 255 for x in pixels]
+    return torch.stack(pixels)
+
+
+def check_shape(card: Card | None, split: Split) -> Split:
+    """The split. Raises DataError where its images have another shape than those of the run."""
+    if card is not None and split.shape != tuple(card.shape):
+        raise DataError(
+            f"images have shape {split.shape} (channels, height, width), those of the run "
+            f"{tuple(card.shape)}; pictures (PIL images, files, uint8 arrays one by one in a list) are "
+            "resized as its own were"
+        )
+    return split
+
+
+def _is_picture(image: Any, shape: Shape) -> bool:
+    if isinstance(image, Image.Image | str | os.PathLike):
+        return True
+    return _is_array_of_picture(image) and tuple(image.shape) not in _own_shapes(shape)
+
+
+def _is_array_of_picture(image: Any) -> bool:
+    is_bytes = isinstance(image, np.ndarray) and image.dtype == np.uint8
+    return is_bytes and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4)))
+
+
+def _own_shapes(shape: Shape) -> tuple[tuple[int, ...], ...]:
+    """The shapes that a single image of a run may have: with channels first or last, or without them."""
+    channels, height, width = shape
+    return (shape, (height, width, channels), *([(height, width)] if channels == 1 else []))
+
+
+def _pixels(image: Any, frame: Frame, shape: Shape, k: int) -> Tensor:
+    """(C, H, W) the pixels of one image of the caller's."""
+    name = f"image {k}" if not isinstance(image, str | os.PathLike) else str(image)
+    try:
+        if isinstance(image, str | os.PathLike):
+            if Path(image).is_dir():
+                raise DataError(f"{name} is a folder; list its files")
+            return torch.from_numpy(decode(read_image(os.fspath(image)), frame).pixels.copy())
+        if isinstance(image, Image.Image):
+            return torch.from_numpy(as_shown(image, frame).pixels.copy())
+        if _is_array_of_picture(image) and tuple(image.shape) not in _own_shapes(shape):
+            return torch.from_numpy(as_shown(Image.fromarray(image), frame).pixels.copy())
+    except (Unreadable, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise DataError(f"{name} cannot be read as an image: {reason or error}") from None
+    x = image_tensor([image])
+    if tuple(x.shape[1:]) != tuple(shape):
+        raise DataError(
+            f"{name} has shape {tuple(x.shape[1:])}; the run takes images of shape {tuple(shape)}"
+        )
+    return arrays_as_split(x, None).images[:][0].cpu()
 
 
 def _only_run(folder: Path, what: str) -> Path:
@@ -64,6 +196,8 @@ def _only_run(folder: Path, what: str) -> Path:
     if runs:
         shown = ", ".join(map(str, runs[:5])) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
         raise ConfigError(f"{what} is {folder}, which holds {len(runs)} runs: {shown}; give one of them")
+    if (folder / EXPORT).is_file():
+        raise ConfigError(f"{what} is {str(folder)!r}, an export without a record; sl.load opens its model")
     if not folder.exists():
         raise ConfigError(f"{what} is {str(folder)!r}, and there is no such folder; expected a run's folder")
     raise ConfigError(f"{what} is {str(folder)!r}, which is not the folder of a run (…/seed-0)")
@@ -76,13 +210,8 @@ def _expected(value: Any) -> str:
             "an estimator is trained by its name: sl.train('knn', data)"
         )
     if isinstance(value, type) and issubclass(value, nn.Module):
-        return f"that is a class; make a module of it: {value.__name__}(…)"
+        return f"make a module of it: {value.__name__}(…)"
     return (
         "expected a torch.nn.Module from images (N, C, H, W) in [0, 1] to logits (N, classes), "
         "a run (of sl.train or sl.open) or its folder"
     )
-
-
-def _a(value: Any) -> str:
-    name = type(value).__name__
-    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -2,59 +2,149 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import nn
 
+from stresslens.api.arguments import folder_name_of, kind_of, path_of, plain_data, trackers_of
+from stresslens.api.progress_bar import LINES, Display, Epochs, Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study
+from stresslens.api.words import public_call
 from stresslens.config import registry, study_file
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.copies import copied, eager_module, usable_module
 from stresslens.core.data import Data
 from stresslens.core.draws import seed_number
 from stresslens.core.errors import ConfigError, Notice
-from stresslens.core.torch_settings import initial_settings
+from stresslens.core.tracking import Tracker
 from stresslens.evaluation.record import RunRecord
 from stresslens.study import pipeline, stages
+from stresslens.study.dictionary import study_from
 from stresslens.study.failures import succeeded
 from stresslens.study.longer_runs import go_on
 from stresslens.study.run_tasks import python_task
 from stresslens.training.autotune import autotune
+from stresslens.training.loop import Show
 from stresslens.training.task import Task
 
+Track: TypeAlias = str | Mapping[str, Any] | Tracker | Any
+"""A tracker: a plug-in by name, a function of an entry, or an object with `log(entry)` and
+`close()`."""
 
-@initial_settings()
+
+@public_call()
 def run(
-    study: str | Path,
+    study: str | os.PathLike[str] | Mapping[str, Any],
     *overrides: str,
-    out: str | Path = "runs",
+    out: str | os.PathLike[str] = "runs",
     jobs: int | None = None,
     executor: str | None = None,
+    track: Track | Sequence[Track] = (),
+    progress: Progress = True,
 ) -> Study:
-    """Runs a study file and returns the study, which stands for its folder; `report.html` is in it.
+    """Runs a study and returns it; `report.html` is in its folder, `out/<study>`.
 
-    `overrides` are `key.path=value`. `jobs` runs are carried out at a time (default one; on Ray one a
-    core); `executor` is "local" or "ray", by default the study's own. Raises ConfigError with every mistake
-    of the file, DataError, TrainingDiverged, and Stopped after a signal."""
-    described = study_file.with_executor(study_file.read_study(Path(study), overrides), executor)
-    return Study(pipeline.run(described, out=Path(out), jobs=jobs, tell=_tell_of_files))
+    `study` is a study file, or a dictionary of its keys; without the key `study` that is called like its
+    data. `overrides` are `key.path=value`. A dictionary with other settings than the runs in the folder
+    makes runs beside them, which are named by what differs. `jobs` runs are carried out at a time (default
+    one; on Ray one a core); `executor` is "local" or "ray", by default the study's own. `track` and
+    `progress` are as in `train`. Raises ConfigError with every mistake of the study, DataError,
+    TrainingDiverged, and Stopped after a signal."""
+    place = path_of(out, "out")
+    named, trackers = trackers_of(track)
+    overrides = (*overrides, *([f"track={json.dumps(named)}"] if named else []))
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
+        raise ConfigError(f"jobs is {jobs!r}; expected a whole number from 1 up")
+    if wrong := [each for each in overrides if not isinstance(each, str)]:
+        raise ConfigError(f"an override is {wrong[0]!r}; expected text such as 'train.epochs=1'")
+    if isinstance(study, Mapping):
+        described = study_from(study, overrides, place)
+    else:
+        described = study_file.read_study(_study_file(study), overrides)
+    described = study_file.with_executor(described, executor)
+    if trackers and ((jobs or 1) > 1 or described.executor != "local"):
+        raise ConfigError(
+            "a tracker that is no plug-in works in this process only; leave out jobs and the executor ray, "
+            "or give the tracker as 'path/to/file.py:function'"
+        )
+    with shown(progress) as display:
+        lines = _Lines(display, described, jobs or 1)
+        folder = pipeline.run(
+            described,
+            out=place,
+            jobs=jobs,
+            show=lines.show,
+            tell=lines.tell,
+            say=display.print,
+            trackers=trackers,
+        )
+    return Study(folder)
 
 
-@initial_settings()
+def _study_file(study: Any) -> Path:
+    """The path of a study file. Raises ConfigError for anything else."""
+    path = path_of(study, "study")
+    if path.is_dir():
+        repeats = path / "config.yaml"
+        hint = f"; {repeats} repeats this run" if repeats.is_file() else ""
+        raise ConfigError(f"study is the folder {path}; expected a study file or a dictionary{hint}")
+    return path
+
+
+class _Lines:
+    """What is shown of a study: a bar for each training here, and a line on each run that has ended, or on
+    some of many."""
+
+    def __init__(self, display: Display, study: study_file.Study, jobs: int) -> None:
+        self.display, self.together = display, jobs > 1 or study.executor != "local"
+        self.total, self.ended = len(study.variants) * len(study.seeds), 0
+        self.epochs: Epochs | None = None
+
+    def show(self, task: Task) -> Show:
+        what, epochs = f"{task.run} seed {task.seed}", task.config.train.epochs
+        self.epochs = Epochs(self.display, what, task.folder, epochs, lines=self.total == 1)
+        return self.epochs.show
+
+    def tell(self, task: Task, record: RunRecord) -> None:
+        if self.epochs is not None:
+            self.epochs.end()
+        self.ended += 1
+        _tell_of_files(task, record)
+        if self.together:
+            self.display("runs", self.ended, self.total)
+        if self.ended % math.ceil(self.total / LINES) == 0 or record.failures:
+            self.display.print(f"[{self.ended}/{self.total}] {_ended(task, record)}")
+
+
+def _ended(task: Task, record: RunRecord) -> str:
+    """One line on a run that has ended."""
+    name = f"{task.run} seed {task.seed}"
+    if record.failures:
+        return f"{name}: {next(iter(record.failures.values())).message}"
+    accuracy = record.scores.get("test", {}).get("accuracy")
+    return f"{name}: {100 * accuracy.value:.2f} % of {accuracy.n:,} test images" if accuracy else name
+
+
+# long: what the caller gives is told apart, one kind after the other
+@public_call()
 def train(
     model: str | Mapping[str, Any] | nn.Module = "simple_cnn",
-    data: str | Path | Mapping[str, Any] | Data = "digits",
+    data: str | os.PathLike[str] | Mapping[str, Any] | Data = "digits",
     *,
-    out: str | Path = "runs/python",
+    out: str | os.PathLike[str] = "runs/python",
     name: str | None = None,
     seed: int = 0,
     input: Mapping[str, Any] | None = None,
-    track: str | Sequence[str | Mapping[str, Any]] = (),
+    track: Track | Sequence[Track] = (),
+    progress: Progress = True,
     **options: Any,
 ) -> Run:
     """Trains one model and returns the finished run. `options` are those of `train:` in a study file
@@ -62,20 +152,25 @@ def train(
 
     `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is
     copied and stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes
-    only device, precision, threads, memory_format and subset. `data` is a plug-in by name or
-    Data.from_arrays(images, labels), or a Path of images. `track` lists trackers. The run's folder is
-    `out/name/seed-<seed>`; the default name holds the data, the model and the options, so that calls with
-    other arguments make other runs. A second call with the same arguments returns the finished run at
-    once, or resumes an interrupted one. Raises ConfigError, DataError, TrainingDiverged."""
+    only device, precision, threads, memory_format and subset. `data` is a plug-in by name, the path of your
+    images, or Data.from_arrays(images, labels).
+
+    The run's folder is `out/name/seed-<seed>`; the default name holds the data, the model and the options,
+    so that calls with other arguments make other runs. A second call with the same arguments returns the
+    finished run at once, or resumes an interrupted one.
+
+    `track` lists trackers: plug-ins by name, functions of an entry (`stresslens.plugins`: Scalars, …), or
+    objects with `log(entry)` and `close()`. The latter two belong to no configuration. `progress` shows a
+    bar with the time left, and a line for an epoch, in a notebook and on a terminal; or it is a function
+    that is called a few times a second with what is being done, how much of it is done (epochs), and how
+    much there is. Raises ConfigError, DataError, TrainingDiverged, and Stopped after a signal, when all is
+    saved."""
     if not isinstance(model, str | Mapping | nn.Module):
-        raise ConfigError(
-            f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
-        )
-    data = {"folder": {"path": str(data)}} if isinstance(data, Path) else data
-    if not isinstance(data, str | Mapping | Data):
-        what = "a plug-in by name, a Path of images or stresslens.Data.from_arrays(images, labels)"
-        raise ConfigError(f"data is a {type(data).__name__}; expected {what}")
-    seed = seed_number(seed)
+        hint = "; to go on from the weights of a run: its model()" if isinstance(model, Run | Study) else ""
+        hint = f"; make a module of it: {model.__name__}(…)" if isinstance(model, type) else hint
+        raise ConfigError(f"model is {kind_of(model)}; expected a plug-in by name or a torch.nn.Module{hint}")
+    place, seed = path_of(out, "out"), seed_number(seed)
+    data = data if isinstance(data, Data) else plain_data(data)
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
     kind = "model" if own_model else registry.model_or_estimator(model)
     given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
@@ -83,23 +178,29 @@ def train(
     if idle:
         what = f"{idle[0].rpartition('.')[2]} means nothing to the estimator {model!r}"
         raise ConfigError(f"{what}, which no gradient trains; leave it out")
+    named, trackers = trackers_of(track)
     values = {
         "data": "digits" if own_data else data,
         kind: "linear" if own_model else model,
         "input": dict(input or {}),
         "train": options,
-        "track": [track] if isinstance(track, str | Mapping) else list(track),
+        "track": named,
     }
     config = study_file.variant_config_from(values, Path.cwd())
     module = eager_module(usable_module(model)) if isinstance(model, nn.Module) else None
     snapshot = None if module is None else copied(module)
     own = data.uncached() if isinstance(data, Data) else None
-    task = python_task(config, values, Path(out), name, seed, data=own, module=module)
-    go_on([task])
-    (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    record = succeeded(stages.carry_out(task))
+    task = python_task(config, values, place, folder_name_of(name), seed, data=own, module=module)
+    task = replace(task, trackers=trackers)
+    with shown(progress) as display:
+        for line in go_on([task]):
+            display.print(line)
+        (task,) = autotune([task], most_threads=os.cpu_count() or 1)
+        epochs = Epochs(display, task.run, task.folder, config.train.epochs, lines=True)
+        record = succeeded(stages.carry_out(task, epochs.show))
+        epochs.end()
     _tell_of_files(task, record)
-    return Run(task.folder, record.as_json(), snapshot)
+    return Run(task.folder, record.as_json(), snapshot, data=own)
 
 
 def _tell_of_files(task: Task, record: RunRecord) -> None:

@@ -24,6 +24,7 @@ class ChartFrame:
     height: int = 280
     top: int = 34
     bottom: int = 44
+    right: float = 16
 
     @property
     def left(self) -> float:
@@ -31,7 +32,7 @@ class ChartFrame:
 
     @property
     def inside(self) -> float:
-        return self.width - self.left - 16
+        return self.width - self.left - self.right
 
     @property
     def tall(self) -> int:

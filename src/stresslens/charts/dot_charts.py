@@ -53,9 +53,10 @@ def interval_chart(
     x_label: str,
     reference: tuple[float, str] | None = None,
     label: int = LABEL,
+    zoom: bool = False,
 ) -> Chart:
-    """A dot with its whisker for each row, from top to bottom. A reference that is too far off is
-    named at the side and not drawn.
+    """A dot with its whisker for each row, from top to bottom. A reference that is too far off, with
+    `zoom` any that lies outside the rows, is named at the side and not drawn.
 
     Names are cut to `label` letters; the chart grows wider for those beyond `LABEL`.
     """
@@ -64,7 +65,8 @@ def interval_chart(
     width, top, line = WIDTH + round(7.6 * max(0, longest - LABEL)), 22, 24
     known = [v for row in rows for v in (row.value, row.low, row.high, row.beside) if is_drawable(v)]
     reference = reference if reference and is_drawable(reference[0]) else None
-    near = reference is not None and _near(reference[0], known)
+    close = _inside if zoom else _near
+    near = reference is not None and close(reference[0], known)
     axis = linear_axis([*known, reference[0]] if near and reference else known)
     left = 20 + 7.6 * longest
     right = 14 + 7.2 * max((len(row.written) for row in rows), default=0)
@@ -190,7 +192,7 @@ def _number(value: float) -> float | None:
 
 def _labels(marks: Sequence[Mark], frame: ChartFrame) -> list[str]:
     """Each mark's name, beside it if that covers no dot and no other name, else a little lower or
-    higher."""
+    higher; empty where there is no room inside the frame."""
     places = [(frame.across(mark.x), frame.down(mark.y)) for mark in marks]
     taken = [(x - 6, x + 6, y) for x, y in places]
     labels = []
@@ -203,16 +205,25 @@ def _labels(marks: Sequence[Mark], frame: ChartFrame) -> list[str]:
             (way, at)
             for way, at in ways
             if frame.left < way[0] and way[1] < frame.width
+            if frame.top <= at <= frame.height - frame.bottom
             if not any(
                 way[0] < stop and start < way[1] and abs(at - other) < 12 for start, stop, other in taken
             )
         )
-        (start, stop, anchor, edge), at = next(free, ways[0])
+        found = next(free, None)
+        if found is None:
+            labels.append("")
+            continue
+        (start, stop, anchor, edge), at = found
         taken.append((start, stop, at))
         labels.append(
             f'<text class="name {anchor}" x="{edge:.1f}" y="{at:.1f}" dy=".33em">{escape(name)}</text>'
         )
     return labels
+
+
+def _inside(value: float, others: Sequence[float]) -> bool:
+    return bool(others) and min(others) <= value <= max(others)
 
 
 def _near(value: float, others: Sequence[float]) -> bool:

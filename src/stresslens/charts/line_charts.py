@@ -14,6 +14,7 @@ from stresslens.charts.axes import Axis, epoch_axis, linear_axis, log_axis
 from stresslens.charts.chart import Chart, distinct, legend_list
 from stresslens.charts.chart_frame import ChartFrame, Point
 from stresslens.charts.curve_colours import style_of
+from stresslens.charts.direct_labels import direct_labels, room_for_labels
 
 POINTS_A_LINE = 400
 POINTS_A_CHART = 8_000
@@ -60,8 +61,8 @@ def line_chart(
     reference: tuple[str, Sequence[Point]] | None = None,
     with_legend: bool = True,
 ) -> Chart:
-    """A chart of several lines with its legend. A log axis leaves out values that
-    are not positive.
+    """A chart of several lines with its legend. A log axis leaves out values that are not positive.
+    Many lines have their names at their ends too.
 
     `axes` (x, y) are given if they do not follow from the data. `reference` is a named line to
     compare the others with.
@@ -70,7 +71,10 @@ def line_chart(
     drawn = [_clean(each, *scale) for each in series]
     xs = [p[0] for s in drawn for p in (*s.points, *s.marks, *s.band)]
     ys = [y for s in drawn for y in _heights(s)]
-    frame = ChartFrame(*(axes or (epoch_axis(xs), log_axis(ys) if log else linear_axis(ys))))
+    labels = room_for_labels([s.name for s in drawn if s.points])
+    frame = ChartFrame(
+        *(axes or (epoch_axis(xs), log_axis(ys) if log else linear_axis(ys))), right=max(16, labels)
+    )
     at = frame.at
     svg = frame.axes(x_label, y_label)
     if reference:
@@ -94,19 +98,15 @@ def line_chart(
         if few or len(s.points) == 1:
             svg += [_dot("dot", 2.2, at(x, y), s, f"{x_label} {x:.4g}: {y:.4g}") for x, y in s.points]
         svg += [_dot("ring", 4.5, at(x, y), s, f"chosen: {x_label} {x:.4g}: {y:.4g}") for x, y in s.marks]
+    if labels:
+        ends = [(s.name, s.place, frame.down(s.points[-1][1])) for s in drawn if s.points]
+        svg += direct_labels(ends, frame.left + frame.inside, frame.top, frame.height - frame.bottom)
     if not xs:
         svg.append(f'<text class="mid" x="{frame.width / 2}" y="{frame.height / 2}">nothing to draw</text>')
     keys = _keys(series, reference[0] if reference else "") if with_legend else ()
-    page = frame.scales if xs else ""
-    return Chart(
-        title,
-        "".join(svg),
-        frame.width,
-        frame.height,
-        _rows(kept, x_label, f"{title}, %" if y_label == "%" else y_label),
-        keys,
-        page,
-    )
+    rows = _rows(kept, x_label, f"{title}, %" if y_label == "%" else y_label)
+    scales = frame.scales if xs else ""
+    return Chart(title, "".join(svg), frame.width, frame.height, rows, keys, scales)
 
 
 def legend(series: Sequence[Series], reference: str = "") -> Markup:

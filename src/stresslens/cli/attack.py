@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stresslens.cli.completion import plugins_of, runs
-from stresslens.cli.options import HeldOutSplit, Json, Norm, RunArgument, Trust
+from stresslens.cli.options import DataNow, HeldOutSplit, Json, Norm, RunArgument, Trust
 from stresslens.core.errors import ConfigError
 
 
@@ -90,6 +90,7 @@ def attack(
     audit: Annotated[
         bool, typer.Option("--audit/--no-audit", help="Check the result for known signs of a failed attack.")
     ] = True,
+    data: DataNow = None,
     trust: Trust = False,
     fail_under: Annotated[
         list[str] | None,
@@ -140,7 +141,8 @@ def attack(
     config = robustness_config(values)
     threat = resolved_threat_model(config, Path.cwd())
     gates.check_attacked(least, [0.0, *threat.radii], targeted=threat.targeted_success)
-    found = attack_run.attack_run(RunFolder(run), config, base=Path.cwd(), trust=trust, device=device)
+    where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device, "data": data}
+    found = attack_run.attack_run(RunFolder(run), config, **where)
     if as_json:
         certified = [each.as_json() for each in found.certificates]
         print_json({"run": str(run), **found.facts, "certificates": certified})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from os.path import normpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +14,9 @@ if TYPE_CHECKING:
     from stresslens.core.data import Data
 from stresslens.cli.options import DataSet, Json
 
+SHOWN = 100
+"""Classes of a table."""
+
 app = typer.Typer(help="Check a data set before training on it.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -27,19 +28,20 @@ def check(
 ) -> None:
     """Find duplicates, leaks and rare classes.
 
-    It also finds shortcuts and copies with different labels. Other wrong labels are not looked for.
-    It reads the images and needs no trained model.
+    It says first which classes, parts and sizes it found. It also finds shortcuts and copies with
+    different labels. Other wrong labels are not looked for. It reads the images, whatever their sizes,
+    and needs no trained model.
     """
     from stresslens.evaluation.data_check import data_findings
 
     loaded = load_data_set(data_value(data), data)
+    if not as_json:
+        _print_contents(loaded)
     found = data_findings(loaded)
     if as_json:
         print_json([finding.as_json() for finding in found])
     else:
         print_findings(found)
-        for note in loaded.notes:
-            typer.echo(f"note: {note}")
     serious = [finding.audit for finding in found if finding.severity == "serious"]
     if strict and serious:
         raise GateNotMet(f"serious: {', '.join(serious)}")
@@ -65,10 +67,6 @@ def stats(
     loaded = load_data_set(data_value(data), data)
     if gallery is not None:
         _write_gallery(loaded, gallery)
-    counts = {
-        name: split.labels.bincount(minlength=len(loaded.classes)).tolist()
-        for name, split in loaded.splits.items()
-    }
     if as_json:
         shape, notes = list(loaded.shape), list(loaded.notes)
         print_json(
@@ -76,25 +74,58 @@ def stats(
                 "name": loaded.name,
                 "shape": shape,
                 "classes": list(loaded.classes),
-                "images": counts,
+                "images": _counts(loaded),
                 "notes": notes,
                 "findings": [finding.as_json() for finding in loaded.findings],
             }
         )
         return
-    rows = [
-        [name, *(str(of_split[k]) for of_split in counts.values())] for k, name in enumerate(loaded.classes)
-    ]
-    rows.append(["all", *(str(sum(of_split)) for of_split in counts.values())])
-    print_table(
-        ["class", *counts],
-        rows,
-        f"{loaded.name}: images of {'×'.join(map(str, loaded.shape))} (channels, height, width)",
-    )
-    for note in loaded.notes:
-        typer.echo(note)
+    _print_contents(loaded)
     if loaded.findings:
         print_findings(loaded.findings)
+
+
+def _counts(loaded: Data) -> dict[str, list[int]]:
+    """The images of each class, by split."""
+    return {
+        name: split.labels.bincount(minlength=len(loaded.classes)).tolist()
+        for name, split in loaded.splits.items()
+    }
+
+
+def _print_contents(loaded: Data) -> None:
+    """Print the classes with their images in each split, the sizes of the images, and the notes."""
+    counts = _counts(loaded)
+    rows = [
+        [name, *(str(of_split[k]) for of_split in counts.values())]
+        for k, name in enumerate(loaded.classes[:SHOWN])
+    ]
+    if len(loaded.classes) > SHOWN:
+        rows.append([f"{len(loaded.classes) - SHOWN} more", *("…" for _ in counts)])
+    rows.append(["all", *(str(sum(of_split)) for of_split in counts.values())])
+    print_table(["class", *counts], rows, loaded.name)
+    shape = "×".join(map(str, loaded.shape))
+    typer.echo(f"{len(loaded.classes)} classes, images of {shape} (channels, height, width)")
+    if loaded.parts:
+        typer.echo(f"parts: {loaded.parts}")
+    if sizes := _sizes(loaded):
+        typer.echo(sizes)
+    for note in loaded.notes:
+        typer.echo(f"note: {note}")
+
+
+def _sizes(loaded: Data) -> str:
+    """The sizes of the image files, where they differ from one another; empty otherwise."""
+    columns = [split.columns for split in loaded.splits.values() if "width" in split.columns]
+    found = [(int(w), int(h)) for each in columns for w, h in zip(each["width"], each["height"])]
+    if len(set(found)) < 2:
+        return ""
+    small, large = (end(found, key=lambda size: size[0] * size[1]) for end in (min, max))
+    _, h, w = loaded.shape
+    return (
+        f"the image files have {len(set(found))} sizes, from {small[0]}×{small[1]} to {large[0]}×{large[1]} "
+        f"pixels (width×height); here each is made {w}×{h} ({loaded.fit})"
+    )
 
 
 SHOWN_CLASSES, SHOWN_IMAGES = 20, 8
@@ -125,22 +156,31 @@ def _write_gallery(data: Data, path: Path) -> None:
 
 def data_value(text: str) -> Any:
     """A dataset's name with options, or the folder dataset for a path."""
-    from stresslens.config import registry
+    from stresslens.config.data_paths import images_at
     from stresslens.config.yaml_source import parse_value
 
-    if text not in registry.all_names("datasets") and not text.lstrip().startswith("{"):
-        with suppress(OSError, RuntimeError):  # no path at all
-            if Path(text).expanduser().exists():
-                return {"folder": {"path": normpath(text)}}
-    return parse_value(text)
+    at_path = None if text.lstrip().startswith("{") else images_at(text)
+    return parse_value(text) if at_path is None else at_path
 
 
 def load_data_set(value: Any, text: str) -> Data:
     """The data set of a value as `data_value` gives it; `text` is how the command line names it."""
     from stresslens.config import registry
+    from stresslens.config.registry import name_and_options
     from stresslens.core.data import Data
+    from stresslens.core.errors import SizesDiffer
 
-    data = registry.resolve("datasets", value, base=Path.cwd())()
+    try:
+        data = registry.resolve("datasets", value, base=Path.cwd())()
+    except SizesDiffer as differ:
+        name, options = name_and_options("datasets", value)
+        sized = {name: {**options, "size": differ.proposed}}
+        data = registry.resolve("datasets", sized, base=Path.cwd())()
+        typer.echo(
+            f"the images differ in size; they are looked at as {differ.proposed}×{differ.proposed} pixels. A "
+            f"training needs one size: stresslens train DATA MODEL data.size={differ.proposed}",
+            err=True,
+        )
     if not isinstance(data, Data):
         raise ConfigError(f"the dataset {text} returned a {type(data).__name__}; expected a stresslens.Data")
     return data

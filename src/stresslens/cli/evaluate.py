@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from stresslens.cli.completion import words
-from stresslens.cli.options import FailUnder, Json, RunArgument, Trust
+from stresslens.cli.options import DataNow, FailUnder, Json, RunArgument, Trust
 from stresslens.cli.terminal import print_json, print_scores
 from stresslens.core.errors import ConfigError
 
@@ -20,6 +20,7 @@ def evaluate(
             "--split", autocompletion=words("train", "validation", "test"), help="train, validation or test."
         ),
     ] = "test",
+    data: DataNow = None,
     trust: Trust = False,
     fail_under: FailUnder = None,
     as_json: Json = False,
@@ -32,30 +33,12 @@ def evaluate(
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder
-    from stresslens.evaluation.finished_run import data_of
-    from stresslens.evaluation.record import read_record, write_record
-    from stresslens.evaluation.saved_model import as_computed, open_model
-    from stresslens.study import predict_stage
+    from stresslens.study.predict_stage import evaluate_again
 
-    folder = RunFolder(run)
     if split not in ("train", "validation", "test"):
         raise ConfigError(f"--split {split}: expected train, validation or test")
     asked = gates.parsed(fail_under or [])
-    read_record(folder)
-    with folder.locked():
-        record = read_record(folder)
-        model = as_computed(open_model(folder, trust=trust), folder)
-        data = data_of(folder, trust=trust)
-        if data.fingerprint != record.data.fingerprint:
-            raise ConfigError(
-                f"{run}: the data set has changed since the run was trained, so its figures stay as they are"
-            )
-        if split not in data.splits:
-            raise ConfigError(
-                f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}"
-            )
-        predict_stage.predict_again(folder, model, data, split, record)
-        write_record(folder, record)
+    record = evaluate_again(RunFolder(run), split, trust=trust, data=data)
     scores = record.scores[split]
     if as_json:
         print_json({"run": str(run), "split": split, "scores": record.as_json()["scores"][split]})

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stresslens.cli.completion import plugins_of, runs
-from stresslens.cli.options import HeldOutSplit, Json, RunArgument, Trust
+from stresslens.cli.options import DataNow, HeldOutSplit, Json, RunArgument, Trust
 from stresslens.cli.run_arguments import check_pictures
 from stresslens.core.run_paths import runs_in
 
@@ -86,6 +86,7 @@ def explain(
         ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    data: DataNow = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -113,7 +114,7 @@ def explain(
     which |= {} if images is None else {"images": images}
     why: dict[str, Any] = {"explainers": kinds, "target_class": parse_value(target_class)}
     why["check"] = "auto" if check is None else check
-    where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
+    where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device, "data": data}
     attempts = Attempts()
     more: dict[str, Any] = {"attempts": attempts, **where}
     other = None if images_from is None else RunFolder(images_from)

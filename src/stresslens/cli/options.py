@@ -29,6 +29,15 @@ HeldOutSplit = Annotated[
     typer.Option("--split", help="test or validation.", autocompletion=words("test", "validation")),
 ]
 
+DataNow = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Where the run's data lie now, if they have moved; default: where they were.",
+        show_default=False,
+    ),
+]
+
 DataSet = Annotated[
     str,
     typer.Argument(

@@ -13,6 +13,7 @@ import typer
 from stresslens.cli.completion import study_files, words
 from stresslens.cli.options import Device, DryRun, FailUnder, Json, Out, Overrides, Quiet, Seed, Verbose
 from stresslens.cli.terminal import (
+    print_accuracy,
     print_audits,
     print_data_notes,
     print_failures,
@@ -20,9 +21,8 @@ from stresslens.cli.terminal import (
     print_json,
     print_serious,
     print_verdicts,
-    progress,
-    silent,
 )
+from stresslens.cli.training_progress import progress, silent
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _print_results(
         shown = {"study": study.name, **paths, "comparison": compared.as_json()}
         print_json(shown | ({"failed": failed} if failed else {}))
         return
-    _print_verdicts_of(folder, compared, started is None)
+    _print_verdicts_of(study, folder, compared, started is None)
     print_serious(serious)
     print_audits(folder)
     if started is not None:
@@ -168,8 +168,9 @@ def _short_named(study: Study) -> Callable[[Task], Task]:
     return lambda task: replace(task, run=short.get(task.run))
 
 
-def _print_verdicts_of(folder: Path, compared: ComparisonFile, quiet: bool) -> None:
-    """Print the verdicts of a study's folder, with the short names of its variants."""
+def _print_verdicts_of(study: Study, folder: Path, compared: ComparisonFile, quiet: bool) -> None:
+    """Print the verdicts of a study's folder, with the short names of its variants. Where the folder
+    holds other runs too, the accuracies of this study's come first."""
     from stresslens.config.study_record import read_study_record, short_names_of
 
     record = read_study_record(folder)
@@ -178,6 +179,10 @@ def _print_verdicts_of(folder: Path, compared: ComparisonFile, quiet: bool) -> N
         typer.echo(f"all runs: {', '.join(short.shared)}")
     if short.keys and not quiet:
         typer.echo(f"names of variants give their {', '.join(short.keys)}")
+    own = [variant.name for variant in study.variants if variant.name in compared.recipes]
+    if len(own) < len(compared.recipes):
+        for name in own:
+            print_accuracy(short.get(name), compared.split, compared.recipes[name])
     print_verdicts(type(compared).model_validate(short.replaced(compared.as_json())))
 
 

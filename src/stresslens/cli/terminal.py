@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from stresslens.evaluation.record import DataRecord, RunRecord
     from stresslens.explanation.map_file import ExplanationFile
     from stresslens.explanation.view_file import ViewFile
-    from stresslens.training.loop import Show
-    from stresslens.training.state import TrainingState
     from stresslens.training.task import Task
 
 
@@ -36,45 +34,12 @@ CHECKS = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
 CONTROLS = ("shuffled pixels", "another image", "another class", "shuffled weights", "moved")
 
 
-def silent(position: TrainingState, epochs: int, done: float) -> None:
-    pass
-
-
 def overwrite(line: str, end: str = "\r") -> None:
     """Write a line on standard error in place of the last one; it is overwritten in its turn unless
     `end` ends it."""
     terminal = terminal_behind(sys.stderr)
     terminal.write(f"\r\x1b[K{harmless(line)}{end}")
     terminal.flush()
-
-
-def progress(task: Task, verbose: bool) -> Show:
-    """A progress line that is overwritten on a terminal; elsewhere a line every ten seconds (every
-    second with -v)."""
-    began = time.perf_counter()
-    first: list[float] = []
-    last = [began]
-    terminal = sys.stderr.isatty()
-
-    def show(position: TrainingState, epochs: int, done: float) -> None:
-        now = time.perf_counter()
-        first.append(done) if not first else None
-        if not terminal and now - last[0] < (1 if verbose else 10):
-            return
-        last[0] = now
-        rate = (done - first[0]) / (now - began)
-        left = f"{duration((1 - done) / rate)} left" if rate > 0 else "…"
-        line = (
-            f"{task.run} seed {task.seed}: epoch {position.epoch}/{epochs}, "
-            f"loss {position.last_loss:.4f}, {left}"
-        )
-        if terminal:
-            filled = round(24 * done)
-            overwrite(f"[{'█' * filled}{'·' * (24 - filled)}] {line}")
-        else:
-            print(line, file=sys.stderr)
-
-    return show
 
 
 def print_finished(
@@ -84,7 +49,8 @@ def print_finished(
     its initial weights, if it has any, and on what happened on its way."""
     training, weights = record.training, record.weights
     scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
-    length = f"{training.epochs} epochs" if training.epochs is not None else "fitted"
+    n = training.epochs
+    length = "fitted" if n is None else f"{n} epoch{'' if n == 1 else 's'}"
     queue = f"[{position:>{len(str(total))}}/{total}]"
     time_taken = f"{length} in {training.seconds:.1f} s"
     print(f"{queue} {task.run} seed {task.seed}: {scored}, {time_taken}", file=sys.stderr)
@@ -111,6 +77,12 @@ def print_scores(scores: dict[str, Estimate], title: str) -> None:
 
 def _interval(e: Estimate) -> str:
     return f"at least {e.low:.4f}" if math.isinf(e.high) else f"{e.low:.4f} to {e.high:.4f}"
+
+
+def print_accuracy(name: str, split: str, e: Estimate) -> None:
+    """Print the accuracy of a run that was just carried out."""
+    percent = f"{100 * e.value:.1f} % ({100 * e.low:.1f} to {100 * e.high:.1f})"
+    print(f"{name}: {percent} of {e.n} {split} images")
 
 
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:

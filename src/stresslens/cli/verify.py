@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stresslens.cli.completion import words
-from stresslens.cli.options import Json, RunArgument, Trust
+from stresslens.cli.options import DataNow, Json, RunArgument, Trust
 from stresslens.core.errors import ConfigError, DataError, GateNotMet, naming
 
 
@@ -41,6 +41,7 @@ def verify(
             help="The split that the images come from: test or validation.",
         ),
     ] = "test",
+    data: DataNow = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -57,20 +58,20 @@ def verify(
     from stresslens.evaluation import finished_run
     from stresslens.robustness import verification
 
-    model, data = finished_run.open_run(RunFolder(run), trust=trust)
-    if split not in data.splits:
-        raise ConfigError(f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}")
+    model, known = finished_run.open_run(RunFolder(run), trust=trust, data=data)
+    if split not in known.splits:
+        raise ConfigError(f"{known.name} has no {split} split in this run; it has {', '.join(known.splits)}")
     found = verification.read_adversarials(adversarials)
     radius = None if eps is None else parse_radius(eps)
     with naming(str(adversarials)):
         recount = verification.verify_run(
             model,
-            data.splits[split],
+            known.splits[split],
             found,
             norm=norm,  # type: ignore[arg-type]
             eps=radius,
             claimed=claimed,
-            others={name: other for name, other in data.splits.items() if name != split},
+            others={name: other for name, other in known.splits.items() if name != split},
             name=split,
         )
     if as_json:

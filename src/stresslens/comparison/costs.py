@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stresslens.comparison.schema import CostRatio
+from stresslens.core.text import duration
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import Floats
@@ -35,7 +36,7 @@ EXACT = ("parameters", "multiply-adds")
 @dataclass(frozen=True)
 class Ratio:
     """A cost of b divided by that of a. The interval is over the seeds; it is NaN with one seed and
-    for an exact figure."""
+    for an exact figure. `cost_a` and `cost_b` are the means of the costs themselves."""
 
     contrast: str
     a: str
@@ -44,6 +45,8 @@ class Ratio:
     ratio: Estimate
     p: float = math.nan
     p_holm: float = math.nan
+    cost_a: float = math.nan
+    cost_b: float = math.nan
 
     @property
     def real(self) -> bool:
@@ -59,7 +62,13 @@ class Ratio:
         more, less = (self.b, self.a) if r.value >= 1 else (self.a, self.b)
         times, *ends = (v if r.value >= 1 else 1 / v for v in (r.value, r.low, r.high))
         verb = "has" if self.measure in EXACT else "takes"
-        statement = f"{more} {verb} {_times(times)} times {PHRASES[self.measure]} {less}"
+        high, low = sorted((self.cost_a, self.cost_b), reverse=True)
+        costs = (
+            f", {written(high, self.measure)} against {written(low, self.measure)}"
+            if math.isfinite(high) and _times(times) != "1"
+            else ""
+        )
+        statement = f"{more} {verb} {_times(times)} times {PHRASES[self.measure]} {less}{costs}"
         if self.measure in EXACT:
             return statement if self.real else f"{self.a} and {self.b} have equally many {self.measure}"
         if r.n == 1:
@@ -85,7 +94,18 @@ class Ratio:
             p_holm=None if math.isnan(self.p_holm) else self.p_holm,
             real=self.real,
             verdict=self.verdict,
+            cost_a=None if math.isnan(self.cost_a) else self.cost_a,
+            cost_b=None if math.isnan(self.cost_b) else self.cost_b,
         )
+
+
+def written(cost: float, measure: str) -> str:
+    """A cost with its unit: `4.8 ms`, `3 min 05 s`, `812 MB`, `4,810`."""
+    if measure.startswith("seconds"):
+        return f"{1000 * cost:.3g} ms" if cost < 1 else duration(cost)
+    if measure == "peak memory":
+        return f"{cost / 1e9:.1f} GB" if cost >= 1e9 else f"{cost / 1e6:.3g} MB"
+    return f"{cost:,.0f}"
 
 
 def cost_of(record: RunRecord, measure: str) -> float | None:
@@ -148,9 +168,11 @@ def compare_costs(
                 for seed in seeds
                 if measure != "multiply-adds" or _counted_alike(records[a][seed], records[b][seed])
             ]
-            logs = np.array([math.log(second / first) for first, second in pairs if first and second])
-            if len(logs):
-                ratios.append(ratio_of(contrast, a, b, measure, logs, level=level))
+            both = np.array([pair for pair in pairs if all(pair)], dtype=float)
+            if len(both):
+                found = ratio_of(contrast, a, b, measure, np.log(both[:, 1] / both[:, 0]), level=level)
+                cost_a, cost_b = map(float, both.mean(0))
+                ratios.append(replace(found, cost_a=cost_a, cost_b=cost_b))
     corrected = holm({(r.a, r.b, r.measure): r.p for r in ratios if not math.isnan(r.p)})
     return [replace(r, p_holm=corrected.get((r.a, r.b, r.measure), math.nan)) for r in ratios]
 

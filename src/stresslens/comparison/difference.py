@@ -4,8 +4,8 @@ and seeds would be needed to tell."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Difference:
     `balanced`: the difference in balanced accuracy, if the classes are unbalanced. `too_few_seeds`:
     the images tell the two apart, but two seeds cannot show how much seeds vary. `same_function`:
     see `tested_run.same_function`. `threat`: a full key of that attack, which separates attacks
-    with the same `under`.
+    with the same `under`. `ends_at`: the two ends of the interval at a level.
     """
 
     contrast: str
@@ -51,6 +51,22 @@ class Difference:
     balanced: Estimate | None = None
     too_few_seeds: bool = False
     same_function: bool = False
+    ends_at: Callable[[float], tuple[float, float]] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def adjusted(self) -> Estimate | None:
+        """The interval after Holm's correction, where it alone includes 0; else None.
+
+        Its level is the one at which this difference is tested: 1 - (1 - level) · p / Holm's p.
+        """
+        d = self.difference
+        inside = not (d.low > 0 or d.high < 0)
+        if self.real or inside or self.too_few_seeds or self.ends_at is None or not self.p_holm:
+            return None
+        level = 1 - (1 - d.level) * self.p / self.p_holm
+        low, high = self.ends_at(level)
+        method = f"{d.method}, after Holm's correction"
+        return replace(d, low=min(low, 0.0), high=max(high, 0.0), level=level, method=method)
 
     @property
     def real(self) -> bool:
@@ -65,7 +81,7 @@ class Difference:
 
     @property
     def _verdict(self) -> str:
-        d = self.difference
+        d = self.adjusted or self.difference
         points = f"{abs(d.value) * 100:.1f} points"
         better, worse = (self.b, self.a) if d.value > 0 else (self.a, self.b)
         low, high = (
@@ -76,7 +92,9 @@ class Difference:
             return (
                 f"{self.a} and {self.b} are not distinguishable{under}: no difference was seen ({self._over})"
             )
-        over = f"({round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}; {self._over})"  # + 0.0: no "-0.0"
+        after = " after Holm's correction" if self.adjusted else ""
+        ends = f"{round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
+        over = f"({ends}{after}; {self._over})"
         if self.real:
             tail = (
                 ""
@@ -85,17 +103,13 @@ class Difference:
             )
             adjective = "more robust" if self.under else "better"
             return f"{better} is {adjective} than {worse}{under} by {points} {over}{tail}"
-        corrected = f"; p after Holm's correction {self.p_holm:.2f}" if d.low > 0 or d.high < 0 else ""
         if self.too_few_seeds:
             return (
                 f"{self.a} and {self.b}{under}: {better} is ahead by {points} in the mean of {self.seeds} "
-                f"seeds, too few seeds to test{' this many pairs' if corrected else ''} "
-                f"({self.images} images{corrected})"
+                f"seeds, too few seeds to test{' this many pairs' if d.low > 0 or d.high < 0 else ''} "
+                f"({self.images} images)"
             )
-        return (
-            f"{self.a} and {self.b} are not distinguishable{under}: "
-            f"{better} is ahead by {points} {over}{corrected}"
-        )
+        return f"{self.a} and {self.b} are not distinguishable{under}: {better} is ahead by {points} {over}"
 
     @property
     def _by_balanced_accuracy(self) -> str:
@@ -128,6 +142,8 @@ class Difference:
             contrast.balanced = self.balanced
         if self.too_few_seeds and not self.real:
             contrast.too_few_seeds = True
+        if (adjusted := self.adjusted) is not None:
+            contrast.adjusted = adjusted
         return contrast
 
 
@@ -148,8 +164,12 @@ def difference_of(
         random_effects.paired_random_effects(random_effects.moments(delta)),
         float(delta.mean(dtype=np.float64)),
     )
-    margin = float(table.margin(1 - LEVEL))
-    low, high = max(-1.0, float(table.mean) - margin), min(1.0, float(table.mean) + margin)
+
+    def ends_at(level: float) -> tuple[float, float]:
+        margin = float(table.margin(1 - level))
+        return max(-1.0, float(table.mean) - margin), min(1.0, float(table.mean) + margin)
+
+    low, high = ends_at(LEVEL)
     if seeds > 1:
         p, method = float(table.p), f"t over {seeds} seeds and normal over images, margins added as variances"
     else:
@@ -160,7 +180,9 @@ def difference_of(
     )
     plan = _plan(table, images, ask or planned_difference(value))
     too_few = 1 < seeds < random_effects.FEWEST_SEEDS and _images_tell(delta)
-    return Difference(contrast, a, b, estimate, p, seeds, images, plan, too_few_seeds=too_few)
+    return Difference(
+        contrast, a, b, estimate, p, seeds, images, plan, too_few_seeds=too_few, ends_at=ends_at
+    )
 
 
 def _images_tell(delta: Right) -> bool:
@@ -206,7 +228,14 @@ def divided_difference_of(
         "divided in the same way"
     )
     plan = enough if needed <= train + test else more
-    return Difference(contrast, a, b, estimate, p, len(difference), estimate.n, plan, divisions=True)
+
+    def ends_at(level: float) -> tuple[float, float]:
+        margin, _ = resampled(difference, test / train, grain=1 / test, level=level)
+        return max(-1.0, estimate.value - margin), min(1.0, estimate.value + margin)
+
+    return Difference(
+        contrast, a, b, estimate, p, len(difference), estimate.n, plan, divisions=True, ends_at=ends_at
+    )
 
 
 def estimate_over_divisions(values: Floats, divisions: Sequence[DivisionRecord]) -> tuple[Estimate, float]:

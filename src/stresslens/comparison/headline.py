@@ -29,9 +29,15 @@ def headline_sentences(accuracies: Mapping[str, Estimate], tested: TestedVariant
     known, or the images were attacked, only the latter is.
     """
     runs = {name: list(tested[name].values()) for name in accuracies}
+    groups = _by_images(runs)
+    if len(groups) > 1:
+        each = [
+            f"{_data_of(group, groups)}: {sentence}"
+            for group in groups
+            for sentence in headline_sentences({name: accuracies[name] for name in group}, tested)
+        ]
+        return ["the runs were tested on different images; only those of the same images are ranked", *each]
     first, *others = (seeds[0] for seeds in runs.values())
-    if any(first.mismatch(other) and first.division is None for other in others):
-        return ["the runs were tested on different images, so they cannot be ranked"]
     best = max(accuracies, key=lambda name: accuracies[name].value)
     scored = f"{best}, {_percent(accuracies[best])}"
     if first.under:
@@ -43,6 +49,28 @@ def headline_sentences(accuracies: Mapping[str, Estimate], tested: TestedVariant
     if shared and unbalanced(class_sizes(first.labels)):
         sentences += _by_balanced_accuracy(runs)
     return sentences + [sentence for name, seeds in runs.items() for sentence in _no_better(name, seeds)]
+
+
+def _by_images(runs: Mapping[str, Sequence[Tested]]) -> list[dict[str, Tested]]:
+    """The variants, each with its first run, by the images that they were tested on."""
+    groups: list[dict[str, Tested]] = []
+    for name, (run, *_) in runs.items():
+        for group in groups:
+            first = next(iter(group.values()))
+            if first.division is not None or not first.mismatch(run):
+                group[name] = run
+                break
+        else:
+            groups.append({name: run})
+    return groups
+
+
+def _data_of(group: Mapping[str, Tested], groups: Sequence[Mapping[str, Tested]]) -> str:
+    """The name of a group's data, with the number of images where another group has the same name."""
+    names = [next(iter(each.values())).record.data.name for each in groups]
+    first = next(iter(group.values()))
+    name = first.record.data.name or "data without a name"
+    return f"{name} ({len(first.labels)} images)" if names.count(first.record.data.name) > 1 else name
 
 
 def unbalanced(sizes: Sequence[int]) -> bool:

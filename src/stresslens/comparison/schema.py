@@ -19,7 +19,8 @@ class Contrast(JsonFile):
 
     `plan` says how many images and seeds would be needed to tell a difference. `balanced` is the
     difference in balanced accuracy, where the classes are unbalanced. `too_few_seeds`: the images of
-    each seed tell the two apart, but the seeds are too few to test.
+    each seed tell the two apart, but the seeds are too few to test. `adjusted` is the difference with
+    its interval after Holm's correction, where that alone includes 0.
     """
 
     contrast: str
@@ -33,6 +34,7 @@ class Contrast(JsonFile):
     plan: str | None = None
     balanced: Figure | None = None
     too_few_seeds: bool = False
+    adjusted: Figure | None = None
 
 
 class ContrastColumn(NamedTuple):
@@ -106,7 +108,8 @@ class ErrorsByClass(JsonFile):
 
 
 class CostRatio(JsonFile):
-    """A cost of b over the same cost of a."""
+    """A cost of b over the same cost of a; `cost_a` and `cost_b` are the means over the seeds, in
+    seconds, bytes or numbers, None in files of earlier versions."""
 
     contrast: str
     a: str
@@ -116,6 +119,8 @@ class CostRatio(JsonFile):
     p_holm: float | None = None
     real: bool = False
     verdict: str = ""
+    cost_a: float | None = None
+    cost_b: float | None = None
 
 
 class DifferenceMatrix(JsonFile):

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -212,6 +212,14 @@ def parse_radius(value: float | str) -> float:
         except (ValueError, ZeroDivisionError):
             raise ConfigError(f"radius {value!r}: expected a number or a fraction such as 8/255") from None
     return value
+
+
+def single_radius(value: Any) -> float:
+    """One radius, as a number, an array of one number, or text such as "8/255". Raises ConfigError."""
+    try:
+        return parse_radius(value) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"radius {value!r}: expected a number or a fraction such as 8/255") from None
 
 
 def parse_radii(value: str | float | Sequence[float | str], norm: Norm) -> list[float]:

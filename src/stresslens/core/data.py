@@ -6,11 +6,9 @@ Images stay uint8 until a batch is made.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +18,8 @@ from torch import Tensor
 
 from stresslens.core.arrays import image_tensor
 from stresslens.core.bit_depth import WHITE
-from stresslens.core.cache_folder import cache_root
 from stresslens.core.data_cards import class_counts, data_card, data_name, image_rows, split_card, split_name
+from stresslens.core.data_root import data_root as data_root
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import Fit
@@ -39,11 +37,6 @@ PIECE, PIECE_VALUES = 4096, 4096 * 3 * 32 * 32
 over a split add up its pieces in the same order everywhere."""
 ROUNDED = 1e-5
 """Images may leave [0,1] by so much: a resize in float32 gives 1.0000001. A grey level is 0.004."""
-
-
-def data_root() -> Path:
-    """The folder of data sets: `STRESSLENS_DATA`, or else the user's cache folder."""
-    return Path(os.environ["STRESSLENS_DATA"]) if os.environ.get("STRESSLENS_DATA") else cache_root()
 
 
 class Batch(NamedTuple):
@@ -297,6 +290,8 @@ class Data(Tabular):
     slices: tuple[str, ...] = ()
     """Columns whose values always get their own scores. Other columns get them if they have few
     values."""
+    parts: str = ""
+    """Which parts the user's files gave and which were drawn, in words."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", names_as_given(self.classes))

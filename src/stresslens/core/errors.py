@@ -32,6 +32,14 @@ class DataError(StresslensError):
     exit_code = 3
 
 
+class SizesDiffer(DataError):
+    """The images differ in size, and no size is given; `proposed` is a side in pixels that suits them."""
+
+    def __init__(self, message: str, proposed: int) -> None:
+        super().__init__(message)
+        self.proposed = proposed
+
+
 class TrainingDiverged(StresslensError):
     """A loss or a gradient is not finite. `images` are the batch's indices in the training
     split."""

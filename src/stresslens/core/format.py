@@ -18,6 +18,12 @@ def percent(estimate: Estimate | None) -> str:
     return _written(estimate, lambda value: f"{100 * value:.1f}")
 
 
+def percent_sign(estimate: Estimate | None) -> str:
+    """`98.2 % (97.1 to 99.0)`, for sentences."""
+    value, space, interval = percent(estimate).partition(" ")
+    return f"{value} %{space}{interval}"
+
+
 def plain(estimate: Estimate | None) -> str:
     """`0.0712 (0.0605 to 0.0823)`, to four decimals or, from 10 up, fewer; `0.0712 (at least
     0.0605)` where the upper end cannot be known."""
@@ -89,6 +95,13 @@ def other_radius(eps: float) -> str:
 def count(value: int | None) -> str:
     """A count with thousands separated by a narrow no-break space."""
     return "–" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def rate(value: float | None) -> str:
+    """A rate with three digits: `7.99`, `1 250`."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.3g}" if value < 1000 else count(int(float(f"{value:.3g}")))
 
 
 def memory(size: int | None) -> str:

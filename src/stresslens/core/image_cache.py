@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.cache_damage import damage_in
 from stresslens.core.cache_folder import readable_caches, writable_cache
-from stresslens.core.errors import DataError, Notice, StresslensError
+from stresslens.core.errors import DataError, Notice, SizesDiffer, StresslensError
 from stresslens.core.files import UnreadableRun, read_json, sync, write_atomically, write_json
 from stresslens.core.image_files import (
     FACTS,
@@ -288,8 +288,16 @@ def _fill(partial: Path, order: Order, cache: Path, frame: Frame) -> Path:
 def _check_one_size(group: DecodedFiles, size: tuple[int, int], order: Order) -> None:
     for position, height, width in zip(group.positions, group.facts["height"], group.facts["width"]):
         if (height, width) != size:
-            raise DataError(
+            side = _suitable_side(group)
+            raise SizesDiffer(
                 f"{order.name}: the images differ in size (the first is {size[1]}×{size[0]} pixels, "
-                f"{order.files.names[position]} {width}×{height}); "
-                "set `size`, and `fit` to crop, pad or stretch"
+                f"{order.files.names[position]} {width}×{height}); set `size`, for example data.size={side} "
+                f"on the command line or `size: {side}` in a study file, and `fit` to crop, pad or stretch",
+                side,
             )
+
+
+def _suitable_side(group: DecodedFiles) -> int:
+    """The median of the shorter sides, a multiple of 8 between 8 and 224 pixels."""
+    shorter = np.median(np.minimum(group.facts["height"], group.facts["width"]))
+    return int(np.clip(8 * round(float(shorter) / 8), 8, 224))

@@ -164,6 +164,7 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
                 f"{closest(name, [part for part in parts if part])}"
             )
         replaced[parts[name]] = StraightThrough(parts[name])
+        replaced[parts[name]].training = parts[name].training
     for name, part in parts.items():  # a shared submodule has several names
         if name and part in replaced:
             parent, _, last = name.rpartition(".")

@@ -26,7 +26,7 @@ from stresslens.evaluation.duplicates import LISTED, Severity, duplicate_finding
 from stresslens.evaluation.near_duplicates import small_pictures
 from stresslens.metrics.intervals import wilson
 
-VERSION = 3
+VERSION = 4
 TINY = 20
 """A class with fewer training images is tiny. With fewer test images, its recall is known to ±20
 percentage points at best."""
@@ -144,14 +144,7 @@ def _classes(data: Data) -> Iterator[Finding]:
     counts = data.train.labels.cpu().bincount(minlength=len(data.classes)).numpy()
     n, present = len(data.train), counts[counts > 0]
     ratio = present.max() / present.min()
-    largest, smallest = (
-        data.classes[int(counts.argmax())],
-        data.classes[int(np.where(counts > 0, counts, n + 1).argmin())],
-    )
-    evidence = (
-        f"the largest training class ({largest}, {present.max()}) has {ratio:.1f} times the images "
-        f"of the smallest ({smallest}, {present.min()})"
-    )
+    evidence = _balance(data, counts)
     remedy = "train.balance: weights or sampling; read balanced accuracy beside accuracy"
     imbalanced = ratio >= IMBALANCE[0]
     severity: Severity = "serious" if ratio >= IMBALANCE[1] else "minor" if imbalanced else "none"
@@ -196,6 +189,19 @@ def _classes(data: Data) -> Iterator[Finding]:
                 f"add {name} images of them",
                 lacking,
             )
+
+
+def _balance(data: Data, counts: NDArray[np.int64]) -> str:
+    """How many images the largest and the smallest class that is there have (`counts` by class)."""
+    large = int(counts.argmax())
+    small = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
+    if counts[large] == counts[small]:
+        return f"the {(counts > 0).sum()} classes have {counts[large]} training images each"
+    return (
+        f"the largest training class ({data.classes[large]}, {counts[large]}) has "
+        f"{counts[large] / counts[small]:.1f} times the images of the smallest "
+        f"({data.classes[small]}, {counts[small]})"
+    )
 
 
 def _groups(data: Data) -> Finding:

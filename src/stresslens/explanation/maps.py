@@ -37,6 +37,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import printable
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.run_data import DataPlace
 from stresslens.evaluation.saved_model import frame_of
 from stresslens.evaluation.scores import Predictions, predictions_of
 from stresslens.explanation.covered_squares import CoveredSquares
@@ -65,26 +66,30 @@ def explain_run(
     images_from: RunFolder | None = None,
     trust: bool = False,
     device: str = "auto",
+    module: nn.Module | None = None,
+    data: DataPlace = None,
     attempts: Attempts | None = None,
 ) -> list[ExplanationFile]:
     """Explains a finished run, on images of its data or on image files, and writes the results to
     the run's folder.
 
     The images are selected by the predictions of the run `images_from`, by default the explained
-    run itself. With the same `images_from`, several models are shown on the same images. `attempts` is
-    as in `explain_images`. Raises ConfigError, before any computing, if the run cannot be explained in
-    this way, and DataError for a file that is not a whole image.
+    run itself. With the same `images_from`, several models are shown on the same images. `module`
+    and `data` are as in `open_run`, `attempts` as in `explain_images`. Raises ConfigError, before
+    any computing, if the run cannot be explained in this way, and DataError for a file that is not
+    a whole image.
     """
-    with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
+    opening: dict[str, Any] = {"trust": trust, "device": device, "module": module, "data": data}
+    with finished(folder, config.split, **opening) as (model, found, record):
         if image_files:
             split = _read_image_files(image_files, folder)
             given: dict[str, Any] = {"base": base, "attempts": attempts}
-            return _explain_image_files(folder, model, data, split, config, record, **given)
+            return _explain_image_files(folder, model, found, split, config, record, **given)
         selecting = None
         if images_from is not None:
             selecting = Predictions.of_arrays(images_from.load_predictions(config.split))
         given = {"base": base, "selecting": selecting, "attempts": attempts}
-        return explain_stage(folder, model, data, config, record, **given)
+        return explain_stage(folder, model, found, config, record, **given)
 
 
 def explain_stage(

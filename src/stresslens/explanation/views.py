@@ -29,6 +29,7 @@ from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.run_data import DataPlace
 from stresslens.evaluation.scores import Predictions
 from stresslens.explanation.image_selection import selected_images
 from stresslens.explanation.svg import png, svg
@@ -122,12 +123,20 @@ def _saved(
 
 
 def view_run(
-    folder: RunFolder, config: Views, *, base: Path, trust: bool = False, device: str = "auto"
+    folder: RunFolder,
+    config: Views,
+    *,
+    base: Path,
+    trust: bool = False,
+    device: str = "auto",
+    data: DataPlace = None,
 ) -> list[ViewFile]:
-    """Runs the views of a finished run, and writes the results to its folder. Raises ConfigError if
+    """Runs the views of a finished run, and writes the results to its folder. `data` is as in `open_run`.
+    Raises ConfigError if
     a view does not apply to the run."""
-    with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
-        return view_stage(folder, model, data, config, record, base=base)
+    opening: dict[str, Any] = {"trust": trust, "device": device, "data": data}
+    with finished(folder, config.split, **opening) as (model, found, record):
+        return view_stage(folder, model, found, config, record, base=base)
 
 
 def view_stage(

@@ -30,6 +30,9 @@ class CertificateSection:
     radii: Sequence[float]
     rows: Sequence[tuple[str, int, int, Estimate | None, Sequence[Estimate | None]]]
     note: str
+    """What is proved, in sentences."""
+    intervals: str
+    """How the intervals were computed."""
 
 
 def certificate_sections(study: StudyFolder) -> list[CertificateSection]:
@@ -82,9 +85,7 @@ def _section(
     result = members[0][1][0].result
     missing = sum(seed.result.no_answer for _, seeds in members for seed in seeds)
     told = f" {missing} images have no answer (not finite), also without noise." if missing else ""
-    return CertificateSection(
-        title, chart, columns, rows, f"{_meaning(result)}{told} Intervals: {intervals or 'none'}."
-    )
+    return CertificateSection(title, chart, columns, rows, f"{_meaning(result)}{told}", intervals)
 
 
 def _meaning(result: CertificateFile) -> str:

@@ -20,9 +20,12 @@ from stresslens.comparison.schema import (
 from stresslens.core.format import p_value, points, signed
 from stresslens.report.load import StudyFolder
 from stresslens.report.summary import headline, scored
+from stresslens.report.sweeps import chosen_settings
 
 SENTENCES = 24
 """Verdicts at the head of the page; each contrast shows at least three."""
+SWEEPS = 6
+"""Sweeps whose choice is told at the head of the page."""
 ROWS = 600
 PAIRS, CLASSES = 12, 20
 """Contrasts with a table of errors by class, and the classes in each table."""
@@ -60,7 +63,8 @@ def opening(study: StudyFolder) -> list[str]:
     if study.comparison and study.comparison.verdicts:
         of_contrasts = {c.verdict for c in study.comparison.contrasts}
         rest = [sentence for sentence in study.comparison.verdicts if sentence not in of_contrasts]
-        names = tuple(variant.name for variant in study.variants if variant.name)
+        names = (*(variant.name for variant in study.variants if variant.name), *_data_names(study))
+        rest = [*chosen_settings(study)[:SWEEPS], *rest]
         return [each if each.startswith(names) else each[:1].upper() + each[1:] for each in rest]
     sentences = []
     variants = headline(study)
@@ -78,6 +82,10 @@ def opening(study: StudyFolder) -> list[str]:
     if not variants:
         sentences.append("No run has finished yet.")
     return sentences
+
+
+def _data_names(study: StudyFolder) -> set[str]:
+    return {run.record.data.name for run in study.runs if run.record.data.name}
 
 
 def questions(study: StudyFolder) -> list[Question]:
@@ -115,9 +123,17 @@ def contrast_rows(study: StudyFolder) -> tuple[list[Contrast], int]:
 
 
 def contrast_columns(rows: Sequence[Contrast]) -> list[ContrastColumn]:
-    """The columns of the table. The unit of the interval is shown only if the rows differ in it."""
+    """The columns of the table. The unit of the interval and the name of the contrast are shown only if
+    the rows differ in them."""
     units = {row.difference.unit for row in rows}
-    return [column for column in CONTRAST_COLUMNS if column.written != "unit" or len(units) > 1]
+    columns = [column for column in CONTRAST_COLUMNS if column.written != "unit" or len(units) > 1]
+    return [column for column in columns if column.field != "contrast"] if one_contrast(rows) else columns
+
+
+def one_contrast(rows: Sequence[Contrast]) -> str:
+    """The name that all rows of the table share; empty if they differ, or for a single row."""
+    names = {row.contrast for row in rows}
+    return names.pop() if len(rows) > 1 and len(names) == 1 else ""
 
 
 def contrasts_chart(study: StudyFolder) -> Chart | None:
@@ -130,13 +146,14 @@ def difference_chart(contrasts: Sequence[Contrast]) -> Chart:
     rows = [
         Interval(
             f"{c.b} − {c.a}",
-            100 * c.difference.value,
-            100 * c.difference.low,
-            100 * c.difference.high,
+            100 * e.value,
+            100 * e.low,
+            100 * e.high,
             INK,
-            points(c.difference).split(" ")[0],
+            points(e).split(" ")[0],
         )
         for c in contrasts
+        for e in [c.adjusted or c.difference]
     ]
     caption = "Differences, with their intervals"
     return interval_chart(

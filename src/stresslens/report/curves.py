@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 
 from markupsafe import Markup
 
-from stresslens.charts.axes import PERCENT, linear_axis
+from stresslens.charts.axes import PERCENT, epoch_axis, linear_axis
 from stresslens.charts.chart import Chart
 from stresslens.charts.chart_frame import Point
-from stresslens.charts.line_charts import Series, legend, line_chart
+from stresslens.charts.line_charts import Series, decimate, legend, line_chart
 from stresslens.evaluation.record import BinRecord
 from stresslens.report.load import Run, StudyFolder, VariantRuns
 
@@ -39,6 +40,8 @@ SPLITS = (
 )
 SHARED_LEGEND = 8
 """From this number of variants on, the charts of a section share one legend."""
+SINGLE, SMALL = 24, 80
+"""Most variants with a chart of their own, and the points of its line."""
 FEW = 5
 """With fewer images in a bin, its accuracy is not drawn."""
 IDEAL = ("perfectly calibrated", ((0.0, 0.0), (100.0, 100.0)))
@@ -50,6 +53,8 @@ class Charts:
 
     charts: Sequence[Chart]
     legend: Markup | None = None
+    single: Sequence[Chart] = ()
+    """A chart of each line by itself, where there are too many for one chart."""
 
 
 def learning_curves(study: StudyFolder) -> Charts | None:
@@ -57,15 +62,53 @@ def learning_curves(study: StudyFolder) -> Charts | None:
     charts = []
     all_drawn: dict[int, Series] = {}
     shared = len(study.variants) >= SHARED_LEGEND
-    for title, keys in CURVES:
-        scale = 100.0 if keys[-1] in SHARES else 1.0
-        drawn = [each for variant in study.variants if (each := _over_seeds(variant, keys, scale))]
-        if drawn and not _is_saturated(keys[-1], drawn):
-            all_drawn |= {series.place: series for series in drawn}
-            charts.append(_curve_chart(drawn, title, scale == 100, with_legend=not shared))
+    for title, is_percent, drawn in learning_series(study):
+        all_drawn |= {series.place: series for series in drawn}
+        charts.append(_curve_chart(drawn, title, is_percent, with_legend=not shared))
     if not charts:
         return None
-    return Charts(charts, legend([all_drawn[place] for place in sorted(all_drawn)]) if shared else None)
+    keys = legend([all_drawn[place] for place in sorted(all_drawn)]) if shared else None
+    return Charts(charts, keys, _single(study) if shared else ())
+
+
+def _single(study: StudyFolder) -> list[Chart]:
+    """The validation accuracy of each variant, or else the first logged quantity, against the median of
+    all, on common axes."""
+    found = learning_series(study)
+    title, is_percent, lines = next(
+        (each for each in found if each[0] == "Validation accuracy"), next(iter(found))
+    )
+    heights: dict[float, list[float]] = {}
+    for line in lines:
+        for x, y in line.points:
+            heights.setdefault(x, []).append(y)
+    middle = decimate([(x, median(ys)) for x, ys in sorted(heights.items())], SMALL)
+    axes = epoch_axis(list(heights)), linear_axis([y for ys in heights.values() for y in ys])
+    return [
+        line_chart(
+            [replace(line, points=decimate(line.points, SMALL), band=(), marks=line.marks[:3])],
+            title=line.name,
+            x_label="epoch",
+            y_label=f"{title}, %" if is_percent else title,
+            axes=axes,
+            reference=("median of all variants", middle),
+            with_legend=False,
+        )
+        for line in lines[:SINGLE]
+    ]
+
+
+def learning_series(study: StudyFolder) -> list[tuple[str, bool, list[Series]]]:
+    """Each logged quantity that is worth a chart: its title, whether it is in percent, and a line for
+    each variant."""
+    found = []
+    for title, keys in CURVES:
+        is_percent = keys[-1] in SHARES
+        scale = 100.0 if is_percent else 1.0
+        drawn = [each for variant in study.variants if (each := _over_seeds(variant, keys, scale))]
+        if drawn and not _is_saturated(keys[-1], drawn):
+            found.append((title, is_percent, drawn))
+    return found
 
 
 def run_curves(run: Run) -> Charts | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -15,11 +16,16 @@ from stresslens.core.format import brief
 from stresslens.evaluation.example_file import Example
 from stresslens.report.load import Run
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 BYTES = 1_200_000
 """Largest size of all sheets of a page, as text."""
 SIDE = 96
 """Pixels of the longer side to which an image is magnified, by a whole number."""
 NAME = 40
+SUREST = 4
+"""Mistakes at the head of a page."""
 
 Box = tuple[int, int, int, int]
 
@@ -32,11 +38,14 @@ class ShownImage:
     truth: str
     predicted: str
     right: bool
+    probability: float
     likeliest: Sequence[tuple[str, float]]
     source: str
     pair: str
     anchor: bool
     further: bool
+    file: str
+    box: Box | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,11 @@ class Gallery:
     mistakes: Sequence[ShownImage]
     left_out: int
     pairs: frozenset[tuple[int, int]]
+
+    @property
+    def surest(self) -> SurestMistakes | None:
+        """The surest mistakes, for the head of the same page."""
+        return SurestMistakes(self.mistakes[:SUREST], "this run") if self.mistakes else None
 
 
 def gallery(run: Run) -> Gallery | None:
@@ -74,6 +88,53 @@ def gallery(run: Run) -> Gallery | None:
             pairs.add(pair)
     rules = [sheet.rule for sheet in sheets.values() if sheet]
     return Gallery(rules, shown[False], shown[True], left_out, frozenset(pairs)) if ordered else None
+
+
+@dataclass(frozen=True)
+class SurestMistakes:
+    """The mistakes of a run with the highest probabilities, and the run they are of (`of`), with the
+    address of its page; `sheet` is the style rule of their pictures, if the page has it nowhere else."""
+
+    pictures: Sequence[ShownImage]
+    of: str
+    link: str = ""
+    sheet: str = ""
+
+
+def surest_mistakes(run: Run, name: str, place: int, link: str) -> SurestMistakes | None:
+    """The surest mistakes of a run for another page, on a sheet of their own with the number `place`;
+    None without pictures of mistakes."""
+    from PIL import Image
+
+    found = gallery(run)
+    if not found or not found.mistakes:
+        return None
+    chosen = found.mistakes[:SUREST]
+    crops = [crop for shown in chosen if (crop := _cropped(run, shown)) is not None]
+    if len(crops) < len(chosen):
+        return None
+    across = [sum(crop.width for crop in crops[:k]) for k in range(len(crops) + 1)]
+    strip = Image.new("RGBA", (across[-1], max(crop.height for crop in crops)))
+    for crop, left in zip(crops, across):
+        strip.paste(crop, (left, 0))
+    content = io.BytesIO()
+    strip.save(content, "PNG")
+    sheet = Sheet(place, *strip.size, _uri("png", content.getvalue()))
+    boxes = [(left, 0, crop.width, crop.height) for crop, left in zip(crops, across)]
+    pictures = [replace(shown, style=sheet.style(box)) for shown, box in zip(chosen, boxes)]
+    return SurestMistakes(pictures, name, link, sheet.rule)
+
+
+def _cropped(run: Run, shown: ShownImage) -> Image.Image | None:
+    """The pixels of a shown image, from its sheet's file."""
+    from PIL import Image
+
+    try:
+        with Image.open(run.folder.examples / shown.file, formats=("PNG", "WEBP")) as sheet:
+            left, top, width, height = shown.box or (0, 0, *sheet.size)
+            return sheet.convert("RGBA").crop((left, top, left + width, top + height))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -106,11 +167,14 @@ def _picture(run: Run, example: Example, sheet: Sheet, *, first: bool) -> ShownI
         truth=class_name(run, example.truth),
         predicted=class_name(run, example.predicted),
         right=example.truth == example.predicted,
+        probability=example.probability,
         likeliest=[(class_name(run, k), p) for k, p in likeliest],
         source=example.source or "",
         pair=f"{example.truth}-{example.predicted}",
         anchor=first,
         further=example.kind == "cell",
+        file=example.file,
+        box=example.box,
     )
 
 
@@ -134,4 +198,8 @@ def read_sheet(folder: Path, name: str, place: int, room: int) -> Sheet | None:
             kind, (width, height) = str(opened.format).lower(), opened.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    return Sheet(place, width, height, f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
+    return Sheet(place, width, height, _uri(kind, content))
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

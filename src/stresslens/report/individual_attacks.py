@@ -9,20 +9,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from stresslens.charts.curve_colours import place_of
+from stresslens.charts.direct_labels import MANY
 from stresslens.charts.line_charts import Series
 from stresslens.core.format import footnote, percent, radius
 from stresslens.core.types import Estimate
-from stresslens.report.load import over_seeds
+from stresslens.report.load import VariantRuns, over_seeds
 from stresslens.report.stress import AttackFolder
 from stresslens.report.threats import Member, ThreatTable
 from stresslens.robustness.result_file import IndividualAttackCurve, IndividualAttackRow
 from stresslens.robustness.robust_curves import series, shown_radii
 
 ONE_STEP = ("fgsm",)
+RETURNED = "as it returned its images"
 UNATTACKED = "no attack"
-Entry = tuple[str, str, dict[float, Estimate], dict[float, Estimate]]
-"""A variant, an attack, and by radius its accuracy and top-5 accuracy."""
 SENTENCES = 12
+
+Entry = tuple[VariantRuns, str, dict[float, Estimate], dict[float, Estimate]]
+"""A variant, an attack, and the accuracy and the top-5 accuracy at each radius."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,10 @@ class IndividualAttackTable:
     """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`, the
     first of which is 0), `rows5` the same for top-5 accuracy. If the attacks have different radii,
     `long` is used instead: (variant, attack, radius, accuracy, top-5), with a row for each variant
-    without attack. `warnings` are sentences on oddities in the results."""
+    without attack. `warnings` are sentences on oddities in the results. `overlays` are the lines of
+    each chart, with its title."""
 
-    lines: Sequence[Series]
+    overlays: Sequence[tuple[str, Sequence[Series]]]
     radii: Sequence[float]
     rows: Sequence[tuple[str, str, Sequence[Estimate | None]]]
     rows5: Sequence[tuple[str, str, Sequence[Estimate | None]]]
@@ -52,10 +56,9 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
     )
     if not labels:
         return None
-    lines: list[Series] = []
     entries: list[Entry] = []
     for member in threat.members:
-        for dash, label in enumerate(labels):
+        for label in labels:
             rows = [
                 row
                 for each in member.seeds
@@ -65,14 +68,7 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
             ]
             right, five = _by_eps(rows, lambda row: row.accuracy), _by_eps(rows, lambda row: row.top5)
             if right:
-                entries.append((member.variant.name, label, right, five))
-                lines.append(
-                    series(
-                        f"{member.variant.name} · {label}",
-                        list(right.items()),
-                        place_of(member.variant.place, dash),
-                    )
-                )
+                entries.append((member.variant, label, right, five))
     radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in entries}
     clean = {m.variant.name: (m.at(0.0), m.clean_top5) for m in threat.members}
     columns: list[float] = []
@@ -81,7 +77,8 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
     long: list[tuple[str, str, float, Estimate, Estimate | None]] = []
     if len(radii) <= 1:
         columns = [0.0, *shown_radii(next(iter(radii), ()))]
-        for name, label, right, five in entries:
+        for variant, label, right, five in entries:
+            name = variant.name
             unattacked, unattacked5 = clean[name]
             table.append((name, label, [right.get(eps, None if eps else unattacked) for eps in columns]))
             if five:
@@ -91,8 +88,41 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
     sentences = [sentence for member in threat.members for sentence in _oddities(member)]
     note = footnote(e for _, _, right, _ in entries for e in right.values())
     return IndividualAttackTable(
-        lines, columns, table, table5, long, sentences[:SENTENCES], max(0, len(sentences) - SENTENCES), note
+        _overlays(labels, entries),
+        columns,
+        table,
+        table5,
+        long,
+        sentences[:SENTENCES],
+        max(0, len(sentences) - SENTENCES),
+        note,
     )
+
+
+def _overlays(labels: Sequence[str], entries: Sequence[Entry]) -> list[tuple[str, Sequence[Series]]]:
+    """All lines in one chart with a dash for each attack, or, if they are many, a chart for each
+    attack."""
+    if len(entries) <= MANY:
+        lines = [
+            series(
+                f"{variant.name} · {label}",
+                list(right.items()),
+                place_of(variant.place, labels.index(label)),
+            )
+            for variant, label, right, _ in entries
+        ]
+        return [(f"Each attack by itself, {RETURNED}", lines)]
+    return [
+        (
+            f"{label} by itself, {RETURNED}",
+            [
+                series(variant.name, list(right.items()), variant.place)
+                for variant, other, right, _ in entries
+                if other == label
+            ],
+        )
+        for label in labels
+    ]
 
 
 def _long_rows(
@@ -101,7 +131,7 @@ def _long_rows(
     """A row for each variant without attack, and behind it one for each attack and radius."""
     rows: list[tuple[str, str, float, Estimate, Estimate | None]] = []
     for variant, (accuracy, top5) in clean.items():
-        own = [entry for entry in entries if entry[0] == variant]
+        own = [entry for entry in entries if entry[0].name == variant]
         if own and accuracy:
             rows.append((variant, UNATTACKED, 0.0, accuracy, top5))
         for _, label, right, five in own:

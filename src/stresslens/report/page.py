@@ -21,14 +21,15 @@ from markupsafe import Markup
 
 from stresslens.charts.chart import CHART_SHEETS
 from stresslens.charts.curve_colours import COLOURS, DASHES
+from stresslens.comparison.costs import written as written_cost
 from stresslens.core import format
 from stresslens.core.cards import style_sheet
 from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
 from stresslens.core.version import __version__
-from stresslens.evaluation.record import RunRecord
 from stresslens.report import (
+    accuracy_charts,
     attack_audits,
     certificates,
     comparison,
@@ -36,6 +37,7 @@ from stresslens.report import (
     corruptions,
     curves,
     data_size,
+    epochs,
     explanations,
     per_class,
     provenance,
@@ -48,6 +50,9 @@ from stresslens.report import (
     transferability,
     views,
 )
+from stresslens.report.contents import ROBUSTNESS_PARTS, RUN_ROBUSTNESS_PARTS, run_contents, study_contents
+from stresslens.report.data_sets import by_data_set, data_set_results
+from stresslens.report.footnotes import Footnotes
 from stresslens.report.gallery import gallery
 from stresslens.report.load import Run, StudyFolder, load_study, read_run, read_run_of, split_of
 
@@ -66,9 +71,6 @@ TEMPLATES = (
 )
 
 
-ROBUSTNESS_PARTS = ("threats", "robust_contrasts", "transfers", "corruptions", "certificates", "damaged")
-RUN_ROBUSTNESS_PARTS = ("attacked", "corruptions", "certificates", "damaged")
-"""Parts of the section on robustness; any one of them makes the section appear."""
 STRESS = (
     "robustness/*/result.json",
     "robustness/*/timings.json",
@@ -82,16 +84,12 @@ STRESS = (
 result.json."""
 
 
-STYLES = (
-    ("core", "colours.css"),
-    *CHART_SHEETS,
-    ("report", "templates/report.css"),
-    ("report", "templates/downloads.css"),
-)
+SHEETS = ("templates/report.css", "templates/downloads.css")
+STYLES = (("core", "colours.css"), *CHART_SHEETS, *(("report", sheet) for sheet in SHEETS))
 """The style sheet of a page, as (package, file)."""
 FILTERS = (
-    "radius other_radius span percent plain points ratio number count memory brief with_asides "
-    "p_value over footnote"
+    "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over "
+    "percent_sign rate"
 )
 """Functions of `format` that the templates use as filters."""
 
@@ -123,25 +121,24 @@ def write_reports_of(run: Path) -> None:
 
 def render_study(study: StudyFolder) -> str:
     """The study's page as text. Sections without data are left out."""
-    scores = summary.scores(study)
+    parts = data_set_results(study, lambda run: link(study.folder, run.folder.path / PAGE))
     contrasts, contrasts_left_out = comparison.contrast_rows(study)
     costs, costs_left_out = comparison.cost_rows(study)
     watched = [run for run in study.runs if run.record.watched_test]
-    sections = {**_study_sections(study), "contrasts": contrasts, "costs": costs}
-    first = summary.headline_names(study)
-    head = [score for score in scores if score.name in first]
-    rest = [score for score in scores if score.name not in first]
+    questions = comparison.questions(study)
+    sections = {**_study_sections(study), "parts": parts, "contrasts": contrasts, "costs": costs}
     return _render(
         "study.html.j2",
         title=study.name,
-        contents=_study_contents(sections),
+        contents=study_contents(sections),
         made_from="",
         study=study,
         has_robustness=any(sections[part] for part in ROBUSTNESS_PARTS),
         when=_when(study.runs),
         versions=sorted({run.record.version for run in study.runs} - {""}),
         opening=comparison.opening(study),
-        questions=comparison.questions(study),
+        questions=questions,
+        told={verdict.sentence for question in questions for verdict in question.verdicts},
         watched=bool(watched),
         reads=sum(run.record.reads_of_test for run in watched),
         serious=[
@@ -150,14 +147,10 @@ def render_study(study: StudyFolder) -> str:
             for f in card.findings
             if (f.status, f.severity) == ("sign", "serious")
         ],
-        scores=head,
-        more_scores=rest,
-        score_notes=summary.score_notes(head),
-        more_notes=summary.score_notes(rest),
-        units={e.unit for score in head[:1] for e in score.estimates if e},
         contrast_columns=comparison.contrast_columns(contrasts),
+        one_contrast=comparison.one_contrast(contrasts),
+        cost_charted=any(part.cost_charts for part in parts),
         training_seconds=lambda run: run.record.training.seconds,
-        accuracy_chart=summary.accuracy_chart(study),
         contrasts_left_out=contrasts_left_out,
         contrasts_chart=comparison.contrasts_chart(study),
         costs_left_out=costs_left_out,
@@ -187,13 +180,15 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
         "seed_dependence": summary.seed_dependence(study),
         "unseen_seeds": summary.unseen_seeds(study),
         "expectation": provenance.expectation(study),
-        "variants": summary.headline(study),
         "errors": comparison.errors(study),
         "matrix": comparison.matrix(study),
-        "cost_charts": summary.cost_charts(study),
         "sweeps": sweeps.sweep_sections(study),
         "importance": sweeps.study_importance(study),
-        "threats": study_robustness.robustness_sections(study),
+        "threats": [
+            section
+            for part in by_data_set(study)
+            for section in study_robustness.robustness_sections(part, part.name if part != study else "")
+        ],
         "audits": attack_audits.audits(study),
         "damaged": study_robustness.damaged(study),
         "robust_contrasts": robust_contrasts.robust_contrast_section(study),
@@ -202,41 +197,11 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
         "certificates": certificates.certificate_sections(study),
         "explained": explanations.study_explanations(study),
         "sizes": data_size.data_size_section(study),
-        "curves": curves.learning_curves(study),
         "convergence": convergence.convergence_section(study),
-        "confusions": per_class.confusions(study),
-        "recalls": per_class.recall_table(study),
-        "confidence": curves.confidence_charts(study),
         "data_cards": provenance.data_cards(study.runs),
         "environment": provenance.environment_rows(study.runs),
         "settings": settings.settings_table(study),
     }
-
-
-def _study_contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
-    """(anchor, title) of the sections that a study's page has."""
-    contents = [
-        ("verdicts", "Verdicts", True),
-        ("results", "Results", sections["variants"]),
-        ("contrasts", "Contrasts", sections["contrasts"] or sections["costs"]),
-        ("matrix", "All pairs", sections["matrix"]),
-        ("cost", "Cost", sections["cost_charts"]),
-        ("data-size", "Data size", sections["sizes"]),
-        ("settings", "Which settings matter", sections["sweeps"] or sections["importance"]),
-        ("robustness", "Robustness", any(sections[part] for part in ROBUSTNESS_PARTS)),
-        ("explained", "Explanations", sections["explained"]),
-        ("curves", "Curves", sections["curves"]),
-        ("pace", "Convergence", sections["convergence"]),
-        ("confusion", "Confusion", sections["confusions"]),
-        ("classes", "Classes", sections["recalls"]),
-        ("confidence", "Confidence", sections["confidence"]),
-        ("data", "Data", sections["data_cards"]),
-        ("variants", "Settings", sections["settings"]),
-        ("runs", "Runs", True),
-        ("environment", "Environment", sections["environment"]),
-        ("reproduce", "Reproduce", True),
-    ]
-    return [(id, name) for id, name, there in contents if there]
 
 
 def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
@@ -251,6 +216,9 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     sections: dict[str, Any] = {
         "scores": scores,
         "curves": curves.run_curves(run),
+        "epochs": epochs.run_epochs(run),
+        "accuracy_chart": accuracy_charts.run_accuracy_chart(run),
+        "surest_mistakes": images.surest if images else None,
         "confusion": per_class.run_confusion(run, split, images.pairs if images else ()),
         "gallery": images,
         "attacked": run_robustness.run_robustness_sections(run),
@@ -270,7 +238,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     return _render(
         "run.html.j2",
         title=run.title,
-        contents=_run_contents(sections, record),
+        contents=run_contents(sections, record),
         made_from=made_from,
         run=run,
         has_robustness=any(sections[part] for part in RUN_ROBUSTNESS_PARTS),
@@ -278,43 +246,20 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         home=link(run.folder.path, home / PAGE) if home else None,
         when=_when([run]),
         reason=summary.reason(run),
+        chosen_epoch=summary.chosen_epoch(record.training),
         opening=summary.run_opening(run, split),
         split=split,
         splits=splits,
-        score_notes=summary.score_notes(scores),
         temperature_note=summary.temperature_note(record.calibration),
         errors=sum(map(sum, counts)) - sum(row[i] for i, row in enumerate(counts)),
         reduced=max((record.shape or (0, 0, 0))[1:]) > 96,
         bins=[b for b in reliability.bins if b.n] if reliability else [],
-        slice_notes=format.footnote(row.accuracy for each in slices for row in each.rows),
         items=provenance.ITEMS,
         few=curves.FEW,
         quality_checks=explanations.CHECKS,
         config=provenance.config(run),
         **sections,
     )
-
-
-def _run_contents(sections: dict[str, Any], record: RunRecord) -> list[tuple[str, str]]:
-    """(anchor, title) of the sections that a run's page has."""
-    contents = [
-        ("scores", "Scores", sections["scores"]),
-        ("curves", "Curves", sections["curves"]),
-        ("confusion", "Confusion", sections["confusion"]),
-        ("pictures", "Images", sections["gallery"]),
-        ("robustness", "Robustness", any(sections[part] for part in RUN_ROBUSTNESS_PARTS)),
-        ("explained", "Explanations", sections["explained"]),
-        ("views", "Views", sections["views"]),
-        ("classes", "Classes", sections["class_table"]),
-        ("confidence", "Confidence", sections["reliability"] or sections["risk"]),
-        ("slices", "Slices", sections["slices"]),
-        ("layers", "Layers", record.layers),
-        ("data", "Data", sections["data_cards"]),
-        ("history", "Events", record.findings or record.resumed_from),
-        ("environment", "Environment", sections["environment"]),
-        ("reproduce", "Reproduce", True),
-    ]
-    return [(id, name) for id, name, there in contents if there]
 
 
 def link(start: Path, target: Path) -> str:
@@ -370,7 +315,13 @@ def _render(template: str, **context: Any) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     page = _environment().get_template(template)
-    return page.render(style=Markup(_style()), script=Markup(script), policy=policy, **context)
+    return page.render(
+        style=Markup(_style()),
+        script=Markup(script),
+        policy=policy,
+        notes=Footnotes(),
+        **context,
+    )
 
 
 @cache
@@ -383,7 +334,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(format, name) for name in FILTERS.split()})
-    environment.filters |= {"duration": duration, "command": shlex.join}
+    environment.filters |= {"duration": duration, "command": shlex.join, "cost": written_cost}
     environment.tests["finite"] = math.isfinite
     return environment
 

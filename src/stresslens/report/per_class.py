@@ -23,6 +23,17 @@ CELLS = 1_500
 COLUMNS = 12
 ROWS = 400
 """Classes in the table of a run."""
+ALREADY = {
+    ("Macro", "Precision, %"): "macro_precision",
+    ("Macro", "F1, %"): "macro_f1",
+    ("Weighted", "Precision, %"): "weighted_precision",
+    ("Weighted", "F1, %"): "weighted_f1",
+    ("Macro", "Recall, %"): "balanced_accuracy",
+    ("Macro", "AUROC"): "auroc",
+    ("Macro", "AUPRC"): "auprc",
+    ("Weighted", "Recall, %"): "accuracy",
+}
+"""Averages over the classes that are scores of the run themselves, with an interval of their own."""
 
 Row = TypeVar("Row")
 
@@ -121,7 +132,10 @@ class Recalls:
     rows: Sequence[tuple[str, int, Sequence[Estimate | None]]]
     classes_left_out: int
     variants_left_out: int
-    note: str
+
+    def column(self, place: int) -> list[Estimate | None]:
+        """The recalls of one variant."""
+        return [estimates[place] for _, _, estimates in self.rows]
 
 
 def recall_table(study: StudyFolder) -> Recalls | None:
@@ -147,9 +161,8 @@ def recall_table(study: StudyFolder) -> Recalls | None:
             for variant in tables
         ]
         rows.append((name, tables[0][0].support[k], [over_seeds(each, bounded=True) for each in seeds]))
-    note = footnote(e for row in rows for e in row[2])
     kept, left_out = _worst(rows, max(10, CELLS // len(columns)), lambda row: [e.value for e in row[2] if e])
-    return Recalls(columns, kept, left_out, len(candidates) - len(columns), note)
+    return Recalls(columns, kept, left_out, len(candidates) - len(columns))
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,8 @@ class ClassTable:
     rows: Sequence[tuple[str, int, Sequence[Estimate]]]
     left_out: int
     note: str
+    averages: Sequence[tuple[str, Sequence[Estimate]]]
+    images: int
 
 
 def class_table(run: Run, split: str) -> ClassTable | None:
@@ -171,9 +186,35 @@ def class_table(run: Run, split: str) -> ClassTable | None:
     columns = {title: values for title, values in titles.items() if values}
     rows = list(zip(run.classes, table.support, list(zip(*columns.values()))))
     kept, left_out = _worst(rows, ROWS, lambda row: [row[2][2].value])
-    return ClassTable(
-        list(columns), kept, left_out, footnote(e for values in columns.values() for e in values)
+    note = footnote(e for values in columns.values() for e in values)
+    scores = run.record.scores.get(split, {})
+    averages = [
+        (
+            f"{kind} average",
+            [
+                scores.get(ALREADY.get((kind, title), "")) or _average(values, weights)
+                for title, values in columns.items()
+            ],
+        )
+        for kind, weights in (("Macro", [1] * len(table.support)), ("Weighted", table.support))
+    ]
+    return ClassTable(list(columns), kept, left_out, note, averages, sum(table.support))
+
+
+def _average(values: Sequence[Estimate], weights: Sequence[int]) -> Estimate:
+    """The mean of the classes that have a value; the variances of their intervals add up, as if the
+    classes were independent."""
+    known = [(e, w) for e, w in zip(values, weights) if math.isfinite(e.value) and w]
+    total = sum(w for _, w in known)
+    n = sum(e.n for e in values)
+    if not total:
+        return Estimate(math.nan, math.nan, math.nan, n, "none")
+    value = math.fsum(w * e.value for e, w in known) / total
+    low, high = (
+        math.sqrt(math.fsum((w * (getattr(e, end) - e.value)) ** 2 for e, w in known)) / total
+        for end in ("low", "high")
     )
+    return Estimate(value, max(0.0, value - low), min(1.0, value + high), n, "MOVER over the classes")
 
 
 def _worst(rows: list[Row], limit: int, values: Callable[[Row], Sequence[float]]) -> tuple[list[Row], int]:

@@ -50,7 +50,7 @@ def write_predictions(path: Path, runs: Sequence[tuple[str, Sequence[Prediction]
         contents=[],
         made_from="",
         names=names,
-        notes=[f"{name}: {said}" if len(runs) > 1 else said for name, _, said in runs],
+        said_of_runs=[f"{name}: {said}" if len(runs) > 1 else said for name, _, said in runs],
         images=[_predicted(file, names, [rows.get(file) for rows in by_file]) for file in files[:MOST]],
         left_out=max(0, len(files) - MOST),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,17 +53,46 @@ def data_cards(runs: Sequence[Run]) -> list[DataCard]:
     return cards
 
 
+NAMES = {
+    "python": "Python",
+    "platform": "Operating system",
+    "processor_count": "Processor cores",
+    "packages": "Package",
+    "plugins": "Plug-ins of",
+    "command": "Command",
+    "commit": "Commit of the working folder",
+    "device": "Device",
+    "precision": "Precision",
+    "threads": "Threads",
+    "memory_format": "Memory format",
+    "processes": "Processes of a run",
+    "backend": "Backend of the processes",
+    "piece_bytes": "Bytes of a piece of images",
+}
+"""The keys of environment.json in words; a key that is not here is shown as it is."""
+UNKNOWN = ("null", "")
+
+
 def environment_rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Every key with its value; if runs differ, up to four of the different values."""
-    values: dict[str, dict[str, None]] = {}
+    """What is known of the machine, in words; if runs differ, up to four of the values, each with the
+    number of its runs."""
+    values: dict[str, Counter[str]] = {}
     for run in runs:
         for key, value in run.environment.items():
-            values.setdefault(key, {})[value] = None
+            if value not in UNKNOWN:
+                values.setdefault(key, Counter())[value] += 1
     rows = []
-    for key, different in values.items():
-        more = f" · and {len(different) - 4} more" if len(different) > 4 else ""
-        rows.append((key, " · ".join(list(different)[:4]) + more))
+    for key, counted in values.items():
+        several = [f"{value} ({n} run{'s' if n > 1 else ''})" for value, n in list(counted.items())[:4]]
+        more = [f"and {len(counted) - 4} more"] if len(counted) > 4 else []
+        rows.append((_in_words(key), ", ".join(several + more) if len(counted) > 1 else next(iter(counted))))
     return rows
+
+
+def _in_words(key: str) -> str:
+    """`packages.torch` as `Package torch`."""
+    first, _, rest = key.partition(".")
+    return " ".join(filter(None, [NAMES.get(first, first), rest]))
 
 
 def config(run: Run) -> str:

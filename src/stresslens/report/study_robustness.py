@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,9 +32,11 @@ class RobustnessSection:
     individual_attacks: IndividualAttackTable | None
 
 
-def robustness_sections(study: StudyFolder) -> list[RobustnessSection]:
+def robustness_sections(study: StudyFolder, data: str = "") -> list[RobustnessSection]:
+    """A section for each threat; `data` names the data set, if the study has several."""
     sections = []
     for threat in threats(study):
+        threat = replace(threat, title=f"{threat.title}, {data}") if data else threat
         radii = shown_radii(threat.radii)
         rows = [
             (m.variant, m.at(0.0), [m.at(eps) for eps in radii], m.n, len(m.seeds)) for m in threat.members
@@ -48,9 +50,7 @@ def robustness_sections(study: StudyFolder) -> list[RobustnessSection]:
         )
         table = individual_attack_table(threat)
         if table:
-            charts.append(
-                robust_chart(table.lines, threat.norm, "Each attack by itself, as it returned its images")
-            )
+            charts += [robust_chart(lines, threat.norm, title) for title, lines in table.overlays]
         note = footnote(e for _, clean, estimates, _, _ in rows for e in (clean, *estimates))
         together = Charts(charts, legend(curves) if shared else None)
         sections.append(

@@ -1,25 +1,22 @@
-"""Summary of a study: headline scores, unfinished runs, and accuracy against cost."""
+"""Summary of a study or a run: headline scores, and runs that did not finish."""
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from stresslens.charts.chart import Chart
-from stresslens.charts.dot_charts import Interval, Mark, interval_chart, scatter_chart
 from stresslens.comparison.headline import unbalanced
-from stresslens.config.run_names import READABLE
-from stresslens.core.format import count, footnote, percent
-from stresslens.core.text import NOT_FINITE, duration
+from stresslens.core.format import count, percent_sign
+from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
-from stresslens.evaluation.record import Calibration
+from stresslens.evaluation.record import Calibration, TrainingRecord
 from stresslens.metrics.random_effects import FEWEST_SEEDS
 from stresslens.report.load import Run, StudyFolder, VariantRuns, is_proportion
 
-VALIDATION = "accuracy on validation"
-HEADLINE = ("accuracy", VALIDATION, "majority_baseline")
+VALIDATION, TRAINING = "accuracy on validation", "accuracy on training"
+HEADLINE = ("accuracy", VALIDATION, TRAINING, "majority_baseline")
 ORDER = (
     *HEADLINE,
     "balanced_accuracy",
@@ -40,6 +37,7 @@ ORDER = (
 )
 TITLES = {
     VALIDATION: "Accuracy on validation",
+    TRAINING: "Accuracy on training",
     "majority_baseline": "Majority-class baseline",
     "no_answer": NOT_FINITE.capitalize(),
     "macro_f1": "Macro F1",
@@ -71,15 +69,16 @@ class Score:
 
 
 def scores(study: StudyFolder) -> list[Score]:
-    """The scores that any finished run has, accuracy first, then that on validation, then the
-    baseline; one estimate for each of `headline`. On unbalanced data the balanced accuracy is one
+    """The scores that any finished run has, accuracy first, then that on validation and training, then
+    the baseline; one estimate for each of `headline`. On unbalanced data the balanced accuracy is one
     of the first."""
     variants = headline(study)
     names = {name for run in study.runs if run.finished for name in run.record.scores.get(study.split, {})}
     found = {name: [variant.score(study.split, name) for variant in variants] for name in names}
-    validation = [variant.score("validation", "accuracy") for variant in variants]
-    if study.split != "validation" and any(validation):
-        found[VALIDATION] = validation
+    for name, split in ((VALIDATION, "validation"), (TRAINING, "train")):
+        there = [variant.score(split, "accuracy") for variant in variants]
+        if study.split != split and any(there):
+            found[name] = there
     return [_score(name, found[name]) for name in in_order(set(found))]
 
 
@@ -108,16 +107,36 @@ def in_order(names: set[str]) -> list[str]:
 
 
 def _score(name: str, estimates: Sequence[Estimate | None]) -> Score:
-    return Score(name, title(name), is_proportion(name) or name == VALIDATION, estimates)
+    return Score(name, title(name), is_proportion(name) or name in HEADLINE, estimates)
 
 
-def score_notes(columns: Sequence[Score]) -> list[str]:
-    """A sentence for each kind of interval, with the columns that have it."""
-    together: dict[str, list[str]] = {}
-    for column in columns:
-        if note := footnote(column.estimates):
-            together.setdefault(note, []).append(column.title)
-    return [f"Intervals of {', '.join(map(_lower, titles))}: {note}." for note, titles in together.items()]
+def shared_baseline(columns: Sequence[Score]) -> Estimate | None:
+    """The majority-class baseline, if it is the same for all variants."""
+    found = [e for column in columns if column.name == "majority_baseline" for e in column.estimates]
+    return found[0] if found and len({(e.value, e.n) if e else None for e in found}) == 1 else None
+
+
+def chosen(study: StudyFolder) -> str:
+    """The variant of the highest validation accuracy, averaged over its seeds; empty if there is no
+    choice: fewer than two variants, a tie, a variant without one, or results on validation itself."""
+    variants = headline(study)
+    means = {variant.name: variant.mean(_on_validation) for variant in variants}
+    known = {name: mean for name, mean in means.items() if mean is not None}
+    if len(variants) < 2 or len(known) < len(variants) or study.split == "validation":
+        return ""
+    first = [name for name, mean in known.items() if mean >= max(known.values()) - 1e-9]
+    return first[0] if len(first) == 1 else ""
+
+
+def best(study: StudyFolder) -> str:
+    """The variant of the highest accuracy; empty without one."""
+    found = {v.name: e.value for v in headline(study) if (e := v.score(study.split, "accuracy"))}
+    return max(found, key=lambda name: found[name]) if found else ""
+
+
+def _on_validation(run: Run) -> float | None:
+    estimate = run.record.scores.get("validation", {}).get("accuracy")
+    return estimate.value if estimate else None
 
 
 def temperature_note(calibration: Calibration | None) -> str:
@@ -142,10 +161,6 @@ def _temperature(fitted: Estimate) -> str:
     if math.isinf(fitted.high):
         return f"{fitted.value:.3g}, at least {fitted.low:.2g}"
     return f"{fitted.value:.3g}, {fitted.low:.3g} to {fitted.high:.3g}"
-
-
-def _lower(title: str) -> str:
-    return title if title[:2].isupper() or title.startswith("Brier") else title[0].lower() + title[1:]
 
 
 def headline(study: StudyFolder) -> list[VariantRuns]:
@@ -268,7 +283,7 @@ def scored(name: str, split: str, estimate: Estimate | None, baseline: Estimate 
     instead = (
         f", against {100 * baseline.value:.1f} for always naming the commonest class" if baseline else ""
     )
-    return [f"{name}: {percent(estimate)} % of the {split} split is classified correctly{instead}."]
+    return [f"{name}: {percent_sign(estimate)} of the {split} split is classified correctly{instead}."]
 
 
 def run_opening(run: Run, split: str) -> list[str]:
@@ -284,85 +299,19 @@ def run_opening(run: Run, split: str) -> list[str]:
     elif accuracy and baseline and accuracy.low <= baseline.value:
         sentences.append("It is not shown to be better than always naming the commonest class.")
     if even and sentences and unbalanced([n for n in _class_sizes(run, split) if n]):
-        sentences.append(f"The classes are unbalanced: balanced accuracy is {percent(even)} %.")
+        sentences.append(f"The classes are unbalanced: balanced accuracy is {percent_sign(even)}.")
     return sentences
 
 
-def accuracy_chart(study: StudyFolder) -> Chart | None:
-    """Accuracy of every variant with its interval, against the majority-class baseline."""
-    rows = []
-    metric = study.comparison.metric if study.comparison else "accuracy"
-    for variant in headline(study):
-        estimate = variant.score(study.split, metric)
-        if estimate and math.isfinite(estimate.value):
-            row = Interval(
-                variant.name,
-                100 * estimate.value,
-                100 * estimate.low,
-                100 * estimate.high,
-                variant.place,
-                f"{100 * estimate.value:.1f}",
-            )
-            on_train = variant.score("train", metric) if study.split != "train" else None
-            rows.append(replace(row, beside=100 * on_train.value) if on_train else row)
-    if not rows:
-        return None
-    baselines = (
-        [b.value for r in headline(study) if (b := r.score(study.split, "majority_baseline"))]
-        if metric == "accuracy"
-        else []
-    )
-    reference = (100 * baselines[0], f"majority class {100 * baselines[0]:.1f}") if baselines else None
-    caption = f"{title(metric)} on the {study.split} split, with its interval"
-    key = " (open circle: on the training split)" if any(math.isfinite(row.beside) for row in rows) else ""
-    x_label = f"{metric.replace('_', ' ')}, %{key}"
-    return interval_chart(rows, title=caption, x_label=x_label, reference=reference, label=READABLE)
-
-
-def cost_charts(study: StudyFolder) -> list[Chart]:
-    """Accuracy against cost: time, multiply-adds and parameters. A cost that is the same for all is
-    not drawn."""
-    charts = []
-    for caption, unit, measure, write in COSTS:
-        marks = []
-        for variant in headline(study):
-            cost, e = variant.mean(measure), variant.score(study.split, "accuracy")
-            if cost is not None and e:
-                written = f"{percent(e)} %, {write(cost)}"
-                marks.append(
-                    Mark(variant.name, cost, 100 * e.value, 100 * e.low, 100 * e.high, variant.place, written)
-                )
-        xs = [mark.x for mark in marks]
-        if len(set(xs)) > 1:
-            log = min(xs) > 0 and max(xs) / min(xs) > 20
-            label = f"{unit}, logarithmic" if log else unit
-            charts.append(scatter_chart(marks, title=caption, x_label=label, y_label="accuracy, %", log=log))
-    return charts
-
-
-def _multiply_adds(run: Run) -> float | None:
-    return run.record.layers.multiply_adds if run.record.layers else None
-
-
-def _parameters(run: Run) -> float | None:
-    return run.record.layers.parameters if run.record.layers else None
-
-
-COSTS: Sequence[tuple[str, str, Callable[[Run], float | None], Callable[[float], str]]] = (
-    (
-        "Accuracy against time",
-        "seconds of training, mean of a run",
-        lambda run: run.record.training.seconds,
-        duration,
-    ),
-    (
-        "Accuracy against work",
-        "multiply-adds for one image",
-        _multiply_adds,
-        lambda n: f"{count(round(n))} multiply-adds",
-    ),
-    ("Accuracy against size", "parameters", _parameters, lambda n: f"{count(round(n))} parameters"),
-)
+def chosen_epoch(training: TrainingRecord) -> str:
+    """Which epoch's weights the run kept, and by what rule; empty if unknown."""
+    if training.chosen_epoch is None:
+        return ""
+    if training.select == "last":
+        return f"The last epoch, {count(training.chosen_epoch)}, was kept; validation chose nothing. "
+    score = "robust accuracy" if training.select == "robust" else training.select
+    rule = f" by the {score} on validation" if score else ""
+    return f"Epoch {count(training.chosen_epoch)} was chosen{rule}. "
 
 
 def title(name: str) -> str:

@@ -16,7 +16,7 @@ from stresslens.charts.dot_charts import Interval, Mark, interval_chart, scatter
 from stresslens.comparison.schema import ImportanceTable
 from stresslens.comparison.sweep_file import SweepFile, Trial
 from stresslens.config.selection_rules import RULES, SelectionRule
-from stresslens.core.format import brief, number, percent, plain
+from stresslens.core.format import brief, number, percent, percent_sign, plain
 from stresslens.report.load import StudyFolder
 
 PLAIN, BEST = 0, 1
@@ -62,6 +62,23 @@ class SweepSection:
 
 def sweep_sections(study: StudyFolder) -> list[SweepSection]:
     return [_section(name, file) for name, file in study.sweeps.items()]
+
+
+def chosen_settings(study: StudyFolder) -> list[str]:
+    """A sentence for each sweep: the settings that it chose, and their score on validation."""
+    sentences = []
+    for name, file in study.sweeps.items():
+        trial = next((trial for trial in file.trials if trial.number == file.best), None)
+        if trial is None:
+            continue
+        settings = ", ".join(f"{key} = {text(value)}" for key, value in trial.settings.items())
+        rule = RULES[file.metric]
+        found = f"; {file.metric} {(percent_sign if rule.is_share else plain)(trial.value)} on validation"
+        sentences.append(
+            f"{name}: the sweep chose {settings}: trial {trial.number} of {len(file.trials)}"
+            f"{found if trial.value else ''}"
+        )
+    return sentences
 
 
 def _values(given: Any) -> str:
@@ -144,7 +161,7 @@ def _slice(key: str, file: SweepFile) -> Chart | None:
     numbers = [
         float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    if len(numbers) < len(values):
+    if len(numbers) < len(values) or _is_list(key, file):
         return _of_choices(key, ended, scale, rule.unit)
     marks = [_mark(trial, x, scale, file) for trial, x in zip(ended, numbers)]
     marks.sort(key=lambda mark: mark.place)  # draw the best last, over those of the same x
@@ -156,6 +173,12 @@ def _slice(key: str, file: SweepFile) -> Chart | None:
         y_label=rule.unit,
         log=log and log_axis(numbers).holds(min(numbers)),
     )
+
+
+def _is_list(key: str, file: SweepFile) -> bool:
+    """Whether the search space of a setting is a list of choices, not a range."""
+    given = (file.searched.space or {}).get(key)
+    return isinstance(given, list) or (isinstance(given, dict) and "choices" in given)
 
 
 def _mark(trial: Trial, x: float, scale: float, file: SweepFile) -> Mark:

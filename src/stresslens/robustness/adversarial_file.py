@@ -58,13 +58,18 @@ def read_adversarials(path: Path) -> dict[str, Any]:
             raise
         why = "expected an npz archive with adversarials (and index, or images and labels)"
         raise UnreadableRun(f"{path} holds one array; {why}") from None
-    named = {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
+    named = named_arrays(arrays)
     if "adversarials" not in named:
         names = ", ".join(NAMES["adversarials"])
         raise ConfigError(
             f"{path} holds {', '.join(arrays) or 'nothing'}; expected an array of one of these names: {names}"
         )
     return named
+
+
+def named_arrays(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays by the keys of `NAMES`; others are left out."""
+    return {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
 
 
 def originals_of(

@@ -30,6 +30,7 @@ from stresslens.core.progress import advance
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.run_data import DataPlace
 from stresslens.evaluation.saved_model import open_model
 from stresslens.robustness import audit
 from stresslens.robustness.certify import certify
@@ -47,11 +48,20 @@ def robustness_config(values: Mapping[str, Any]) -> Robustness:
 
 
 def attack_run(
-    folder: RunFolder, config: Robustness, *, base: Path, trust: bool = False, device: str = "auto"
+    folder: RunFolder,
+    config: Robustness,
+    *,
+    base: Path,
+    trust: bool = False,
+    device: str = "auto",
+    module: nn.Module | None = None,
+    data: DataPlace = None,
+    surrogate: nn.Module | None = None,
 ) -> AttackResult:
     """Attacks a finished run, or resumes an interrupted attack, and writes the result to the run's
     folder.
 
+    `module` and `data` are as in `open_run`; a `surrogate` comes before that of the configuration.
     Raises ConfigError, before any computing, if the run cannot be attacked in this way.
     """
     if folder.record.is_file():
@@ -60,10 +70,11 @@ def attack_run(
         )
     # the user typed these settings, so they may name own plug-ins; the opened run needs `trust` for it
     threat = resolved_threat_model(config, base)
-    with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
-        other = _surrogate(config, data, trust)
-        surrogate = None if other is None else other.to(pick_device(device))
-        return attack_stage(folder, model, data, threat, record, surrogate=surrogate)
+    opening: dict[str, Any] = {"trust": trust, "device": device, "module": module, "data": data}
+    with finished(folder, config.split, **opening) as (model, found, record):
+        other = surrogate or _surrogate(config, found, trust)
+        other = None if other is None else other.to(pick_device(device))
+        return attack_stage(folder, model, found, threat, record, surrogate=other)
 
 
 def threat_on(data: Data, threat: ThreatModel) -> ThreatModel:
@@ -138,9 +149,7 @@ def audited(
 ) -> AttackResult:
     """The result with the findings of all audits, which attack the model again for some of them."""
     began = time.perf_counter()
-    images = split.select(torch.as_tensor(attacked_images(robust.arrays)["index"]))
-    device = device_of(model)
-    x, y = images.floats(images.images[:]).to(device, torch.float32), images.labels.to(device)
+    x, y = _attacked_images(robust, model, split)
     model = straight_through(model, threat.config.bpda)
     attacks = [attack.bound for attack in threat.attempts or threat.alone]
     probe: Any = audit.ExtraAttackProbe(
@@ -166,6 +175,24 @@ def audited(
     cost = robust.result.cost.model_copy(update={"audit_seconds": time.perf_counter() - began})
     update = {"findings": findings, "audited": True, "cost": cost}
     return replace(robust, result=robust.result.model_copy(update=update))
+
+
+def audited_mode(robust: AttackResult, model: nn.Module, split: Split) -> AttackResult:
+    """A kept result with the audit of the mode in which the model is given now."""
+    name = "evaluation mode"
+    found = audit.audit(model=model, images=_attacked_images(robust, model, split), only=[name])
+    findings = [each for each in robust.result.findings if each.audit != name]
+    update = {"findings": sorted([*found, *findings], key=audit.rank)}
+    return replace(robust, result=robust.result.model_copy(update=update))
+
+
+def _attacked_images(
+    robust: AttackResult, model: nn.Module, split: Split
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x (n, C, H, W) and y (n,) of the attacked images, on the model's device."""
+    images = split.select(torch.as_tensor(attacked_images(robust.arrays)["index"]))
+    device = device_of(model)
+    return images.floats(images.images[:]).to(device, torch.float32), images.labels.to(device)
 
 
 def _reported_accuracy(folder: RunFolder, split: str, index: np.ndarray) -> float | None:

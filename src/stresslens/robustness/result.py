@@ -16,7 +16,7 @@ from torch import Tensor
 from stresslens.charts.chart import Chart
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.answers import NO_ANSWER, confidence, predicted
-from stresslens.core.ball import Ball, parse_radius, same_radius
+from stresslens.core.ball import Ball, same_radius, single_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import write_arrays
@@ -78,8 +78,7 @@ class AttackResult(Tabular):
         return result_table(self.result)
 
     def plot(self) -> Chart:
-        """The accuracy over the radius: the worst case over all attacks, with its interval, and each
-        individual attack by itself."""
+        """The accuracy over the radius: in the worst case, and under each individual attack by itself."""
         return result_chart(self.result, self.result.individual_attacks)
 
     @property
@@ -103,21 +102,18 @@ class AttackResult(Tabular):
         driven to the target; see `targeted_success_rate`.
         Raises ConfigError for a radius that was not attacked.
         """
-        eps = parse_radius(eps)
-        known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, eps)]
+        wanted = single_radius(eps)
+        known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, wanted)]
         if not known:
             attacked = ", ".join(f"{radius:g}" for radius in self.result.radii)
-            raise ConfigError(f"radius {eps:g} was not attacked; known are {attacked}")
+            raise ConfigError(f"radius {eps} was not attacked; known are {attacked}")
         counted = attacked_images(self.arrays)["smallest"]
         return wilson(int((counted > known[0]).sum()), len(counted))
 
     def targeted_success_rate(self, eps: float | str) -> Estimate:
         """The share of the images that are correct without attack that the attacks drive to the
-        target at a radius up to `eps`, with Wilson's interval.
-
-        Raises ConfigError for a radius that was not attacked, and unless only the target counts as
-        success.
-        """
+        target at a radius up to `eps`, with Wilson's interval. Raises ConfigError for a radius that
+        was not attacked, and unless only the target counts as success."""
         if not self.result.aimed:
             raise ConfigError("any wrong class counted as success; attack with success: target")
         return self.result.targeted_success(self.robust_accuracy(eps))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stresslens.core.answers import predicted
 from stresslens.core.arrays import numbers
 from stresslens.core.attack_base import attacked, margins
-from stresslens.core.ball import Ball, Norm, check_radius, same_radius
+from stresslens.core.ball import Ball, Norm, check_radius, parse_radius, same_radius
 from stresslens.core.cards import card, sentences
 from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
@@ -38,6 +38,7 @@ from stresslens.robustness.adversarial_file import (
     originals_of,
     positions_of,
 )
+from stresslens.robustness.adversarial_file import named_arrays as named_arrays
 from stresslens.robustness.adversarial_file import read_adversarials as read_adversarials
 from stresslens.robustness.attack_batch import batched_logits, verdict_model
 from stresslens.robustness.recount_findings import Recount, checked, compare_labels, findings_of
@@ -104,7 +105,7 @@ def verify(
     labels: Any,
     *,
     norm: Norm = "linf",
-    eps: float | Any,
+    eps: Any,
     n_requested: int | None = None,
     claimed: float | None = None,
 ) -> Verification:
@@ -357,7 +358,7 @@ def _left_out(model: nn.Module, split: Split, positions: Tensor) -> Finding | No
 def _radius(norm: Norm, eps: Any, n: int) -> float | Tensor:
     """One radius, or (n,) one for each of n images. Raises ConfigError for anything else."""
     try:
-        radius = torch.as_tensor(eps, dtype=torch.float64)
+        radius = torch.as_tensor(parse_radius(eps) if isinstance(eps, str) else eps, dtype=torch.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"eps is {eps!r}; expected a radius, or one for each of the {n} images") from None
     if radius.ndim and radius.shape != (n,):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from stresslens.comparison import (
     accuracy,
@@ -64,6 +65,7 @@ def run(
     show: Callable[[Task], Show] = lambda task: lambda position, epochs, done: None,
     tell: Tell = lambda task, record: None,
     say: Callable[[str], None] = lambda line: None,
+    trackers: tuple[Any, ...] = (),
 ) -> Path:
     """Carries out a study and returns its folder, `out/<study>`, with report.html and
     comparison.json in it.
@@ -71,13 +73,14 @@ def run(
     Finished stages are skipped, interrupted ones resume. A sweep comes first: `say` gets a line for
     each trial, and each variant is then trained with its best settings on the validation split.
     `jobs` runs are trained at a time, each in its own process with an equal part of the processor's
-    cores. What can be refused is refused before anything is trained. A stage that fails later is
-    recorded and reported, and everything else that does not need it is done; at the end an error
-    names all that failed, of their kind (TrainingDiverged, DataError, …) where all have the same.
-    Raises Stopped after a signal, with everything saved. Under torchrun all processes share each
-    training; this function runs in the first of them.
+    cores. `trackers` are the caller's own; they belong to no configuration. What can be refused is
+    refused before anything is trained. A stage that fails later is recorded and reported, and
+    everything else that does not need it is done; at the end an error names all that failed, of
+    their kind (TrainingDiverged, DataError, …) where all have the same. Raises Stopped after a
+    signal, with everything saved. Under torchrun all processes share each training; this function
+    runs in the first of them.
     """
-    carried = carry_out_study(study, out=out, jobs=jobs, show=show, tell=tell, say=say)
+    carried = carry_out_study(study, out=out, jobs=jobs, show=show, tell=tell, say=say, trackers=trackers)
     carried.raise_failed()
     return carried.folder
 
@@ -90,6 +93,7 @@ def carry_out_study(
     show: Callable[[Task], Show],
     tell: Tell,
     say: Callable[[str], None],
+    trackers: tuple[Any, ...] = (),
 ) -> CarriedStudy:
     """As `run`, but returns what failed instead of raising it."""
     if distributed.group().place.world > 1 and ((jobs or 1) > 1 or study.executor != "local"):
@@ -117,7 +121,7 @@ def carry_out_study(
         unsettled: dict[str, Failure] = {}
         if study.sweep is not None:
             study, unsettled = sweep.swept(study, folder, executor, show, say)
-        tasks = tasks_of(study, folder)
+        tasks = [replace(task, trackers=trackers) for task in tasks_of(study, folder)]
         for line in go_on(tasks):
             say(line)
         adopt_from_folder(tasks)

@@ -10,12 +10,21 @@ from torch import nn
 
 from stresslens.core import devices
 from stresslens.core.data import Data
-from stresslens.core.errors import DataError, Notice
+from stresslens.core.errors import ConfigError, DataError, Notice
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
 from stresslens.evaluation.example_images import save_examples
-from stresslens.evaluation.record import LikenessRecord, Note, RunRecord, Scoring
+from stresslens.evaluation.finished_run import open_run
+from stresslens.evaluation.record import (
+    LikenessRecord,
+    Note,
+    RunRecord,
+    Scoring,
+    read_record,
+    write_record,
+)
+from stresslens.evaluation.run_data import DataPlace
 from stresslens.evaluation.saved_model import open_model
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
@@ -92,6 +101,29 @@ def predict_again(folder: RunFolder, model: nn.Module, data: Data, split: str, r
         model, data.splits[split], lambda: predict_split(folder, model, data, split, record)
     )
     _fit_ood_detector(folder, known, held_out, record)
+
+
+def evaluate_again(
+    folder: RunFolder,
+    split: str,
+    *,
+    trust: bool = False,
+    module: nn.Module | None = None,
+    data: DataPlace = None,
+) -> RunRecord:
+    """Predicts and scores a split of a finished run anew, and returns its record. `module` and `data` are
+    as in `open_run`. Raises ConfigError where the data set has changed or has no such split."""
+    read_record(folder)
+    with folder.locked():
+        record = read_record(folder)
+        model, found = open_run(folder, trust=trust, module=module, data=data)
+        if split not in found.splits:
+            raise ConfigError(
+                f"{found.name} has no {split} split in this run; it has {', '.join(found.splits)}"
+            )
+        predict_again(folder, model, found, split, record)
+        write_record(folder, record)
+    return record
 
 
 def _ood_detector_is_lost(folder: RunFolder, record: RunRecord) -> bool:

@@ -87,7 +87,8 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
                         break
                     record.failures = {**record.failures, stage: failure}
                 else:
-                    record.stages[stage] = fingerprint
+                    if fingerprint:
+                        record.stages[stage] = fingerprint
                 write_record(folder, record)
         if tracking.failed:  # the same command tries again
             record.stages.pop("track", None)
@@ -114,7 +115,8 @@ def _status(record: RunRecord) -> tuple[str, str]:
 
 
 def _due(task: Task, record: RunRecord) -> dict[str, str]:
-    """The stages that are left to do, with the fingerprint of what each is done for."""
+    """The stages that are left to do, with the fingerprint of what each is done for. Trackers of the
+    caller's own are told each time, which has none."""
     rung = "" if task.until is None else f" to epoch {task.until}"
     due = dict.fromkeys(("training", "predictions"), f"{record.fingerprint}{rung}")
     for key in EVALUATION_KEYS:
@@ -122,15 +124,16 @@ def _due(task: Task, record: RunRecord) -> dict[str, str]:
         if section:
             digests = source_digests(task.plan.settings[key], base=task.base)
             due[key] = fingerprint_of([record.fingerprint, in_words_of_0_1(section, (key,)), *digests])
-    return {
+    due = {
         stage: fingerprint for stage, fingerprint in due.items() if record.stages.get(stage) != fingerprint
     }
+    return {**due, "track": due.get("track", "")} if task.trackers else due
 
 
 def _tracking(task: Task, folder: RunFolder) -> Tracking:
     """The run's trackers, not started yet."""
     config = {"study": task.study, "run": task.run, "seed": task.seed, **task.plan.training_settings}
-    return Tracking(task.config.track or (), folder, task.base, config)
+    return Tracking(task.config.track or (), folder, task.base, config, task.trackers)
 
 
 def _track(

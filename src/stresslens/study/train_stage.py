@@ -28,12 +28,18 @@ from stresslens.evaluation.record import (
     write_record,
 )
 from stresslens.study.record import record_end
-from stresslens.training import catastrophic_overfitting, distributed, linear_probe, moving_average
+from stresslens.training import (
+    catastrophic_overfitting,
+    distributed,
+    linear_probe,
+    moving_average,
+    probabilities,
+)
 from stresslens.training.autotune import compute_config
 from stresslens.training.best_epoch import copied_weights
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
-from stresslens.training.setup import build_model, leak, load_initial_weights
+from stresslens.training.setup import build_model, images_to_check, leak, load_initial_weights
 from stresslens.training.signals import noted
 from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
@@ -96,6 +102,7 @@ def _fitted(
         steps = epochs * training.steps_per_epoch
         tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
         devices.start_watching_memory(compute.device)
+        not_logits = probabilities.told_findings(training.model, images_to_check(training.model, data))
         try:
             distributed.train_on_all_ranks(training)
         except Stopped as error:  # recorded here, where a second signal is still handled
@@ -103,10 +110,11 @@ def _fitted(
             raise
     state_at_end = training.state
     told = [
+        *not_logits,
         *catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics)),
         *moving_average.average_findings(task.config.train.ema, training.chosen_updates),
     ]
-    kinds = (catastrophic_overfitting.KIND, moving_average.KIND)
+    kinds = (probabilities.KIND, catastrophic_overfitting.KIND, moving_average.KIND)
     record.findings = [f for f in record.findings if f.kind not in kinds] + told
     images = state_at_end.epoch * len(data.train) * task.config.train.replay
     record.training = TrainingRecord(

@@ -272,8 +272,8 @@ class Training:
         self.state.seconds += now - self._clock
         self._clock = now
 
-    def _show_progress(self) -> None:
-        if self._clock - self._shown_at > SHOW_SECONDS:
+    def _show_progress(self, *, at_once: bool = False) -> None:
+        if at_once or self._clock - self._shown_at > SHOW_SECONDS:
             self._shown_at = self._clock
             self.show(self.state, self.train.epochs, self.share_done)
 
@@ -310,6 +310,7 @@ class Training:
             self._log(figures)
         state.loss_sum, state.images = 0.0, 0
         self._clock = time.perf_counter()
+        self._show_progress(at_once=self.over)
 
     def _stop_if_loss_settled(self) -> None:
         state, stop = self.state, self.train.stop

@@ -48,6 +48,8 @@ class Task:
     data: Data | None = None
     module: nn.Module | None = None
     repeats: Repeats | None = None
+    trackers: tuple[Any, ...] = ()
+    """Trackers of the caller's own, beside those of the configuration. They are no setting of the run."""
     until: int | None = None
     """For a trial of a sweep, the epoch after which it pauses; a trial has no test split. None: a
     run."""

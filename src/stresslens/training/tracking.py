@@ -11,6 +11,8 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from inspect import signature
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -41,13 +43,15 @@ class Tracking:
     """The trackers of the run in `folder`. They receive nothing before `begin`.
 
     `names` are the trackers of the configuration, with their options; `config` holds the run's
-    settings; paths to your own trackers are relative to `base`.
+    settings; paths to your own trackers are relative to `base`. `given` are the caller's own
+    (`given_tracker`).
     """
 
     names: Sequence[PluginValue] = ()
     folder: RunFolder = field(default_factory=lambda: RunFolder(Path()))
     base: Path = Path()
     config: Mapping[str, Any] = field(default_factory=dict)
+    given: Sequence[Any] = ()
     failed: bool = field(default=False, init=False)
     _trackers: dict[str, Tracker] = field(default_factory=dict, init=False)
     _begun: bool = field(default=False, init=False)
@@ -63,12 +67,16 @@ class Tracking:
         What was logged beyond is forgotten, since training repeats it. `epochs` and `steps` are those
         of the whole training. A second call does nothing.
         """
-        if self._begun or not self.names:
+        if self._begun or not (self.names or self.given):
             return
         self._begun = True
         self._every, self._weights_every = math.ceil(steps / POINTS), math.ceil(epochs / EPOCHS_OF_WEIGHTS)
         for value in self.names:
-            self._open(registry.name_and_options("trackers", value)[0], value)
+            name = registry.name_and_options("trackers", value)[0]
+            self._add(name, partial(self._opened, name, value))
+        for number, tracker in enumerate(self.given, 1):
+            name = f"{getattr(tracker, '__name__', type(tracker).__name__)} ({number})"
+            self._add(name, partial(given_tracker, tracker, self.folder.path, self.config))
         self.tell(Text("settings", table(dict(settings(self.config)))))
         log = TrackingLog(self.folder)
         entries = self._guarded(LOG_FILE, lambda: log.cut(epoch, step))
@@ -108,21 +116,16 @@ class Tracking:
             self._guarded(name, tracker.close)
         self._trackers.clear()
 
-    def _open(self, name: str, value: PluginValue) -> None:
-        """Opens a tracker in an empty folder of its own, inside the run's."""
+    def _opened(self, name: str, value: PluginValue) -> Tracker:
+        """A tracker in an empty folder of its own, inside the run's."""
         function = name.rpartition(":")[2]
         folder = self.folder.path / (name if function == name else f"tracker-{function}")
+        _make_empty(folder)
+        return _checked(
+            registry.resolve("trackers", value, base=self.base)(folder=folder, config=self.config)
+        )
 
-        def opened() -> Tracker:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            tracker: Tracker = registry.resolve("trackers", value, base=self.base)(
-                folder=folder, config=self.config
-            )
-            if not all(callable(getattr(tracker, part, None)) for part in ("log", "close")):
-                raise TypeError(f"it returned {tracker!r:.60}; expected an object with log and close")
-            return tracker
-
+    def _add(self, name: str, opened: Callable[[], Tracker]) -> None:
         if (tracker := self._guarded(name, opened)) is not None:
             self._trackers[name] = tracker
 
@@ -143,6 +146,55 @@ class Tracking:
                 stacklevel=2,
             )
             return None
+
+
+@dataclass(frozen=True)
+class _EntryFunction:
+    """A tracker that calls a function with each entry."""
+
+    function: Callable[[Entry], object]
+
+    def log(self, entry: Entry) -> None:
+        self.function(entry)
+
+    def close(self) -> None:
+        pass
+
+
+def given_tracker(tracker: Any, folder: Path, config: Mapping[str, Any]) -> Tracker:
+    """A tracker that the caller gives: an object with `log(entry)` and `close()`, a function of one
+    entry, or what makes a tracker, as the plug-ins do: a class or function of `folder`, an empty folder
+    of its own inside the run's, and `config`, or of one of them.
+
+    Raises TypeError for anything else."""
+    if not isinstance(tracker, type) and hasattr(tracker, "log"):
+        return _checked(tracker, "is")
+    if not callable(tracker):
+        raise TypeError(
+            f"it is {tracker!r:.60}; expected a function of an entry, or an object with log and close"
+        )
+    own = folder / f"tracker-{getattr(tracker, '__name__', type(tracker).__name__)}"
+    known: dict[str, Any] = {"folder": own, "config": config}
+    try:
+        names = [name for name in signature(tracker).parameters if name in known]
+    except (TypeError, ValueError):  # a function of C that does not tell
+        names = []
+    if "folder" in names:
+        _make_empty(own)
+    if isinstance(tracker, type) or names:
+        return _checked(tracker(**{name: known[name] for name in names}))
+    return _EntryFunction(tracker)
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _checked(tracker: Any, how: str = "returned") -> Tracker:
+    if not all(callable(getattr(tracker, part, None)) for part in ("log", "close")):
+        raise TypeError(f"it {how} {tracker!r:.60}; expected an object with log and close")
+    return tracker  # type: ignore[no-any-return]
 
 
 class TrackingLog:

@@ -1,0 +1,105 @@
+"""Messages in the words of Python: what the packages below say for the command line is said as a call."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stresslens.config.yaml_source import parse_value
+from stresslens.core.errors import Stopped, StresslensError
+from stresslens.core.torch_settings import initial_settings
+
+SHARED = ("run", "train", "evaluate", "attack", "explain", "verify", "compare", "predict", "export")
+"""Commands that are functions too."""
+
+
+def _call(match: re.Match[str]) -> str:
+    """`sl.evaluate('runs/a/seed-0', split='validation')` for `stresslens evaluate runs/a/seed-0 --split
+    validation`."""
+    try:
+        words = shlex.split(match[0].strip("`"))[1:]
+    except ValueError:  # an apostrophe in a path
+        return match[0]
+    verb, given, named = words[0], [], []
+    words = words[1:]
+    while words:
+        word = words.pop(0)
+        key, equals, value = word.partition("=")
+        if word.startswith("--"):
+            given_value = value if equals else words.pop(0) if words and words[0][:2] != "--" else "true"
+            named.append((key[2:].replace("-", "_"), parse_value(given_value)))
+        elif equals and verb == "train":
+            named.append((key.removeprefix("train."), parse_value(value)))
+        else:
+            given.append(parse_value(word) if verb == "train" else word)
+    if verb == "train":
+        given.reverse()  # the model comes first in Python
+    if verb == "attack" and "radii" not in dict(named):
+        named.append(("radii", ...))
+    arguments = [
+        *map(repr, given),
+        *(f"{name}={'…' if value is ... else repr(value)}" for name, value in named),
+    ]
+    return (
+        f"`sl.{verb}({', '.join(arguments)})`" if match[0][0] == "`" else f"sl.{verb}({', '.join(arguments)})"
+    )
+
+
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+_OPTION = r"(?<![\w-])--"
+_VERBS = "|".join(SHARED)
+RULES: tuple[Rule, ...] = (
+    (rf"`stresslens (?:{_VERBS}) [^`]+`", _call),
+    (r"stresslens train .*? --name \w+", _call),
+    (r", on the command line also --seed \S+", ""),
+    (r"\(surrogate=…, or --surrogate RUN\)", "(surrogate=…)"),
+    (r"--check, or `check: true`, checks it", "check=True checks it"),
+    (r"--images-from", "images_from="),
+    (rf"{_OPTION}images (\d+)", r"n_images=\1"),
+    (rf"{_OPTION}protocol '\[(\w+)\]'", r"protocol=['\1']"),
+    (rf"{_OPTION}explainer (\w+) alone", r"the explainer '\1' alone"),
+    (rf"{_OPTION}no-check", "check=False"),
+    (rf"{_OPTION}no-audit", "audit=False"),
+    (rf"{_OPTION}trust", "trust=True"),
+    (rf"{_OPTION}norm linf, l2 or l1", "norm='linf', 'l2' or 'l1'"),
+    (rf"{_OPTION}(to|metric|split) ([\w@./]+)", r"\1='\2'"),
+    (rf"{_OPTION}(out|name|data) ([A-Z]+)\b", r"\1=\2"),
+    (rf"{_OPTION}out ([^\s:]+):", r"out='\1':"),
+    (rf"{_OPTION}certificate\b", "certificates="),
+    (rf"{_OPTION}(?!nproc)([a-z]+(?:-[a-z]+)*)[ =]([A-Z0-9][^\s,;:)]*)", lambda m: f"{_name(m)}={m[2]}"),
+    (rf"{_OPTION}(?!nproc)([a-z]+(?:-[a-z]+)*)", lambda m: f"{_name(m)}="),
+    (r"\bthe same command\b", "the same call"),
+    (r"\brun the command that made it\b", "make the call that made it"),
+    (r"\bthe command that made it\b", "the call that made it"),
+    (r"\bthe command of the run\b", "the call that made the run"),
+    (r"\brun the same call\b", "make the same call"),
+)
+"""Patterns of the command line, and what is written in Python. The first that fits counts."""
+
+
+def _name(match: re.Match[str]) -> str:
+    return match[1].replace("-", "_")
+
+
+def in_python(message: str) -> str:
+    """The message with options and commands of the command line as arguments and calls of Python."""
+    for pattern, instead in RULES:
+        message = re.sub(pattern, instead, message)
+    return message
+
+
+@contextmanager
+def public_call() -> Iterator[None]:
+    """What every public function runs under: torch's initial settings, and errors in the words of
+    Python."""
+    try:
+        with initial_settings():
+            yield
+    except (StresslensError, Stopped) as error:
+        said: Any = error.args[0] if error.args else ""
+        if isinstance(said, str):
+            error.args = (in_python(said), *error.args[1:])
+        raise

@@ -1,0 +1,21 @@
+"""Data sets that are named by the path of their images."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from os.path import normpath
+from pathlib import Path
+from typing import Any
+
+from stresslens.config import registry
+
+
+def images_at(text: str) -> dict[str, Any] | None:
+    """The folder dataset for the path of images; None for the name of a dataset, and for a path at which
+    there is nothing."""
+    if text in registry.all_names("datasets"):
+        return None
+    with suppress(OSError, RuntimeError, ValueError):  # no path at all
+        if Path(text).expanduser().exists():
+            return {"folder": {"path": normpath(text)}}
+    return None

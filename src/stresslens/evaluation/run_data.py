@@ -1,0 +1,96 @@
+"""The data set of a run, also where it lies elsewhere than when the run was trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from stresslens.config import registry
+from stresslens.config.run_config import read_run_data
+from stresslens.core.data import Data
+from stresslens.core.data_root import data_in
+from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.files import UnreadableRun
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.splits import fewer
+from stresslens.evaluation.record import read_record
+
+DataPlace: TypeAlias = Data | Path | None
+"""The data themselves, or where they lie now; None: where the run's configuration says."""
+
+
+def data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -> Data:
+    """Loads the data set a run was trained on, as its config.yaml describes it.
+
+    `data` says where it lies now. Without it, a relative path is looked for in the working folder, and
+    then in the folders above the run. A trial of a sweep gets no test split. Your own plug-ins are
+    executed only with `trust`. Raises UnreadableRun if config.yaml cannot be read, or if the data came
+    from Python and are not given.
+    """
+    config = read_run_data(folder.config)
+    value, repeats, subset = config.data, config.repeats, config.train.subset
+    if isinstance(data, Data):
+        found = data.uncached()
+    elif isinstance(value, str) and value.startswith("own data"):
+        raise UnreadableRun(
+            f"{folder.path} was trained on your {value}; give these data from Python, "
+            "for example sl.attack(RUN, data=DATA)"
+        )
+    else:
+        found = _loaded(value, folder, data, trust)
+    seed = (repeats if isinstance(repeats, list) else repeats.seeds)[0]
+    if not isinstance(repeats, list):
+        found = repeats.division.of(found, seed)
+    splits = read_record(folder).data.splits
+    if splits and "test" not in splits:
+        found = replace(found, test=None)
+    return found if subset is None else fewer(found, subset.images, balanced=subset.balanced, seed=seed)
+
+
+def same_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -> Data:
+    """As `data_of`. Raises ConfigError unless the data are those that the run was trained on."""
+    found = data_of(folder, trust=trust, data=data)
+    if found.fingerprint == read_record(folder).data.fingerprint:
+        return found
+    if data is not None:
+        what = f"{data} holds" if isinstance(data, Path) else f"{data.name}: these are"
+        raise ConfigError(f"{folder.path}: {what} other data than the run was trained on")
+    raise ConfigError(
+        f"{folder.path}: the data set has changed since the run was trained; "
+        "measurements on it would not belong to this run. If the old data lie elsewhere, say where: "
+        "--data PATH"
+    )
+
+
+def _loaded(value: Any, folder: RunFolder, place: Path | None, trust: bool) -> Data:
+    """The data set of a configuration, from `place` if that is given."""
+    name, options = registry.name_and_options("datasets", value)
+    path = Path(options["path"]).expanduser() if isinstance(options.get("path"), str) else None
+    if place is not None and path is None:
+        with data_in(place):
+            return _resolved(value, folder, trust)
+    if path is not None:
+        value = {name: {**options, "path": str(place or _found(path, folder))}}
+    try:
+        return _resolved(value, folder, trust)
+    except (ConfigError, DataError) as error:
+        missing = not _found(path, folder).exists() if path else isinstance(error, DataError)
+        if place is not None or not missing:
+            raise
+        raise type(error)(f"{error}. If the data lie elsewhere now, say where: --data PATH") from error
+
+
+def _resolved(value: Any, folder: RunFolder, trust: bool) -> Data:
+    data = registry.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
+    if not isinstance(data, Data):
+        raise ConfigError(f"the dataset {value} returned a {type(data).__name__}; expected a stresslens.Data")
+    return data
+
+
+def _found(path: Path, folder: RunFolder) -> Path:
+    """The path, or the same one in a folder above the run, if it is there alone."""
+    if path.is_absolute() or path.exists():
+        return path
+    above = (parent / path for parent in folder.path.resolve().parents)
+    return next((each for each in above if each.exists()), path)

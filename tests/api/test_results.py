@@ -1,0 +1,194 @@
+"""What Run and Study hold, and the ways to them."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from finished_runs import OPTIONS, SMALL, Finished
+
+import stresslens as sl
+from stresslens.core.errors import ConfigError
+
+
+def test_a_run_holds_what_its_files_hold(subjects: Finished) -> None:
+    run = sl.open(subjects.run.folder)
+    assert isinstance(run, sl.Run)
+    assert run.record == subjects.run.record
+    assert run.scores() == subjects.run.scores()
+    assert os.fspath(run) == str(run.folder)
+    assert (run.status, run.finished, run.split, run.seed) == ("finished", True, "test", 0)
+    assert run.classes == tuple("0123456789")
+    assert run.config == yaml.safe_load((run.folder / "config.yaml").read_text())
+    predictions = run.predictions()
+    counts = run.confusion.counts  # type: ignore[union-attr]
+    for truth in range(10):
+        answers = predictions.scores[predictions.labels == truth].argmax(1)
+        assert counts[truth].tolist() == np.bincount(answers, minlength=10).tolist()
+    per_class = run.per_class
+    assert per_class is not None
+    assert [row.name for row in per_class.rows] == list(run.classes)
+    assert [row.support for row in per_class.rows] == counts.sum(1).tolist()
+    assert run.reliability is not None
+    assert sum(each.n for each in run.reliability.bins) == len(predictions.labels)
+    assert run.risk_coverage is not None
+    assert run.risk_coverage.risk[-1] == pytest.approx(1 - run.scores()["accuracy"].value)
+    validation = run.results("validation")
+    assert validation.split == "validation"
+    assert validation.confusion is not None
+    assert validation.confusion.counts.sum() == validation.scores["accuracy"].n
+    assert len(run.results("train").slices) == 0
+    assert run.results("train").confusion is None
+    with pytest.raises(ConfigError, match="has no scores for 'tset'; it has"):
+        run.results("tset")
+
+
+def test_the_history_has_one_row_an_epoch_and_flat_names(tmp_path: Path) -> None:
+    options = {**OPTIONS, "epochs": 4, "evaluate_every": 2, "watch": ["train", "validation"]}
+    run = sl.train("linear", SMALL, out=tmp_path, **options)
+    rows = run.history
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert {"loss", "lr", "seconds", "train accuracy", "validation loss", "validation accuracy"} <= set(
+        rows[0]
+    )
+    assert {frozenset(row) for row in rows} == {frozenset(rows[0])}, "a table"
+    assert math.isnan(rows[0]["validation accuracy"])
+    last = run.scores("validation")["accuracy"].value
+    assert max(row["validation accuracy"] for row in rows[1::2]) == pytest.approx(last)
+    assert sl.train("knn", SMALL, out=tmp_path).history == []
+
+
+def test_a_run_says_itself_in_one_line(subjects: Finished) -> None:
+    for each in (subjects.run, subjects.estimator, subjects.study):
+        assert "\n" not in repr(each)
+        assert len(repr(each).replace(str(each.folder), "")) < 120
+    assert "finished, test accuracy 0." in repr(subjects.run)
+
+
+def test_a_study_holds_its_runs_and_stands_for_its_folder(subjects: Finished) -> None:
+    study = subjects.study
+    assert [(run.variant, run.seed) for run in study.runs] == [("a", 0), ("b", 0)]
+    scores = study.scores()
+    assert scores["a"]["accuracy"].value == study.runs[0].scores()["accuracy"].value
+    assert [row["accuracy"] for row in study.rows()] == [s["accuracy"].value for s in scores.values()]
+    assert study.comparison["verdicts"] == sl.compare(study)["verdicts"]
+    assert study.comparison["kind"] == "study"
+    assert study.report == study.folder / "report.html"
+    study.report.unlink()
+    assert study.report.is_file(), "it is written again"
+    folder = study.folder
+    assert (os.fspath(study), str(study), f"{study}") == (str(folder),) * 3
+    assert study / "study.json" == folder / "study.json"
+    assert study == folder
+    assert {study: 1}[folder] == 1
+    assert sorted(study.rglob("record.json")) == sorted(folder.rglob("record.json"))
+    assert (study.name, study.parent, study.is_dir()) == (folder.name, folder.parent, True)
+    with pytest.raises(AttributeError, match="Study has no attribute 'scorse'"):
+        _ = study.scorse
+
+
+def test_open_tells_runs_from_studies(subjects: Finished, tmp_path: Path) -> None:
+    out = subjects.study.folder.parent
+    assert isinstance(sl.open(subjects.study.folder), sl.Study)
+    assert isinstance(sl.open(subjects.study.folder / "a"), sl.Run)
+    python = sl.open(out / "python")
+    assert isinstance(python, sl.Study)
+    assert len(python.runs) == 3
+    assert len(python.comparison["recipes"]) == 3
+    with pytest.raises(ConfigError, match=r"holds the studies one, two; give the folder of one of them"):
+        sl.open(out)
+    with pytest.raises(ConfigError, match="is a study; module and data are those of a run"):
+        sl.open(subjects.study.folder, data=tmp_path)
+
+
+def test_an_unreadable_run_is_shown_as_such(subjects: Finished, tmp_path: Path) -> None:
+    (tmp_path / "a" / "seed-0").mkdir(parents=True)
+    (tmp_path / "a" / "seed-0" / "record.json").write_text("{")
+    study = sl.open(tmp_path)
+    assert isinstance(study, sl.Study)
+    assert [run.status for run in study.runs] == ["unreadable"]
+    assert "1 not finished" in repr(study)
+
+
+def test_pictures_of_any_size_are_prepared_as_the_runs_own(subjects: Finished, tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    files: list[Any] = [str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(pixels), pixels]
+    for run in (subjects.run, subjects.estimator, subjects.run.folder):
+        probabilities = sl.predict(run, files)
+        assert probabilities.shape == (4, 10)
+        assert (probabilities == probabilities[0]).all()
+        assert sl.predict(run, files[0]) == pytest.approx(probabilities[:1], abs=1e-6)
+    assert sl.evaluate(subjects.run, files[:1], ["3"])["accuracy"].n == 1
+    assert sl.explain(subjects.run, files[:1], "saliency").maps.shape == (1, 8, 8)
+    found = sl.attack(subjects.run, files[:1], ["3"], radii=0.5, protocol=["fgsm"], audit=False)
+    assert len(found.minimal_radius) == 1
+    mixed = sl.predict(subjects.run, [pixels, np.zeros((1, 8, 8), np.float32), np.zeros((8, 8), np.uint8)])
+    assert mixed[1].tolist() == mixed[2].tolist()
+    assert mixed[0] == pytest.approx(sl.predict(subjects.run, pixels)[0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (["missing.png"], "missing.png cannot be read as an image: No such file"),
+        (["."], r"\. is a folder; list its files"),
+        (np.zeros((2, 1, 9, 8), np.float32), r"images have shape \(1, 9, 8\).*those of the run \(1, 8, 8\)"),
+        (
+            [np.zeros((20, 30, 3), np.uint8), np.zeros((1, 9, 8), np.float32)],
+            r"image 1 has shape \(1, 9, 8\)",
+        ),
+        (5, "images are a int|images have shape"),
+    ],
+    ids=["missing", "folder", "shape", "mixed", "number"],
+)
+def test_what_is_no_image_of_the_run_is_refused(images: Any, message: str, subjects: Finished) -> None:
+    with pytest.raises(sl.DataError, match=message):
+        sl.predict(subjects.run, images)
+
+
+def test_a_run_gives_the_probabilities_of_the_command(subjects: Finished, tmp_path: Path) -> None:
+    """Calibrated, as `stresslens predict` prints them; an exported file gives the same."""
+    run = subjects.run
+    x = np.random.default_rng(0).random((5, 1, 8, 8)).astype(np.float32)
+    temperature = run.record["calibration"]["temperature"]
+    logits = np.log(sl.predict(run.model(), x)) / temperature
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert sl.predict(run, x) == pytest.approx(expected, abs=1e-6)
+    exported = sl.export(run, "safetensors", out=tmp_path / "exported").file
+    assert sl.predict(exported, x) == pytest.approx(expected, abs=1e-6)
+
+
+def test_scores_that_the_record_has_are_not_computed_again(subjects: Finished) -> None:
+    before = sl.open(subjects.run.folder).record["reads_of_test"]  # type: ignore[union-attr]
+    assert sl.evaluate(subjects.run) == subjects.run.scores()
+    assert sl.evaluate(subjects.run, split="validation") == subjects.run.scores("validation")
+    assert sl.open(subjects.run.folder).record["reads_of_test"] == before  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="expected 'train', 'validation' or 'test'"):
+        sl.evaluate(subjects.run, split="tset")
+
+
+def test_an_attack_on_own_images_is_kept_and_counted(subjects: Finished) -> None:
+    run = subjects.single.runs[0]
+    asked: dict[str, Any] = {"radii": ["2/255", 0.1], "protocol": ["fgsm"], "n_images": 30, "audit": False}
+    found = sl.attack(run, **asked)
+    again = sl.open(run.folder)
+    assert isinstance(again, sl.Run)
+    assert again.record["reads_of_test"] == run.record["reads_of_test"] + 1
+    assert again.record["robustness"] == [found.result.key]
+    assert found.robust_accuracy("2/255") == found.robust_accuracy(2 / 255)
+    recount = sl.verify(run, found)
+    assert recount.robust == found.robust_accuracy(0.1)
+    with pytest.raises(ConfigError, match="radius 3/255 was not attacked; known are"):
+        found.robust_accuracy("3/255")
+    with pytest.raises(ConfigError, match="expected a number or a fraction"):
+        found.robust_accuracy("a lot")
+    with pytest.raises(ConfigError, match="labels and out belong to images of your own"):
+        sl.attack(run, out="here", **asked)

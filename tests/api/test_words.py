@@ -1,0 +1,91 @@
+"""Errors in Python have the words of Python, wherever they are raised."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import stresslens as sl
+from stresslens.api.words import in_python, public_call
+from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
+
+SOURCE = Path(sl.__file__).parent
+ELSEWHERE = ("cli/", "api/words.py", "report/")
+OF_TORCHRUN = "--nproc-per-node"
+
+
+def texts(file: Path) -> Iterator[str]:
+    """The texts of a file, docstrings left out, with X/y for what they insert."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            told |= {id(part) for part in node.values}
+            yield "".join(part.value if isinstance(part, ast.Constant) else "X/y" for part in node.values)  # type: ignore[misc]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node.value
+
+
+def test_no_message_keeps_an_option_of_the_command_line() -> None:
+    found, left = 0, []
+    for file in sorted(SOURCE.rglob("*.py")):
+        if str(file.relative_to(SOURCE)).startswith(ELSEWHERE):
+            continue
+        for text in texts(file):
+            if re.search(r"(?<![\w-])--[a-z]|the same command", text):
+                found += 1
+                said = in_python(text).replace(OF_TORCHRUN, "")
+                if "--" in said or "the same command" in said:
+                    left.append(f"{file.name}: {text.strip()} → {said.strip()}")
+    assert found > 30
+    assert [each for each in left if "write --X/y" not in each] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "call"),
+    [
+        ("keep both: --out ELSEWHERE, or another name", "keep both: out=ELSEWHERE, or another name"),
+        ("choose another place with --out", "choose another place with out="),
+        ("only if you trust it (--trust)", "only if you trust it (trust=True)"),
+        ("saved, the same command resumes it", "saved, the same call resumes it"),
+        ("--out x/m.bin: a file for onnx", "out='x/m.bin': a file for onnx"),
+        ("say where: --data PATH", "say where: data=PATH"),
+        ("fewer images (--images 100)", "fewer images (n_images=100)"),
+        (
+            "`stresslens evaluate runs/a/seed-0 --split validation` makes it anew",
+            "`sl.evaluate('runs/a/seed-0', split='validation')` makes it anew",
+        ),
+        (
+            "of their own: stresslens train '{folder: {path: x}}' lenet train.epochs=3 "
+            "train.schedule=cosine --name longer, with",
+            "of their own: sl.train('lenet', {'folder': {'path': 'x'}}, epochs=3, schedule='cosine', "
+            "name='longer'), with",
+        ),
+        ("`stresslens attack runs/a/seed-0` does it", "`sl.attack('runs/a/seed-0', radii=…)` does it"),
+        ("`stresslens list runs` shows them", "`stresslens list runs` shows them"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_words_of_the_command_line(command: str, call: str) -> None:
+    assert in_python(command) == call
+    assert in_python(call) == call
+
+
+def test_the_kind_of_an_error_and_what_it_carries_stay() -> None:
+    with pytest.raises(TrainingDiverged, match="the same call") as diverged, public_call():
+        raise TrainingDiverged("the same command", [3, 5])
+    assert diverged.value.images == [3, 5]
+    with pytest.raises(Stopped, match="the same call") as stopped, public_call():
+        raise Stopped("the same command", 2)
+    assert stopped.value.exit_code == 130
+
+
+def test_an_occupied_folder_is_told_in_words_of_python(tmp_path: Path) -> None:
+    small = {"digits": {"subset": 20}}
+    sl.train("linear", small, epochs=0, out=tmp_path, name="a")
+    with pytest.raises(ConfigError, match=r"holds another configuration.*\n.*out=ELSEWHERE"):
+        sl.train("linear", small, epochs=0, loss="mse", out=tmp_path, name="a")
