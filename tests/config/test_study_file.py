@@ -209,9 +209,9 @@ def test_a_resolved_recipe_reads_back_as_itself(train: dict[str, object]) -> Non
 
 def test_objective_takes_the_loss_of_train(tmp_path: Path) -> None:
     train = read(tmp_path, "train: {loss: mse}").variants[0].config.train
-    assert objective_of(train) == {"supervised": {"loss": "mse"}}
+    assert objective_of(train, tmp_path) == {"supervised": {"loss": "mse"}}
     train = read(tmp_path, "train: {objective: {supervised: {loss: mse}}}").variants[0].config.train
-    assert objective_of(train) == {"supervised": {"loss": "mse"}}
+    assert objective_of(train, tmp_path) == {"supervised": {"loss": "mse"}}
 
 
 def test_values_of_a_grid(tmp_path: Path) -> None:
