@@ -39,9 +39,11 @@ check: lint test
 	@$(PIP) -e ".[docs]"
 	@touch $@
 
-# The picture and the calls in docs/architecture.md, the reports of the gallery, and the site.
+# The picture and the calls in docs/architecture.md, the schema of study files, the reports of the
+# gallery, and the site.
 docs: .venv/.docs
 	$(BIN)/python docs/draw_architecture.py trips
+	$(BIN)/stresslens schema --out studies/schema.json
 	$(BIN)/python docs/gallery.py
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build/html
 	@echo "open docs/_build/html/index.html"

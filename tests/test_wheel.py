@@ -58,7 +58,11 @@ def test_it_holds_every_module_and_template_and_nothing_else(wheel: Path) -> Non
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert {str(file.relative_to(SOURCE.parent).as_posix()) for file in FILES} <= held
     data = {path for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert held == {path.relative_to(SOURCE.parent).as_posix() for path in data}
+    studies = {path for path in (ROOT / "studies").rglob("*") if path.suffix in (".yaml", ".json", ".py")}
+    assert held == {
+        *(path.relative_to(SOURCE.parent).as_posix() for path in data),
+        *(f"stresslens/{path.relative_to(ROOT).as_posix()}" for path in studies),
+    }
 
 
 def test_what_it_says_about_itself(wheel: Path) -> None:
@@ -75,6 +79,8 @@ def test_it_works_in_a_fresh_environment(python: Path, tmp_path: Path) -> None:
     place = done([python, "-c", "import stresslens; print(stresslens.__file__)"], tmp_path).strip()
     assert Path(place).is_relative_to(python.parents[1])
     assert done([command, "--version"], tmp_path).startswith("stresslens ")
+    done([command, "init", "--study", "cifar-first-cnn", "--study", "quickstart"], tmp_path)
+    done([command, "run", "studies/cifar-first-cnn.yaml", "--dry-run"], tmp_path)
     done([command, "run", "study.yaml"], tmp_path)
     run = tmp_path / "runs" / "study" / "run" / "seed-0"
     assert (

@@ -104,6 +104,8 @@ def test_a_documented_command_is_one(where: str, command: str, folder: None, typ
         assert code == 0, err
     elif words[0] in ("list", "help", "--version", "-h", "--help"):
         assert type_(*words)[0] == 0
+    elif words[0] in ("--install-completion", "--show-completion"):  # of the shell that it is typed in
+        assert words[0] in {name for each in typer.main.get_command(app).params for name in each.opts}
     else:
         group: Any = typer.main.get_command(app)
         while words and words[0] in getattr(group, "commands", {}):

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 import stresslens as sl
+from stresslens.cli.completion import plugins_of
 from stresslens.cli.main import app
 from stresslens.config import installed_plugins as found
 from stresslens.config import own_plugins, registry
+from stresslens.config.json_schema import schema_text
 from stresslens.core.errors import ConfigError, Notice
 
 MODULE = """
@@ -162,3 +165,29 @@ def test_one_that_is_broken_is_told_with_its_package(
     shown = CliRunner().invoke(app, ["list", "losses", "--json"])
     assert shown.exit_code == 0
     assert "It cannot be used" in shown.output
+
+
+ODD = """
+from torch.nn.functional import cross_entropy
+
+class Kind:
+    pass
+
+def odd(logits, y, *, times: float = 2.0, kind: Kind = Kind(), most: float = float("inf")):
+    "Cross-entropy."
+    return times * cross_entropy(logits, y)
+"""
+
+
+def test_it_is_in_the_schema_and_completed(install: Install) -> None:
+    points = {"losses": {"odd": "stresslens_foo:odd", "gone": "stresslens_foo:gone"}}
+    install("stresslens-foo", "1.2", points, ODD)
+    schema = json.loads(schema_text())
+    options = schema["$defs"]["losses.odd"]["properties"]
+    assert options["times"] == {"type": "number", "default": 2.0}
+    assert "default" not in options["kind"]
+    assert "losses.gone" not in schema["$defs"], "it cannot be used"
+    study = Draft202012Validator(schema)
+    assert study.is_valid({"train": {"loss": {"odd": {"times": 3, "kind": [1]}}}})
+    assert not study.is_valid({"train": {"loss": {"odd": {"time": 3}}}})
+    assert plugins_of("losses")("") == ["cross_entropy", "gone", "mse", "odd"]

@@ -59,7 +59,7 @@ def test_an_option_of_a_plugin_is_named_with_its_plugin(key: str) -> None:
         ("seed=3", "write repeats=[3], on the command line also --seed 3"),
         ("out=x", "write --out x"),
         ("jobs=2", "write --jobs 2"),
-        ("runs=3", "runs belongs to the study file"),
+        ("runs=3", "command line: runs=3: input should be an object"),
         ("repeats=0", "command line: repeats=0: input should be greater"),
         ("=3", "an override is written key.path=value"),
     ],

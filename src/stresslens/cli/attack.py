@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stresslens.cli.options import DataNow, Json, Norm, RunArgument, Trust
+from stresslens.cli.completion import plugins_of, runs
+from stresslens.cli.options import DataNow, HeldOutSplit, Json, Norm, RunArgument, Trust
 from stresslens.core.errors import ConfigError
 
 
@@ -25,13 +26,16 @@ def attack(
     protocol: Annotated[
         str,
         typer.Option(
-            "--protocol", help="fast, standard, none, or a list of attacks: [fgsm, {pgd: {steps: 40}}]."
+            "--protocol",
+            autocompletion=plugins_of("attacks", more=("fast", "standard", "none")),
+            help="fast, standard, none, or a list of attacks: [fgsm, {pgd: {steps: 40}}].",
         ),
     ] = "fast",
     individual_attacks: Annotated[
         list[str] | None,
         typer.Option(
             "--individual-attack",
+            autocompletion=plugins_of("attacks"),
             help="An attack that also gets its own curve; may be repeated.",
             show_default=False,
         ),
@@ -39,7 +43,7 @@ def attack(
     images: Annotated[
         str, typer.Option("--images", help="The number of images, drawn at random from the split; or all.")
     ] = "1000",
-    split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
+    split: HeldOutSplit = "test",
     target: Annotated[
         str | None,
         typer.Option(
@@ -52,7 +56,10 @@ def attack(
     surrogate: Annotated[
         Path | None,
         typer.Option(
-            "--surrogate", help="Another run; the attack `transfer` uses its gradients.", show_default=False
+            "--surrogate",
+            autocompletion=runs,
+            help="Another run; the attack `transfer` uses its gradients.",
+            show_default=False,
         ),
     ] = None,
     eot_samples: Annotated[
@@ -72,7 +79,10 @@ def attack(
     certificate: Annotated[
         list[str] | None,
         typer.Option(
-            "--certificate", help="{smoothing: {sigma: 0.25}}; may be repeated.", show_default=False
+            "--certificate",
+            autocompletion=plugins_of("certificates"),
+            help="{smoothing: {sigma: 0.25}}; may be repeated.",
+            show_default=False,
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from stresslens.cli.options import Json
+from stresslens.cli.completion import runs_and_studies
+from stresslens.cli.options import HeldOutSplit, Json
 from stresslens.cli.terminal import print_comparison, print_json
 from stresslens.core.errors import ConfigError, GateNotMet
 
@@ -16,11 +17,12 @@ def compare(
     folders: Annotated[
         list[Path],
         typer.Argument(
+            autocompletion=runs_and_studies,
             help="Runs (…/seed-0) or variants (runs/STUDY/VARIANT), the first is the baseline; "
-            "or one study (runs/STUDY)."
+            "or one study (runs/STUDY).",
         ),
     ],
-    split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
+    split: HeldOutSplit = "test",
     metric: Annotated[
         str, typer.Option("--metric", help="accuracy, or robust@RADIUS (robust@8/255).")
     ] = "accuracy",

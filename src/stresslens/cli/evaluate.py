@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from stresslens.cli.completion import words
 from stresslens.cli.options import DataNow, FailUnder, Json, RunArgument, Trust
 from stresslens.cli.terminal import print_json, print_scores
 from stresslens.core.errors import ConfigError
@@ -13,7 +14,12 @@ from stresslens.core.errors import ConfigError
 
 def evaluate(
     run: RunArgument,
-    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split", autocompletion=words("train", "validation", "test"), help="train, validation or test."
+        ),
+    ] = "test",
     data: DataNow = None,
     trust: Trust = False,
     fail_under: FailUnder = None,

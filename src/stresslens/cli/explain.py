@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stresslens.cli.options import DataNow, Json, RunArgument, Trust
+from stresslens.cli.completion import plugins_of, runs
+from stresslens.cli.options import DataNow, HeldOutSplit, Json, RunArgument, Trust
 from stresslens.cli.run_arguments import check_pictures
 from stresslens.core.run_paths import runs_in
 
@@ -26,6 +27,7 @@ def explain(
         list[str] | None,
         typer.Option(
             "--explainer",
+            autocompletion=plugins_of("explainers"),
             help=f"gradcam, {{occlusion: {{size: 7}}}}, …; may be repeated. Default: {', '.join(USUAL)}.",
             show_default=False,
         ),
@@ -34,6 +36,7 @@ def explain(
         list[str] | None,
         typer.Option(
             "--view",
+            autocompletion=plugins_of("views"),
             help="filters, activations, class_image, …; may be repeated. "
             "Without --explainer, only views are made.",
             show_default=False,
@@ -61,6 +64,7 @@ def explain(
         Path | None,
         typer.Option(
             "--images-from",
+            autocompletion=runs,
             help="Another run, whose predictions choose the images, so that two models get the same ones.",
             show_default=False,
         ),
@@ -71,7 +75,7 @@ def explain(
             "--target-class", help="The class to explain: predicted, label, or a class by its name or number."
         ),
     ] = "predicted",
-    split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
+    split: HeldOutSplit = "test",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     check: Annotated[
         bool | None,

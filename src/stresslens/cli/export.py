@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stresslens.cli.completion import words
 from stresslens.cli.options import Json, RunArgument, Trust
 from stresslens.cli.terminal import print_json
 
@@ -14,7 +15,12 @@ from stresslens.cli.terminal import print_json
 def export(
     run: RunArgument,
     to: Annotated[
-        str, typer.Option("--to", help="onnx, torch (a .pt2 of torch.export), or safetensors (a folder).")
+        str,
+        typer.Option(
+            "--to",
+            autocompletion=words("onnx", "torch", "safetensors"),
+            help="onnx, torch (a .pt2 of torch.export), or safetensors (a folder).",
+        ),
     ],
     out: Annotated[
         Path | None,

@@ -37,6 +37,8 @@ class Commands(TyperGroup):
     option get a hint."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # a shell completes a line that is not finished
+            return super().parse_args(ctx, args)
         first = args[0] if args else ""
         known = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if first.startswith("-") and first not in {*known, "--"}:
@@ -109,10 +111,18 @@ def orientation(
         typer.echo(ORIENTATION)
 
 
+def _commands(ctx: typer.Context, incomplete: str) -> list[str]:
+    above: Any = ctx.parent
+    return list(above.command.commands)
+
+
 def help_(
     ctx: typer.Context,
     command: Annotated[
-        list[str] | None, typer.Argument(help="A command: run, train, data check, …", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="A command: run, train, data check, …", show_default=False, autocompletion=_commands
+        ),
     ] = None,
 ) -> None:
     """Show the help of a command."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stresslens.cli.completion import plugins_of
 from stresslens.cli.data import data_value, load_data_set
 from stresslens.cli.options import Json
 from stresslens.cli.terminal import print_json, print_table
@@ -25,7 +26,10 @@ SHAPE = re.compile(r"(\d+)[x×](\d+)[x×](\d+)")
 def layers(
     model: Annotated[
         str,
-        typer.Argument(help="A model (simple_cnn, {mlp: {widths: [100]}}, FILE.py:NAME), or a run's folder."),
+        typer.Argument(
+            help="A model (simple_cnn, {mlp: {widths: [100]}}, FILE.py:NAME), or a run's folder.",
+            autocompletion=plugins_of("models"),
+        ),
     ],
     images: Annotated[
         str | None,
@@ -43,7 +47,7 @@ def layers(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the layers of a model, without training it.
+    """Show the layer table of a model.
 
     For every layer: its output for one image, its parameters and how they are counted, its neurons and
     multiply-adds; below, the totals, by kind too, and the memory that one image takes.

@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -26,6 +27,7 @@ from stresslens.cli.explain import explain
 from stresslens.cli.export import export
 from stresslens.cli.harmless_stream import harmless_output
 from stresslens.cli.help import Commands, help_, orientation
+from stresslens.cli.init import init
 from stresslens.cli.lab import app as lab_app
 from stresslens.cli.layers import layers
 from stresslens.cli.list import list_plugins
@@ -33,6 +35,7 @@ from stresslens.cli.options import WithOldOptions
 from stresslens.cli.predict import predict
 from stresslens.cli.report import report
 from stresslens.cli.run import run
+from stresslens.cli.schema import schema
 from stresslens.cli.terminal import Advance, print_forecast
 from stresslens.cli.train import train
 from stresslens.cli.verify import verify
@@ -52,7 +55,6 @@ app = typer.Typer(
     cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -61,13 +63,18 @@ for command in (run, train, evaluate, compare, attack, verify, audit, explain, p
 app.command()(layers)
 app.command("list")(list_plugins)
 app.add_typer(data_app, name="data")
+app.command()(init)
+app.command()(schema)
 app.add_typer(lab_app, name="lab")
 app.command()(doctor)
 app.command("help")(help_)
 app.callback()(orientation)
 
 
-def main(command: Callable[[], object] = app) -> None:
+COMMAND_LINE = partial(app, prog_name="stresslens")
+
+
+def main(command: Callable[[], object] = COMMAND_LINE) -> None:
     """Runs the command line; every error becomes one message and its exit code. The traceback of one
     that nobody expected goes to a file."""
     for number in (signal.SIGINT, signal.SIGTERM):

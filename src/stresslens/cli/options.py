@@ -9,13 +9,25 @@ from typing import Annotated, Any, ClassVar
 import typer
 from typer.core import TyperCommand
 
+from stresslens.cli.completion import plugins_of, runs, words
 from stresslens.cli.run_arguments import check_one_run, checked_run
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.spelling import near
 
-RunArgument = Annotated[Path, typer.Argument(help="A run's folder (…/seed-0).", callback=checked_run)]
+RunArgument = Annotated[
+    Path, typer.Argument(help="A run's folder (…/seed-0).", callback=checked_run, autocompletion=runs)
+]
 
 Trust = Annotated[bool, typer.Option("--trust", help="Also execute plug-ins that are not built in.")]
+
+Norm = Annotated[
+    str, typer.Option("--norm", help="linf, l2 or l1.", autocompletion=words("linf", "l2", "l1"))
+]
+
+HeldOutSplit = Annotated[
+    str,
+    typer.Option("--split", help="test or validation.", autocompletion=words("test", "validation")),
+]
 
 DataNow = Annotated[
     Path | None,
@@ -26,12 +38,11 @@ DataNow = Annotated[
     ),
 ]
 
-Norm = Annotated[str, typer.Option("--norm", help="linf, l2 or l1.")]
-
 DataSet = Annotated[
     str,
     typer.Argument(
-        help="A dataset (digits, mnist, {mnist: {validation: 5000}}), or the path of your images."
+        help="A dataset (digits, mnist, {mnist: {validation: 5000}}), or the path of your images.",
+        autocompletion=plugins_of("datasets"),
     ),
 ]
 
@@ -44,7 +55,12 @@ Overrides = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="The folder that holds the studies' folders.")]
 
 Device = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; default: CUDA where there is one.")
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1, …; default: CUDA where there is one.",
+        autocompletion=words("cpu", "cuda"),
+    ),
 ]
 
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Use this one seed instead of the study's.")]
@@ -81,6 +97,8 @@ class WithOldOptions(TyperCommand):
     }
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # a shell completes a line that is not finished
+            return super().parse_args(ctx, args)
         own = {name for parameter in self.params for name in parameter.opts}
         old = {text: new for text, new in self.OLD.items() if new in own}
         names = [text.partition("=")[0] for text in args]

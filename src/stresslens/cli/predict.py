@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stresslens.cli.completion import runs
 from stresslens.cli.options import Json
 from stresslens.cli.run_arguments import runs_then_pictures
 from stresslens.cli.terminal import CsvPredictions, meaning_of_predictions, print_json, print_predictions
@@ -19,6 +20,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="RUN... IMAGES...",
+            autocompletion=runs,
             help="A run's folder (…/seed-0) or several, or a file that `stresslens export` wrote; then "
             "image files, or folders of them.",
         ),

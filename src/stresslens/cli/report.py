@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
+from stresslens.cli.completion import runs_and_studies
+
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A study's folder (runs/NAME), or a run's (…/seed-0).")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="A study's folder (runs/NAME), or a run's (…/seed-0).", autocompletion=runs_and_studies
+        ),
+    ],
 ) -> None:
     """Write the report pages from files.
 

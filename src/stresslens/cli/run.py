@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stresslens.cli.completion import study_files, words
 from stresslens.cli.options import Device, DryRun, FailUnder, Json, Out, Overrides, Quiet, Seed, Verbose
 from stresslens.cli.terminal import (
     print_accuracy,
@@ -42,12 +43,18 @@ Jobs = Annotated[
 ]
 ExecutorName = Annotated[
     str | None,
-    typer.Option("--executor", help="local, or ray for a cluster; default: the study's, else local."),
+    typer.Option(
+        "--executor",
+        help="local, or ray for a cluster; default: the study's, else local.",
+        autocompletion=words("local", "ray"),
+    ),
 ]
 
 
 def run(
-    study: Annotated[Path, typer.Argument(help="A study file, or a run's config.yaml.")],
+    study: Annotated[
+        Path, typer.Argument(help="A study file, or a run's config.yaml.", autocompletion=study_files)
+    ],
     overrides: Overrides = None,
     out: Out = Path("runs"),
     jobs: Jobs = None,

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,14 +234,17 @@ def print_findings(found: Sequence[Finding]) -> None:
             print("    … (--json lists more)")
 
 
-def print_runs(out: Path, as_json: bool) -> None:
-    """Print the runs below a folder, with status, test accuracy and epochs."""
+def print_runs(out: Path, as_json: bool, listed: Callable[[str], bool]) -> None:
+    """Print the runs below a folder that are to be listed by their path, with status, test accuracy
+    and epochs."""
     from stresslens.core.files import UnreadableRun
     from stresslens.core.run_folder import run_folders
     from stresslens.evaluation.record import RunRecord, read_record
 
     records: dict[str, RunRecord] = {}
     for folder in run_folders(out):
+        if not listed(str(folder.path)):
+            continue
         try:
             records[str(folder.path)] = read_record(folder)
         except UnreadableRun as error:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stresslens.cli.completion import plugins_of
 from stresslens.cli.data import data_value
 from stresslens.cli.options import (
     DataSet,
@@ -28,7 +29,11 @@ from stresslens.core.errors import ConfigError
 def train(
     data: DataSet,
     model: Annotated[
-        str, typer.Argument(help="A model or an estimator: simple_cnn, knn, …, or {mlp: {widths: [32, 16]}}.")
+        str,
+        typer.Argument(
+            autocompletion=plugins_of("models", "estimators"),
+            help="A model or an estimator: simple_cnn, knn, …, or {mlp: {widths: [32, 16]}}.",
+        ),
     ],
     overrides: Overrides = None,
     name: Annotated[
@@ -41,7 +46,12 @@ def train(
     ] = None,
     out: Out = Path("runs"),
     track: Annotated[
-        list[str] | None, typer.Option("--track", help="A tracker: tensorboard, {wandb: {project: x}}, …")
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="A tracker: tensorboard, {wandb: {project: x}}, …",
+            autocompletion=plugins_of("trackers"),
+        ),
     ] = None,
     device: Device = None,
     seed: Seed = None,

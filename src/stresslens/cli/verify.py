@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stresslens.cli.completion import words
 from stresslens.cli.options import DataNow, Json, RunArgument, Trust
 from stresslens.core.errors import ConfigError, DataError, GateNotMet, naming
 
@@ -33,7 +34,12 @@ def verify(
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option("--split", help="The split that the images come from: test or validation.")
+        str,
+        typer.Option(
+            "--split",
+            autocompletion=words("test", "validation"),
+            help="The split that the images come from: test or validation.",
+        ),
     ] = "test",
     data: DataNow = None,
     trust: Trust = False,

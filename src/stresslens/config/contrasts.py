@@ -28,10 +28,15 @@ class ContrastSection:
     """
 
     pairs: list[tuple[str, str]] | None = None
+    """Pairs of variants, by their names; a claim says that the second is better."""
     vary: str | None = None
+    """The dotted key in which two variants differ, and in nothing else."""
     claim: str | None = None
+    """An earlier conclusion that is checked."""
     claim_of: ClaimOf = "accuracy"
+    """The quantity that the claim is about."""
     protocol: str | None = None
+    """Name of the study that repeats the procedure of that time."""
 
 
 def pairs_of(

@@ -37,8 +37,11 @@ class DataSizes:
     """
 
     sizes: Annotated[list[Positive], Field(min_length=2)]
+    """Numbers of training images."""
     balanced: bool = True
+    """The same number of each class, as far as there are enough."""
     updates: Literal["epochs", "same", "both"] = "epochs"
+    """What is the same for all sizes: epochs, updates, or one curve of each."""
     runs: Annotated[list[str], Field(min_length=1)] | None = None
     """The variants that have a curve; the others are trained on all training images."""
 

@@ -300,7 +300,7 @@ def _resolved(
     for option, parameter in declared.items():
         if (
             option not in options
-            and (nested := _nested(parameter.annotation)) is not None
+            and (nested := nested_folder(parameter.annotation)) is not None
             and isinstance(parameter.default, str | Mapping)
         ):
             checked[option] = resolve(nested, parameter.default, base=base, trust=trust)
@@ -362,7 +362,7 @@ OPTIONS_BESIDE = {"models": "published"}
 """The function in a plug-in's file whose options a study may give as the plug-in's own."""
 
 
-def _nested(annotation: Any) -> str | None:
+def nested_folder(annotation: Any) -> str | None:
     """The folder of an option that is itself a plug-in; None for other options."""
     if get_origin(annotation) is Union and get_args(annotation)[1:] == (Any,):
         annotation = get_args(annotation)[0]
@@ -370,10 +370,10 @@ def _nested(annotation: Any) -> str | None:
 
 
 def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: bool) -> Any:
-    if (nested := _nested(annotation)) is not None:
+    if (nested := nested_folder(annotation)) is not None:
         return resolve(nested, value, path=path, base=base, trust=trust)
     try:
-        adapter = _adapter(annotation)
+        adapter = adapter_of(annotation)
         try:  # through JSON: strict mode accepts a list for a tuple there only
             return adapter.validate_json(json.dumps(value), strict=True)
         except TypeError:
@@ -384,7 +384,7 @@ def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: 
 
 
 @cache
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
+def adapter_of(annotation: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
     except PydanticUserError:

@@ -18,9 +18,13 @@ class Repeats:
     `times` times, or `splits` random splits. `only` selects some of the repeats by number."""
 
     folds: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """Number of folds of a cross-validation."""
     times: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How often the cross-validation is repeated, each time with other folds."""
     splits: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    """Number of random splits, in place of folds."""
     only: list[Annotated[int, Field(ge=0, lt=2**32)]] | None = None
+    """Numbers of the repeats to carry out."""
 
     @property
     def division(self) -> Division:

@@ -36,7 +36,9 @@ class Halving:
     them for `factor` times as many, and so on."""
 
     epochs: Positive = 1
+    """Epochs of all trials."""
     factor: Annotated[int, Field(ge=2, le=100)] = 3
+    """The best 1/`factor` are trained `factor` times as long."""
 
     def rungs(self, epochs: int) -> list[int]:
         """The numbers of epochs after which trials are compared, ascending. The last is
@@ -53,13 +55,21 @@ class Sweep:
     docs/sweeps.md explains every key."""
 
     space: dict[str, Any] | None = None
+    """For each dotted key a list of choices, or a range: `{from: 1e-4, to: 0.1, log: true}`."""
     settings: list[dict[str, Any]] | None = None
+    """A list of trials, each with its values by dotted key."""
     method: Literal["random", "tpe", "halving"] = "random"
+    """How settings are drawn from the space."""
     trials: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Number of trials."""
     metric: SweepMetric = "auto"
+    """What ranks the trials, on validation images."""
     seed: Seed = 0
+    """Seed of the drawn settings."""
     where: list[str] = field(default_factory=list)
+    """Comparisons that drawn settings satisfy: `train.batch_size <= 128`."""
     halving: Halving = field(default_factory=Halving)
+    """Successive halving, with `method: halving`."""
 
     @property
     def size(self) -> int:
@@ -72,9 +82,13 @@ class Range:
     """A range of numbers with both ends included. Between two integers all values are integers."""
 
     start: Annotated[Number, Field(alias="from")]
+    """The smallest value."""
     to: Number
+    """The largest value."""
     step: Annotated[Number, Field(gt=0)] | None = None
+    """Distance of neighbouring values."""
     log: bool = False
+    """Draws the logarithm evenly."""
 
     def wrong(self) -> str | None:
         """What is wrong with the range; None where it is valid."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from stresslens.core.spelling import closest
 
@@ -83,19 +84,32 @@ RULES: dict[str, SelectionRule] = {
 }
 
 
-def _rule_or(*others: str) -> AfterValidator:
+class _RuleOr:
     """Accepts the name of a rule or one of `others`. The table is read when a value is checked."""
 
-    def check(name: str) -> str:
-        valid = [*RULES, *others]
-        if name not in valid:
-            raise PydanticCustomError("unknown_rule", "unknown rule ({hint})", {"hint": closest(name, valid)})
+    def __init__(self, *others: str) -> None:
+        self.others = others
+
+    @property
+    def valid(self) -> list[str]:
+        return [*RULES, *self.others]
+
+    def check(self, name: str) -> str:
+        if name not in self.valid:
+            hint = closest(name, self.valid)
+            raise PydanticCustomError("unknown_rule", "unknown rule ({hint})", {"hint": hint})
         return name
 
-    return AfterValidator(check)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "enum": self.valid}
 
 
-Select = Annotated[str, _rule_or("auto", "last")]
+Select = Annotated[str, _RuleOr("auto", "last")]
 """A value of `train.select`: a rule, `last` (the last epoch) or `auto`."""
-SweepMetric = Annotated[str, _rule_or("auto")]
-RuleName = Annotated[str, _rule_or()]
+SweepMetric = Annotated[str, _RuleOr("auto")]
+RuleName = Annotated[str, _RuleOr()]

@@ -7,6 +7,7 @@ All mistakes are reported at once, each with its file and line.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
@@ -26,6 +27,7 @@ from stresslens.config.run_names import folder_name, kept_name, safe
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Sweep
 from stresslens.config.setting_keys import unknown_setting
+from stresslens.config.shipped_studies import shipped_studies
 from stresslens.config.study_keys import (
     VARIANT_KEYS,
     ExecutorName,
@@ -99,6 +101,8 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
 
     Raises ConfigError, whose message lists every mistake as `file:line: key: what is wrong`.
     """
+    if file.stem in shipped_studies() and not os.path.lexists(file):
+        raise ConfigError(f"there is no {file}; `stresslens init --study {file.stem}` writes one")
     source = Source.read(file)
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
@@ -142,20 +146,21 @@ def expand_study(
     parse_problems: Sequence[Problem] = (),
 ) -> Study:
     """A study from plain values. Raises Problems: `parse_problems` and every mistake found."""
-    grid_keys = list(values.get("grid") or {})
-    values = old_words.renamed(values)
-    grid_names = dict(zip(values.get("grid") or {}, grid_keys))
     problems = list(parse_problems)
-    values, override_changes = overrides_of(values, overrides, problems)
+    overridden = overrides_of(values, overrides, problems)
+    named, override_changes = overridden.named, overridden.changes
+    grid_keys = list(_grid(overridden.values))
+    values = old_words.renamed(overridden.values)
+    grid_names = dict(zip(_grid(values), grid_keys))
     keys = study_keys_of(values, problems)
     keys = replace(keys, grid=checked_grid(keys.grid, problems))
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
-    named = [text for text in overrides if text.partition("=")[0] not in ("track", "repeats")]
 
     number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
     if number > MOST_VARIANTS:
         why = f"makes {number:,} runs of one seed; a study has at most {MOST_VARIANTS:,}"
-        raise Problems([*problems, Problem(("grid" if keys.grid else "runs",), why)])
+        at = place_written(("grid",) if keys.grid else ("runs",), overridden.origins)
+        raise Problems([*problems, Problem(at, why)])
     study_name = keys.study or name
     variants: list[Variant] = []
     names: list[str] = []
@@ -193,11 +198,8 @@ def expand_study(
     contrasts = pairs_of(keys.contrasts or {}, configs, names, problems)
     claims = claims_of(keys.contrasts or {}, contrasts, problems)
     if problems:
-        given = {text.partition("=")[0]: text for text in overrides}
-        places: dict[registry.Keys, registry.Keys] = {
-            (key,): ("command line", given[key]) for key in ("repeats",) if key in given
-        }
-        raise Problems(list(dict.fromkeys(replace(p, path=places.get(p.path[:1], p.path)) for p in problems)))
+        placed = (replace(p, path=place_written(p.path, overridden.origins)) for p in problems)
+        raise Problems(list(dict.fromkeys(placed)))
     seeds, repeats = seeds_of(keys.repeats)
     return Study(
         study_name,
@@ -214,6 +216,12 @@ def expand_study(
         dict.fromkeys(folders.values(), named) if named else {},
         {folder: kept_name(name, named) for name, folder in folders.items()},
     )
+
+
+def _grid(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The grid in plain values; empty where it is no mapping, which the validation reports."""
+    grid = values.get("grid")
+    return grid if isinstance(grid, Mapping) else {}
 
 
 def _merged(

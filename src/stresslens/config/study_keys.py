@@ -47,15 +47,23 @@ class StudyKeys:
     """The keys of a study that do not belong to the configuration of a variant."""
 
     study: str | None = None
+    """Name of the study's folder; default: the file's name."""
     runs: dict[str, dict[str, Any] | None] | None = None
+    """The variants: for each name its changes, by dotted key."""
     grid: dict[str, list[Any]] | None = None
+    """Values for dotted keys, crossed with each other and with `runs`."""
     repeats: (
         Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] | Repeats
     ) = 1
+    """The number of seeds, a list of seeds, or divisions of the data."""
     contrasts: dict[str, ContrastSection] | None = None
+    """What is compared; default: every variant against the first."""
     data_sizes: DataSizes | None = None
+    """Trains every variant at several sizes of its training data."""
     sweep: Sweep | None = None
+    """A search for the best settings of each variant, by validation."""
     executor: ExecutorName = "local"
+    """Where runs are executed: on this machine, or on a Ray cluster."""
 
 
 _STUDY_KEYS = TypeAdapter(StudyKeys)

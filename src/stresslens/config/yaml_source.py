@@ -100,7 +100,7 @@ class Source:
             raise ConfigError(f"{file}:1: not valid YAML: {error}") from None
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(
-                f"{file}:1: a study is a mapping of keys to values; see studies/quickstart.yaml"
+                f"{file}:1: a study is a mapping of keys to values; `stresslens init` writes one"
             )
         source = Source(file)
         source.values = source._value(node, ())

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from torch import Tensor, nn
 
 from stresslens.core.ball import parse_radius
@@ -46,7 +46,14 @@ def _radius(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
-Radius = Annotated[float, BeforeValidator(_radius), Field(ge=0)]
+Radius = Annotated[
+    float,
+    BeforeValidator(_radius),
+    Field(ge=0),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^[^/]+/[^/]+$"}]}
+    ),
+]
 """A radius in pixel units of images in [0, 1], as a number or a fraction such as "8/255"."""
 
 Shape = tuple[int, int, int]

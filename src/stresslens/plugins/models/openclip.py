@@ -142,6 +142,19 @@ def default_preprocessing(*, name: str | None = None) -> Preprocessing | None:
     return weights.preprocessing if weights else None
 
 
+def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
+    """Every architecture of open_clip with an image and a text tower, with the tags of its published
+    weights and the options that select them."""
+    library = open_clip()
+    found: dict[str, dict[str, dict[str, Any]]] = {
+        name: {} for name in library.list_models() if "multimodal_cfg" not in library.get_model_config(name)
+    }
+    for name, tag in library.list_pretrained():
+        if name in found:
+            found[name][tag] = {"name": name, "weights": tag}
+    return found
+
+
 class _BatchStatistics(nn.BatchNorm2d):
     """Batch norm that uses the batch's statistics also in evaluation, without updating running
     ones."""

@@ -90,6 +90,23 @@ def default_preprocessing(*, name: str) -> Preprocessing:
     return Preprocessing(config.input_size, Normalize.by_moments(config.mean, config.std), interpolation)
 
 
+def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
+    """Every architecture of timm, with the tags of its published weights, the default first, and the
+    options that select them."""
+    library = _library()
+    tags: dict[str, list[str]] = {name: [] for name in library.list_models()}
+    for tagged in library.list_pretrained():
+        name, _, tag = tagged.partition(".")
+        tags.setdefault(name, []).append(tag)
+    for name, known in tags.items():
+        default = library.get_pretrained_cfg(name).tag if len(known) > 1 else None
+        tags[name] = [tag for tag in known if tag == default] + [tag for tag in known if tag != default]
+    return {
+        name: {tag: {"name": f"{name}.{tag}" if tag else name, "pretrained": True} for tag in known}
+        for name, known in tags.items()
+    }
+
+
 def _config(name: str) -> Any:
     library = _library()
     architecture, _, tag = name.partition(".")

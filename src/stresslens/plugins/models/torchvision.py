@@ -88,6 +88,19 @@ def default_preprocessing(*, name: str) -> Preprocessing | None:
     return weights.preprocessing if weights else None
 
 
+def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
+    """Every classifier of torchvision, with its published weights, the default first, and the options
+    that select them."""
+    zoo = library().models
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in zoo.list_models(module=zoo):
+        weights = zoo.get_model_weights(name)
+        default = getattr(weights, "DEFAULT", None)
+        entries = [*([default] if default else []), *(each for each in weights if each is not default)]
+        found[name] = {entry.name: {"name": name, "weights": entry.name} for entry in entries}
+    return found
+
+
 def _check(name: str) -> None:
     zoo = library().models
     known = zoo.list_models(module=zoo)

@@ -1,0 +1,49 @@
+"""The study files that come with stresslens, in a clone and in an installed package."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from stresslens.config.own_plugins import own_plugins
+from stresslens.config.yaml_source import Source
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class ShippedStudy:
+    """One study file that comes with stresslens."""
+
+    file: Path
+
+    @property
+    def needs(self) -> list[Path]:
+        """The files of the custom plug-ins that it names, below its folder."""
+        names = own_plugins(Source.read(self.file).values)
+        return sorted({Path(name.rpartition(":")[0]) for name in names if ".py:" in name})
+
+    @property
+    def duration(self) -> str:
+        """How long it takes, as its first line says; empty where it was not measured."""
+        found = re.search(r"\s{2,}(about .*)", self._head[0])
+        return found[1] if found else ""
+
+    @property
+    def purpose(self) -> str:
+        """The first paragraph behind the command."""
+        paragraphs = "\n".join(line.removeprefix("#").strip() for line in self._head[1:]).split("\n\n")
+        return next((each.strip().replace("\n", " ") for each in paragraphs if each.strip()), "")
+
+    @property
+    def _head(self) -> list[str]:
+        lines = self.file.read_text(encoding="utf-8").splitlines()
+        return lines[: next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))]
+
+
+def shipped_studies() -> dict[str, ShippedStudy]:
+    """The studies by name: those of the installed package, or those of the clone."""
+    folders = (_PACKAGE / "studies", _PACKAGE.parents[1] / "studies")
+    found = next(filter(None, (sorted(folder.glob("*.yaml")) for folder in folders)), [])
+    return {file.stem: ShippedStudy(file) for file in found}
