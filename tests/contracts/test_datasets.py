@@ -21,8 +21,7 @@ from sklearn.model_selection import train_test_split
 from small_archives import SMALL, small_cifar10, small_mnist
 
 from stresslens.config import registry
-from stresslens.core import cache_folder
-from stresslens.core import data as core_data
+from stresslens.core import cache_folder, data_root
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.torchvision_compat import torchvision
@@ -42,7 +41,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     """An empty data root and an empty cache, and no way to download."""
     root, cache = tmp_path / "data", tmp_path / "cache"
     monkeypatch.setenv("STRESSLENS_DATA", str(root))
-    for module in (core_data, cache_folder):
+    for module in (data_root, cache_folder):
         monkeypatch.setattr(module, "cache_root", lambda: cache)
 
     def offline(self: Any) -> None:
@@ -274,7 +273,7 @@ def test_mnist_that_is_not_there_says_where_to_put_it(
 
 @pytest.mark.skipif(not REAL, reason="STRESSLENS_DATA does not say where the real MNIST is")
 def test_the_real_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (core_data, cache_folder):
+    for module in (data_root, cache_folder):
         monkeypatch.setattr(module, "cache_root", lambda: tmp_path)
     data = load("mnist")
     assert {name: len(split) for name, split in data.splits.items()} == {

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stresslens.core import data as module
+from stresslens.core.cache_folder import cache_root
 from stresslens.core.data import Batch, Data, Split, data_root
 from stresslens.core.draws import Draws
 from stresslens.core.errors import DataError
@@ -329,7 +330,7 @@ def test_data_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("STRESSLENS_DATA", str(tmp_path))
     assert str(data_root()) == str(tmp_path)
     monkeypatch.setenv("STRESSLENS_DATA", "")
-    assert data_root() == module.cache_root()
+    assert data_root() == cache_root()
 
 
 def test_columns_follow_the_images() -> None:

@@ -158,7 +158,7 @@ def test_as_csv_and_json_and_a_table(invoke: Callable[..., tuple[str, str]]) -> 
 
 
 def test_only_one_form_at_a_time(invoke: Callable[..., tuple[str, str]]) -> None:
-    assert "either --csv or --json" in invoke("--csv", "--json")[1]
+    assert "--csv goes neither with --json" in invoke("--csv", "--json")[1]
 
 
 # --- captions of one's own ----------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ IMAGES: list[tuple[Any, Any, str]] = [
     (X[0], Y, "1 images but 12 labels"),
     (X[:0], Y[:0], "no images"),
     ("photos", Y, "photos cannot be read as an image: No such file"),
-    (None, Y, "expected a tensor or an array"),
+    (None, Y, "attack needs images and their labels"),
     (torch.rand(12, 1, 5, 5), Y, r"cannot take images of shape \(1, 5, 5\)"),
 ]
 
@@ -85,8 +85,8 @@ MODELS: list[tuple[Any, str]] = [
     (Returns(lambda z: z[:, :, None]), r"returns shape \(8, 3, 1\)"),
     (Returns(lambda z: z.sum()), r"returns shape \(\)"),
     (Returns(lambda z: z * float("nan")), "NaN or infinity"),
-    (nn.Sequential(nn.Flatten(), nn.Linear(16, 3, device="meta")), "lies on meta"),
-    (Estimator(), "Estimator is an estimator without gradients"),
+    (nn.Sequential(nn.Flatten(), nn.Linear(16, 3, device="meta")), "on the device meta"),
+    (Estimator(), "model is an Estimator; expected a torch.nn.Module"),
     (lambda x: x, "model is a function"),
 ]
 

@@ -87,7 +87,7 @@ def test_what_steers_the_search_decides_nothing() -> None:
     """A model in bfloat16, and one that answers nonsense: the verdict is that of the float32 judge."""
     net, x = model(), images()
     search = search_of(net, x)
-    attempt(search, BatchedModel(model().bfloat16(), dtype=torch.bfloat16), "pgd")
+    attempt(search, BatchedModel(model().bfloat16()), "pgd")
     assert search.is_adversarial.any()
     assert holds(search, net)
 

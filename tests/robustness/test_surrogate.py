@@ -51,7 +51,7 @@ class Changed(nn.Module):
         (linear(inputs=12), "surrogate: .* cannot take images of shape"),
         (Changed("nan"), "surrogate: .*NaN or infinity for all"),
         (Changed("softmax"), "surrogate: .*probabilities"),
-        (object(), "surrogate: model is a object"),
+        (object(), "surrogate is an object; expected a torch.nn.Module"),
     ],
     ids=["classes", "shape", "nan", "softmax", "no module"],
 )

@@ -63,6 +63,7 @@ def with_small_sizes(text: str) -> str:
         for file in STUDIES
     ],
 )
+@pytest.mark.filterwarnings("ignore:the net ends in a softmax")  # a run of cifar-first-cnn, on purpose
 def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = without_hubs(file.read_text())
     labels = [label for found in re.findall(r"classes: \[([\w, ]+)\]", text) for label in found.split(", ")]

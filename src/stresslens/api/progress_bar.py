@@ -144,13 +144,14 @@ class Epochs:
 
     def __init__(self, display: Display, what: str, folder: Path, epochs: int, *, lines: bool) -> None:
         self.display, self.what, self.total, self.lines = display, what, epochs, lines
-        self.folder, self.epoch, self.trained = RunFolder(folder), -1, False
+        self.folder, self.epoch, self.trained, self.done = RunFolder(folder), -1, False, 0.0
         self.seen = len(self._logged())
 
     def show(self, position: TrainingState, epochs: int, done: float) -> None:
         if position.epoch != self.epoch:
             self.epoch = position.epoch
             self.print_new()
+        self.done = done
         self.display(self.what, done * epochs, epochs, f"loss {position.last_loss:.4f}")
 
     def print_new(self) -> None:
@@ -166,7 +167,7 @@ class Epochs:
     def end(self) -> None:
         """Shows the end of a training that was shown."""
         self.print_new()
-        if self.trained:
+        if self.trained and self.done < 1:
             self.display(self.what, self.total, self.total)
 
     def _logged(self) -> list[EpochMetrics]:
