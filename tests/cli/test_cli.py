@@ -200,7 +200,10 @@ def test_jobs_give_the_same_bits(type_: Type, tiny: Path, tmp_path: Path, two_jo
 
 @pytest.mark.parametrize(
     ("number", "jobs"),
-    [(signal.SIGTERM, "1"), (signal.SIGINT, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")],
+    [
+        *((signal.SIGTERM, "1"), (signal.SIGINT, "1")),
+        *(pytest.param(number, "2", marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGINT)),
+    ],
 )
 def test_signals_save_and_tell(tmp_path: Path, number: signal.Signals, jobs: str) -> None:
     """As a terminal sends Ctrl-C: to the command and its workers alike. Runs that wait for a worker
@@ -234,6 +237,7 @@ def test_signals_save_and_tell(tmp_path: Path, number: signal.Signals, jobs: str
     assert json.loads((metrics.parent / "record.json").read_text())["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(
         "data: {digits: {subset: 100}}\nmodel: linear\n"

@@ -61,6 +61,7 @@ def logged(run: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_killed_twenty_times_equals_never_killed(tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
     study.write_text(STUDY)

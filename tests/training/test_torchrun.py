@@ -86,6 +86,7 @@ def test_an_error_in_the_midst_of_training_ends_all(tmp_path: Path) -> None:
     assert (tmp_path / "said-1").read_text() == ""
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_alone_ends_all(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN % "MemoryError('full')")
     (tmp_path / "study.yaml").write_text(
@@ -120,6 +121,7 @@ def torchrun(folder: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_torchrun_runs_a_study_to_its_report(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(TINY + "runs: {linear: {model: linear}, mlp: {model: mlp}}\n")
     started = torchrun(tmp_path, "run", "study.yaml")

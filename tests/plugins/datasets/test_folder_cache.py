@@ -105,6 +105,7 @@ def test_beyond_the_limit_the_files_are_kept_and_decoded_for_each_batch(tmp_path
     assert mapped.shape == (3, 6, 5)
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_beyond_the_limit(tmp_path: Path) -> None:
     """400 pictures, 450 MB as pixels, read twice in batches of 16 (72 MB as float32), take no more
     than a few batches."""
