@@ -1,4 +1,4 @@
-"""The environment on a page: keys in words, and nothing that is unknown."""
+"""Where a page comes from: the environment in words, and the head of the study file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 from folders import write_json, write_run
 
+from stresslens.config import study_file
 from stresslens.core.run_folder import Environment, RunFolder
-from stresslens.report.load import read_run
-from stresslens.report.provenance import NAMES, environment_rows
+from stresslens.report.load import load_study, read_run
+from stresslens.report.provenance import NAMES, environment_rows, expectation
+from stresslens.study import pipeline
 
 
 def rows(root: Path, *environments: dict[str, Any]) -> dict[str, str]:
@@ -51,3 +53,16 @@ def test_values_that_differ_say_of_how_many_runs(tmp_path: Path) -> None:
     assert found["Threads"] == "1 (1 run), 2 (2 runs)"
     found = rows(tmp_path, *({"threads": k} for k in range(6)))
     assert found["Threads"].endswith(", and 2 more")
+
+
+def test_the_line_for_editors_is_not_shown(tmp_path: Path) -> None:
+    study = tmp_path / "s.yaml"
+    lines = [
+        "# stresslens run s.yaml   about 1 s",
+        "#",
+        "# What does it ask?",
+        "# yaml-language-server: $schema=a.json",
+    ]
+    study.write_text("\n".join([*lines, "data: digits", "model: linear", "train: {epochs: 1}", ""]))
+    folder = pipeline.run(study_file.read_study(study), out=tmp_path / "runs")
+    assert expectation(load_study(folder)) == [(False, "What does it ask?")]

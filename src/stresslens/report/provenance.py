@@ -106,9 +106,10 @@ def config(run: Run) -> str:
 
 
 def expectation(study: StudyFolder) -> list[tuple[bool, str]]:
-    """The head comment of the study file without its command: paragraphs, and blocks in columns
-    (True), which keep their layout."""
+    """The head comment of the study file without its command and its line for editors: paragraphs,
+    and blocks in columns (True), which keep their layout."""
     lines = study.file.head.splitlines() if study.file else []
+    lines = [line for line in lines if not line.strip().startswith("yaml-language-server:")]
     if lines and lines[0].lstrip("# ").startswith("stresslens "):
         lines = lines[1:]
     blocks: list[tuple[bool, list[str]]] = []
