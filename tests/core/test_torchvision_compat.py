@@ -56,6 +56,7 @@ def test_torchvision_can_be_imported_and_used(tmp_path: Path, name: str) -> None
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_an_import_that_failed_before_stresslens_was_there_works_afterwards(tmp_path: Path) -> None:
     done = outcome(FAILED_BEFORE + USED, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -107,6 +107,7 @@ def test_ece_of_calibrated_probabilities_goes_to_nothing() -> None:
 
 @pytest.mark.parametrize("sharpened", [1.0, 1.5, 4.0])
 @pytest.mark.parametrize("n", [100, 1000])
+@pytest.mark.slow
 def test_eces_interval_covers_at_least_as_often_as_it_says(sharpened: float, n: int) -> None:
     generator = np.random.default_rng(1)
 
@@ -201,6 +202,7 @@ def test_images_that_are_all_right_show_no_temperature(n: int) -> None:
 
 
 @pytest.mark.parametrize(("classes", "n"), [(10, 360), (2, 360), (2, 1000), (3, 100), (10, 20)])
+@pytest.mark.slow
 def test_scores_of_probabilities_are_covered_where_nearly_all_are_right(classes: int, n: int) -> None:
     generator = np.random.default_rng(1)
 

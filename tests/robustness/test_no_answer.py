@@ -106,6 +106,7 @@ def test_no_answer_is_not_the_target(success: str) -> None:
     assert (answers == NO_ANSWER).any() == (success == "untargeted")
 
 
+@pytest.mark.slow
 def test_a_class_that_is_ruled_out_is_an_answer() -> None:
     """A masked class changes nothing: neither the attack nor the audits."""
 

@@ -188,6 +188,7 @@ def test_halving_keeps_the_best_and_a_continued_trial_equals_an_uninterrupted_on
             )
 
 
+@pytest.mark.slow
 def test_tpe_asks_near_what_did_well(tmp_path: Path) -> None:
     space = {"train.lr": {"from": 1e-6, "to": 1.0, "log": True}}
     sweep = {"method": "tpe", "trials": 30, "space": space, "where": None, "metric": "loss"}

@@ -150,6 +150,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_same_files(task_of: Make, tmp_path: Path) -> None:
     options = OPTIONS | {"epochs": 8, "select": "loss", "objective": {"adversarial": {"eps": 0.05}}}
     alone = task_of(MLP, folder=tmp_path / "alone" / "seed-0", **options)
@@ -196,6 +197,7 @@ LONG: dict[str, Any] = OPTIONS | {
 }
 
 
+@pytest.mark.slow
 def test_two_then_one_then_three_processes_end_at_the_same_weights(
     task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

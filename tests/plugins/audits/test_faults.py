@@ -3,7 +3,7 @@ by an audit made for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -166,7 +166,18 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("fault", MODELS)
+SLOW = (
+    *("eval() that leaves batch statistics", "a memory of what was seen", "test-time adaptation"),
+    *("quantised input", "images left out", "other weights than the record's", "logits times 1000"),
+    *("labels from predictions, no record", "a backward pass of the wrong sign", "temperature of 1e-3"),
+)
+
+
+def some_slow(faults: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in faults]
+
+
+@pytest.mark.parametrize("fault", some_slow(MODELS))
 def test_a_model_that_gets_in_the_way_is_seen(fault: str) -> None:
     build, expected = MODELS[fault]
     without = () if "square wins" in expected else ("square_wins",)  # the dearest
@@ -367,7 +378,7 @@ def scaled(factor: float, shift: float = 0.0) -> Scene:
     return made.but(images=((made.images[0] + shift) * factor, made.images[1]))
 
 
-@pytest.mark.parametrize("fault", ATTACKS)
+@pytest.mark.parametrize("fault", some_slow(ATTACKS))
 def test_an_attack_that_goes_wrong_is_seen(fault: str) -> None:
     build, expected = ATTACKS[fault]
     made = build()
