@@ -49,7 +49,7 @@ SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
 COPIES = 16
 """Attacks hold about so many copies of a chunk: iterates, gradients, the best so far."""
 
-QUICKER = "fewer images (--images 100), a list of attacks (--protocol '[fgsm]')"
+QUICKER = "fewer images (--images 20), a list of attacks (--protocol '[fgsm]')"
 
 OnProgress = Callable[[int, int], None]
 """Receives the number of images whose minimal radius is decided, and the number of all images."""
