@@ -9,8 +9,8 @@ from stresslens.core.errors import first_line
 from stresslens.core.torchvision_compat import is_cured, torchvision
 
 OLDEST, NEWEST = "2.6", "2.13"
-"""All tests are run with NEWEST; those of every plug-in and of the training also with OLDEST, each with
-its own torchvision."""
+"""All tests are run with NEWEST; the quickstart and a part of the tests of the plug-ins and of the
+training were run with OLDEST, each with its own torchvision."""
 
 PAIR = (
     "install the pair anew, both from one place: pip install --force-reinstall torch torchvision, with the "
