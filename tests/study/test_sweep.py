@@ -4,56 +4,21 @@ it after a kill."""
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from several import PROCESSES
+from small_sweep import swept, written
 
 from stresslens.comparison.sweep_file import SweepFile
 from stresslens.config import study_file
-from stresslens.config.yaml_source import parse_value
-from stresslens.core.errors import ConfigError, StresslensError, TrainingDiverged
+from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.run_folder import RunFolder
 from stresslens.study import executors, pipeline
 from stresslens.training.task import Task
-
-STUDY = """
-data: {digits: {subset: 200}}
-model: linear
-train: {epochs: 4, precision: float32, threads: 1, memory_format: contiguous}
-sweep:
-  trials: 5
-  space:
-    train.lr: {from: 1e-4, to: 1.0, log: true}
-    train.batch_size: {from: 16, to: 64, step: 16}
-    train.optimizer: [adam, {momentum: {weight_decay: 1e-4}}]
-  where: [train.batch_size <= 48]
-"""
-
-
-def written(tmp_path: Path, **changes: Any) -> study_file.Study:
-    values = parse_value(STUDY)
-    sweep = values["sweep"] | changes.pop("sweep", {})
-    changes["sweep"] = {key: value for key, value in sweep.items() if value is not None}
-    changes["train"] = values["train"] | changes.pop("train", {})
-    file = tmp_path / "s.yaml"
-    file.write_text(json.dumps(values | changes))
-    return study_file.read_study(file)
-
-
-def swept(folder: Path) -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((folder / "run" / "sweep.json").read_text())
-    return table
 
 
 def asked(folder: Path) -> list[Any]:
@@ -270,132 +235,9 @@ def test_what_trials_do_not_share_with_the_run_is_trained_anew(tmp_path: Path) -
     assert all("test" in line for line in run.read_lines(run.metrics))
 
 
-LONG = {"train": {"epochs": 200, "checkpoint_seconds": 0.05}, "sweep": {"trials": 5}}
-
-
-def carry_out(file: Path, out: Path, executor: str) -> None:
-    torch.set_num_threads(1)
-    os.setsid()
-    pipeline.run(study_file.with_executor(study_file.read_study(file), executor), out=out, jobs=2)
-
-
-def start(file: Path, out: Path, executor: str = "local") -> BaseProcess:
-    process = PROCESSES.Process(target=carry_out, args=(file, out, executor))
-    process.start()
-    return process
-
-
-def until(condition: Callable[[], bool], process: BaseProcess, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.is_alive(), "it ended before"
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.01)
-
-
-def holder(folder: Path) -> int | None:
-    """The process that holds a folder's lock, by Linux's table of locks."""
-    lock = folder / ".lock"
-    if not lock.exists():
-        return None
-    inode = str(lock.stat().st_ino)
-    for line in Path("/proc/locks").read_text().splitlines():
-        if line.split()[1] == "FLOCK" and line.split()[5].endswith(f":{inode}"):
-            return int(line.split()[4])
-    return None
-
-
-def ends_like(out: Path, whole: Path) -> None:
-    """No trial lost, none done twice, and every one ends as if nothing had happened."""
-    mine, theirs = swept(out / "s"), swept(whole / "s")
-    assert [trial["settings"] for trial in mine["trials"]] == [
-        trial["settings"] for trial in theirs["trials"]
-    ]
-    assert [trial["value"] for trial in mine["trials"]] == [trial["value"] for trial in theirs["trials"]]
-    assert mine["best"] == theirs["best"]
-    for path in sorted((whole / "s" / "run").rglob("metrics.jsonl")):
-        assert path.read_bytes() == (out / path.relative_to(whole)).read_bytes()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    pipeline.run(written(folder, **LONG), out=folder)
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("executor", ["local", "ray"])
-def test_kill_of_a_worker_and_of_the_parent_in_mid_sweep(tmp_path: Path, whole: Path, executor: str) -> None:
-    """Locally a killed worker ends the command, which is typed again; on Ray its trial is finished
-    elsewhere."""
-    written(tmp_path, **LONG)
-    trials = tmp_path / "s" / "run" / "trials"
-    attempt = start(tmp_path / "s.yaml", tmp_path, executor)
-    until(lambda: (trials / "001" / "checkpoint.pt").exists() and holder(trials / "001") is not None, attempt)
-    worker = holder(trials / "001")
-    assert worker is not None
-    assert worker != attempt.pid
-    os.kill(worker, signal.SIGKILL)
-    if executor == "local":
-        attempt.join(60)
-        assert attempt.exitcode == 1
-        attempt = start(tmp_path / "s.yaml", tmp_path, executor)
-    until(lambda: (trials / "003" / "checkpoint.pt").exists(), attempt)
-    assert attempt.pid is not None
-    os.kill(attempt.pid, signal.SIGKILL)
-    attempt.join(60)
-    attempt = start(tmp_path / "s.yaml", tmp_path, executor)
-    attempt.join(240)
-    assert attempt.exitcode == 0
-    ends_like(tmp_path, whole)
-    assert json.loads((trials / "001" / "record.json").read_text())["resumed_from"]
-
-
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'stresslens\[ray\]'"):
         pipeline.run(study_file.with_executor(written(tmp_path), "ray"), out=tmp_path)
     with pytest.raises(ConfigError, match="no executor is called 'rai'; did you mean 'ray'"):
         study_file.with_executor(written(tmp_path), "rai")
-
-
-def test_a_place_takes_the_next_task_only_when_it_has_told_the_last(
-    tmp_path: Path, task_of: Callable[..., Task]
-) -> None:
-    events: list[str] = []
-
-    def tasks() -> Any:
-        for number in range(4):
-            events.append(f"take {number}")
-            yield task_of(folder=tmp_path / str(number))
-
-    def submit(task: Task) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result({"folder": task.folder.name})
-        return future
-
-    def told(task: Task, outcome: Any) -> None:
-        events.append(f"told {task.folder.name} {type(outcome).__name__}")
-
-    executors.Executor(2, 1, submit).carry_out(
-        tasks(), told, lambda task: lambda position, epochs, done: None
-    )
-    assert events[:2] == ["take 0", "take 1"]
-    assert [event for event in events if event.startswith("told")] == [
-        "told 0 dict",
-        "told 1 dict",
-        "told 2 dict",
-        "told 3 dict",
-    ]
-    assert events.index("take 2") > events.index("told 0 dict")
-
-    def failing(task: Task) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(StresslensError("the disk is full"))
-        return future
-
-    with pytest.raises(StresslensError, match="the disk is full"):
-        executors.Executor(2, 1, failing).carry_out(
-            tasks(), told, lambda task: lambda position, epochs, done: None
-        )
