@@ -10,7 +10,6 @@ import pytest
 
 from stresslens.cli.training_progress import EpochLines
 from stresslens.config.schema import VariantConfig
-from stresslens.training.state import TrainingState
 from stresslens.training.task import Task
 
 Type = Callable[..., tuple[int, str, str]]
@@ -27,29 +26,42 @@ def logged(folder: Path, **figures: object) -> None:
 
 
 def test_an_epoch_is_told_once_with_its_validation_accuracy(tmp_path: Path) -> None:
-    lines, position = EpochLines(task(tmp_path), 0), TrainingState()
-    assert lines.new(position, 5) == ""
-    position.epoch = 1
-    assert lines.new(position, 5) == ""  # nothing is logged yet
+    lines = EpochLines(task(tmp_path), 0)
+    assert lines.new(5) == ""  # nothing is logged yet
     logged(tmp_path, epoch=1, loss=0.51234, validation={"accuracy": 0.9716, "loss": 0.1})
     told = "cnn seed 3: epoch 1 of 5: loss 0.5123, validation accuracy 97.2 %"
-    assert lines.new(position, 5) == told
-    assert lines.new(position, 5) == ""
-    position.epoch = 3
+    assert lines.new(5) == told
+    assert lines.new(5) == ""
     logged(tmp_path, epoch=3, loss=0.2, validation={"accuracy": 0.5, "robust": 0.25})
-    assert lines.new(position, 5).endswith("loss 0.2000, validation accuracy 50.0 %, robust 25.0 %")
+    assert lines.new(5).endswith("loss 0.2000, validation accuracy 50.0 %, robust 25.0 %")
 
 
 def test_quick_epochs_do_not_fill_the_screen(tmp_path: Path) -> None:
-    lines, position = EpochLines(task(tmp_path), 60), TrainingState(epoch=1)
+    lines = EpochLines(task(tmp_path), 60)
     logged(tmp_path, epoch=1, loss=0.5)
-    assert lines.new(position, 5) == ""
+    assert lines.new(5) == ""
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]\n", '{"epoch": "x"}\n'])
 def test_a_damaged_log_is_no_reason_to_stop(tmp_path: Path, damage: str) -> None:
+    lines = EpochLines(task(tmp_path), 0)
     (tmp_path / "metrics.jsonl").write_text(damage)
-    assert EpochLines(task(tmp_path), 0).new(TrainingState(epoch=1), 5) == ""
+    assert lines.new(5) == ""
+    logged(tmp_path, epoch=2, loss=0.5)
+    logged(tmp_path, epoch=3, loss=0.25)
+    assert lines.new(5) == "cnn seed 3: epoch 3 of 5: loss 0.2500"
+
+
+def test_a_log_that_was_cut_is_read_on(tmp_path: Path) -> None:
+    """As where a training resumes from its checkpoint."""
+    for epoch in range(1, 4):
+        logged(tmp_path, epoch=epoch, loss=0.5)
+    lines = EpochLines(task(tmp_path), 0)
+    content = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(content[: len(content) // 3])
+    assert lines.new(5) == ""
+    logged(tmp_path, epoch=2, loss=0.125)
+    assert lines.new(5) == "cnn seed 3: epoch 2 of 5: loss 0.1250"
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -18,7 +18,7 @@ from stresslens.core import progress as reports
 from stresslens.core.errors import ConfigError, Notice, first_line
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration, harmless
-from stresslens.training.epoch_log import SPLITS, EpochMetrics
+from stresslens.training.epoch_log import NewEpochs
 from stresslens.training.state import TrainingState
 
 Callback: TypeAlias = Callable[[str, float, float], object]
@@ -144,8 +144,8 @@ class Epochs:
 
     def __init__(self, display: Display, what: str, folder: Path, epochs: int, *, lines: bool) -> None:
         self.display, self.what, self.total, self.lines = display, what, epochs, lines
-        self.folder, self.epoch, self.trained, self.done = RunFolder(folder), -1, False, 0.0
-        self.seen = len(self._logged())
+        self.logged = NewEpochs(RunFolder(folder).metrics)
+        self.epoch, self.trained, self.done = -1, False, 0.0
 
     def show(self, position: TrainingState, epochs: int, done: float) -> None:
         if position.epoch != self.epoch:
@@ -156,33 +156,17 @@ class Epochs:
 
     def print_new(self) -> None:
         """Prints the epochs that were logged since."""
-        logged = self._logged()
         every = math.ceil(max(self.total, 1) / LINES)
-        self.trained = self.trained or len(logged) > self.seen
-        for line in logged[self.seen :]:
+        for line in self.logged.read():
+            self.trained = True
             if self.lines and (line.epoch % every == 0 or line.epoch == self.total):
-                self.display.print(_epoch(line, self.total))
-        self.seen = len(logged)
+                self.display.print(f"epoch {line.epoch}/{self.total}: {line.in_words}")
 
     def end(self) -> None:
         """Shows the end of a training that was shown."""
         self.print_new()
         if self.trained and self.done < 1:
             self.display(self.what, self.total, self.total)
-
-    def _logged(self) -> list[EpochMetrics]:
-        if not self.folder.metrics.is_file():
-            return []
-        return EpochMetrics.read_lines(self.folder.metrics, skip_other_forms=True)
-
-
-def _epoch(line: EpochMetrics, epochs: int) -> str:
-    """One line on an epoch: its loss, and the accuracies of the splits that were watched."""
-    parts = [] if line.loss is None else [f"loss {line.loss:.4f}"]
-    for split in SPLITS:
-        accuracy = line.figure(split, "accuracy")
-        parts += [] if accuracy is None else [f"{split} accuracy {100 * accuracy:.2f} %"]
-    return f"epoch {line.epoch}/{epochs}: {', '.join(parts)}"
 
 
 def in_notebook() -> bool:

@@ -11,13 +11,9 @@ from stresslens.cli.terminal import overwrite
 from stresslens.core.text import duration
 
 if TYPE_CHECKING:
-    from stresslens.training.epoch_log import EpochMetrics
     from stresslens.training.loop import Show
     from stresslens.training.state import TrainingState
     from stresslens.training.task import Task
-
-TAIL = 16_384
-"""Bytes at the end of metrics.jsonl that are sure to hold its last line."""
 
 
 def silent(position: TrainingState, epochs: int, done: float) -> None:
@@ -37,7 +33,7 @@ def progress(task: Task, verbose: bool) -> Show:
     def show(position: TrainingState, epochs: int, done: float) -> None:
         now = time.perf_counter()
         first.append(done) if not first else None
-        if line := epoch_lines.new(position, epochs):
+        if line := epoch_lines.new(epochs):
             overwrite(line, end="\n") if terminal else print(line, file=sys.stderr)
             last[0] = now
         if not terminal and now - last[0] < every:
@@ -63,40 +59,16 @@ class EpochLines:
     quick epochs would fill the screen."""
 
     def __init__(self, task: Task, seconds: float) -> None:
-        self.task, self.seconds = task, seconds
-        self.told, self.told_at = 0, time.perf_counter()
+        from stresslens.core.run_folder import RunFolder
+        from stresslens.training.epoch_log import NewEpochs
 
-    def new(self, position: TrainingState, epochs: int) -> str:
+        self.title, self.seconds, self.told_at = f"{task.run} seed {task.seed}", seconds, time.perf_counter()
+        self.logged = NewEpochs(RunFolder(task.folder).metrics)
+
+    def new(self, epochs: int) -> str:
         """The line if an epoch has ended since the last one; else an empty text."""
         now = time.perf_counter()
-        if position.epoch <= self.told or now - self.told_at < self.seconds:
+        if now - self.told_at < self.seconds or not (logged := self.logged.read()):
             return ""
-        metrics = self._last()
-        if metrics is None or metrics.epoch <= self.told:
-            return ""
-        self.told, self.told_at = metrics.epoch, now
-        figures = [
-            f"loss {metrics.loss:.4f}" if metrics.loss is not None else "",
-            *(
-                f"{word} {100 * value:.1f} %"
-                for word, key in (("validation accuracy", "accuracy"), ("robust", "robust"))
-                if (value := metrics.validation.get(key)) is not None
-            ),
-        ]
-        place = f"{self.task.run} seed {self.task.seed}: epoch {metrics.epoch} of {epochs}"
-        return f"{place}: {', '.join(filter(None, figures))}"
-
-    def _last(self) -> EpochMetrics | None:
-        from pydantic import ValidationError
-
-        from stresslens.core.run_folder import RunFolder
-        from stresslens.training.epoch_log import EpochMetrics
-
-        try:
-            with RunFolder(self.task.folder).metrics.open("rb") as file:
-                file.seek(0, 2)
-                file.seek(max(0, file.tell() - TAIL))
-                lines = file.read().splitlines()
-            return EpochMetrics.model_validate_json(lines[-1]) if lines else None
-        except (OSError, ValidationError):
-            return None
+        self.told_at = now
+        return f"{self.title}: epoch {logged[-1].epoch} of {epochs}: {logged[-1].in_words}"
