@@ -1,7 +1,9 @@
-"""What the tests share: a small data set, a task on it, and torch as the commands leave it."""
+"""What the tests share: a small data set, a task on it, the command line, and torch as the commands
+leave it."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +24,8 @@ from stresslens.core.sampling import balanced_subset
 from stresslens.plugins.datasets.digits import digits
 from stresslens.training.autotune import autotune
 from stresslens.training.task import Task
+
+Type = Callable[..., tuple[int, str, str]]
 
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
@@ -81,22 +85,23 @@ def task_of(small: Data, tmp_path: Path) -> Callable[..., Task]:
 
 
 @pytest.fixture
-def type_(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    """Types `stresslens compare …` in the folder of the runs: exit code, standard output, standard error."""
+def type_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Type:
+    """Types a command in an empty folder: exit code, standard output, standard error."""
     from stresslens.cli import main
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main.signal, "signal", lambda number, handler: None)
 
     def typed(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stresslens", "compare", *words])
+        monkeypatch.setattr(sys, "argv", ["stresslens", *words])
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             main.main()
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

@@ -100,6 +100,14 @@ def answer(*words: str, names: Sequence[str] = (), seconds: float = 10) -> tuple
     return code, said
 
 
+def trained_run(out: Path) -> Path:
+    """The folder of a small run that the command line trains below `out`."""
+    code, said = answer("train", "digits", "linear", "train.epochs=1", "--out", str(out), "-q", seconds=100)
+    assert code == 0, said
+    (found,) = out.glob("*/*/seed-0")
+    return found
+
+
 def written(folder: Path, name: str, content: bytes) -> Path:
     file = folder / name
     file.write_bytes(content)

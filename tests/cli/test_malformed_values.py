@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from malformed import FEW, MANY, answer
+from malformed import FEW, MANY, answer, trained_run
 
 from stresslens.core.errors import ConfigError
 from stresslens.robustness import attack_run
@@ -103,11 +103,7 @@ VALUES = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs")
-    code, said = answer("train", "digits", "linear", "train.epochs=1", "--out", str(out), "-q", seconds=100)
-    assert code == 0, said
-    (found,) = out.glob("*/*/seed-0")
-    return found
+    return trained_run(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from parts_of_students import LOSS, WRONG
 
-from stresslens.cli import main
 from stresslens.labs.part import lab_of
 from stresslens.labs.part_process import part_findings
 
@@ -19,22 +18,9 @@ Type = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def type_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Type:
-    """Types `stresslens lab check …` in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main.signal, "signal", lambda number, handler: None)
-
-    def typed(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stresslens", "lab", "check", *words])
-        try:
-            main.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return typed
+def type_(type_: Type) -> Type:
+    """Types `stresslens lab check …`."""
+    return partial(type_, "lab", "check")
 
 
 def test_nothing_is_executed_without_consent(type_: Type, tmp_path: Path) -> None:

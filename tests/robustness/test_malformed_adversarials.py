@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from malformed import FEW, MANY, answer, changed, written
+from malformed import FEW, MANY, answer, changed, trained_run, written
 
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.finished_run import data_of
@@ -52,11 +52,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs")
-    code, said = answer("train", "digits", "linear", "train.epochs=1", "--out", str(out), "-q", seconds=100)
-    assert code == 0, said
-    (found,) = out.glob("*/*/seed-0")
-    return found
+    return trained_run(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
