@@ -62,6 +62,21 @@ def test_a_function_hears_of_an_attack_and_an_explanation() -> None:
     assert heard[-1] == ("audits, in percent", 100, 100)
 
 
+def test_notes_of_an_explanation_are_about_all_images() -> None:
+    conv, head = nn.Conv2d(1, 1, 1, bias=False), nn.Linear(64, 2)
+    for weights in (conv.weight, head.weight):
+        nn.init.ones_(weights)
+    x = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    x[::10] = 0
+    heard: list[Call] = []
+    net = nn.Sequential(conv, nn.Flatten(), head)
+    found = sl.explain(net, x, "gradcam", progress=lambda *call: heard.append(call))
+    assert any(note.startswith("4 of 40 maps are empty") for note in found.notes), found.notes
+    done = [call[1] for call in heard]
+    assert done == sorted(done)
+    assert heard[-1] == ("explaining with gradcam", 40, 40)
+
+
 def test_a_function_that_fails_is_told_once_and_the_work_goes_on(tmp_path: Path) -> None:
     with pytest.warns(
         Notice, match=r"progress: your function is not called again \(ZeroDivisionError"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,6 @@ from stresslens.core.data import Split
 from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.labels import label_numbers
-from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.inputs import arrays_as_split, check_inputs, returning_logits
 from stresslens.evaluation.run_data import same_data_of
@@ -40,10 +38,8 @@ from stresslens.explanation.explanation import Explanation
 from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.map_file import MAP_ARRAYS
 from stresslens.explanation.maps import compute_maps, explain_config, explain_run
+from stresslens.explanation.plan import passes_of_image, telling_passes
 from stresslens.report.page import write_reports_of
-
-PIECE = 8
-"""Images that are explained before progress is shown again."""
 
 
 # long: what the caller gives is told apart, one kind after the other
@@ -114,27 +110,16 @@ def _explained(
     check: bool,
     seed: int,
 ) -> Explanation:
-    """Explains given images. Without `check` a part of them at a time, so that progress is shown."""
+    """Explains given images."""
     device = device_of(model)
     x = split.floats(split.images[:]).to(device, torch.float32)
-    y = split.labels if labelled else torch.from_numpy(classes_to_explain(model, split))
-    y, n = y.to(device), len(x)
-    size = n if check else max(PIECE, math.ceil(n / 100))
-    parts, quality = [], None
-    with returning_logits(model, split):
-        for start in range(0, n, size):
-            advance(f"explaining with {name}", start, n)
-            rows = torch.arange(start, min(start + size, n), device=device)
-            maps, checks = compute_maps(
-                model, bound, x[rows], y[rows], name=name, index=rows, train=train, seed=seed, check=check
-            )
-            quality = None if checks is None else checks.as_json()
-            parts.append(maps)
-        advance(f"explaining with {name}", n, n)
-    values = np.concatenate([maps.values.cpu().numpy() for maps in parts])
-    notes = tuple(dict.fromkeys(note for maps in parts for note in maps.notes))
+    y = (split.labels if labelled else torch.from_numpy(classes_to_explain(model, split))).to(device)
+    passes = passes_of_image(bound, split.shape, checked=check)
+    with returning_logits(model, split), telling_passes(model, f"explaining with {name}", len(x), passes):
+        maps, checks = compute_maps(model, bound, x, y, name=name, train=train, seed=seed, check=check)
+    quality = None if checks is None else checks.as_json()
     return Explanation(
-        *(values, y.cpu().numpy(), parts[0].signed, parts[0].unit, notes, quality),
+        *(maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, quality),
         images=x.cpu().numpy(),
         classes=names_of(model),
         explainer=name,

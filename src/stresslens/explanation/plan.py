@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from stresslens.config.registry import Bound, answer_beside
 from stresslens.config.schema import Explain
 from stresslens.core.layer_table import multiply_adds_of
 from stresslens.core.pass_time import foretell_passes
+from stresslens.core.progress import advance
 from stresslens.core.types import Shape
 from stresslens.explanation.covered_squares import OWN_PASSES, SHARED_PASSES
 from stresslens.explanation.quality import MAPS
@@ -79,6 +82,34 @@ def planned(model: nn.Module, shape: Shape, explainers: Sequence[Bound], config:
         if config.check is True or (config.check == "auto" and work * more <= WORK):
             passes, checked[k] = more, True
     return ExplanationPlan(images, tuple(checked), costs, passes)
+
+
+def passes_of_image(explainer: Bound, shape: Shape, *, checked: bool) -> float:
+    """Forward passes of one image for its map and, if it is `checked`, for the checks."""
+    cost = _cost(explainer, shape)
+    return MAPS * cost + OWN_PASSES + SHARED_PASSES if checked else cost
+
+
+@contextmanager
+def telling_passes(model: nn.Module, what: str, images: int, passes: float) -> Iterator[None]:
+    """Reports progress (`core.progress`) by the images that pass through the model, of each of which
+    about `passes` passes are expected; what takes more of them waits at the last image."""
+    through, told = 0, -1
+
+    def passed(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        nonlocal through, told
+        through += len(inputs[0])
+        done = min(int(through / max(passes, 1)), images - 1)
+        if done > told:
+            told = done
+            advance(what, done, images)
+
+    handle = model.register_forward_pre_hook(passed)
+    try:
+        yield
+    finally:
+        handle.remove()
+    advance(what, images, images)
 
 
 def _cost(explainer: Bound, shape: Shape) -> float:
