@@ -18,7 +18,6 @@ from stresslens.api.subjects import (
     DataNow,
     ModelLike,
     card_of,
-    check_shape,
     images_for,
     model_of,
     run_behind,
@@ -119,7 +118,7 @@ def attack(
         )
     other = None if surrogate is None else _lender(surrogate, trust)
     net, card = usable_module(net), None if run is None else card_of(run)
-    split = check_shape(card, check_inputs(net, images_for(card, images), labels)).uncached()
+    split = check_inputs(net, images_for(card, images), labels).uncached()
     with shown(progress):
         return _attack(net, split, values, other, None if out is None else path_of(out, "out"))
 

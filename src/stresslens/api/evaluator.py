@@ -20,7 +20,6 @@ from stresslens.api.subjects import (
     ModelLike,
     RunLike,
     card_of,
-    check_shape,
     images_for,
     is_path,
     is_run_of_estimator,
@@ -29,7 +28,6 @@ from stresslens.api.subjects import (
     run_of,
 )
 from stresslens.api.words import public_call
-from stresslens.core.answers import answered
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import usable_module
 from stresslens.core.data import Split
@@ -45,8 +43,13 @@ from stresslens.evaluation.export import Exported, export_run
 from stresslens.evaluation.inputs import arrays_as_split
 from stresslens.evaluation.predictor import EXPORT, Predictor, open_predictor, with_prompts
 from stresslens.evaluation.saved_model import open_model
-from stresslens.evaluation.scores import BATCH, distinct_predictions, predictions_of_module, scores_of
-from stresslens.metrics.classification import log_softmax
+from stresslens.evaluation.scores import (
+    BATCH,
+    Predictions,
+    distinct_predictions,
+    predictions_of_module,
+    scores_of,
+)
 from stresslens.study.predict_stage import evaluate_again
 
 
@@ -124,27 +127,21 @@ def _predicted(
     module: nn.Module | None,
 ) -> np.ndarray:
     """The probabilities of a run, or of an exported file."""
-    exported = Path(model)
-    if exported.suffix in (".onnx", ".pt2") or (exported / EXPORT).is_file():
-        opened = open_predictor(exported, trust=trust, module=module, captions=prompts, templates=templates)
-        return _probabilities(opened, arrays_as_split(images_for(opened.facts, images), None))
-    run = run_of(model, what="model", trust=trust, module=module)
-    opened = open_predictor(
-        run.folder, trust=run.trust, module=run.module, captions=prompts, templates=templates
-    )
+    path = Path(model)
+    if path.suffix not in (".onnx", ".pt2") and not (path / EXPORT).is_file():
+        run = run_of(model, what="model", trust=trust, module=module)
+        path, trust, module = run.folder, run.trust, run.module
+    opened = open_predictor(path, trust=trust, module=module, captions=prompts, templates=templates)
     return _probabilities(opened, arrays_as_split(images_for(opened.facts, images), None))
 
 
 def _probabilities(predictor: Predictor, split: Split) -> np.ndarray:
     """(N, K) calibrated probabilities."""
-    split = check_shape(predictor.facts, split)
     size = at_most(BATCH, FLOAT * math.prod(split.shape))
-    rows = []
-    for start in range(0, len(split), size):
-        logits, _ = predictor.answer(split.floats(split.images[start : start + size]).to(torch.float32))
-        known = np.where(answered(logits)[:, None], logits, np.nan)
-        rows.append(np.exp(log_softmax(known / predictor.facts.temperature)))
-    return np.concatenate(rows)
+    parts = (split.floats(split.images[start : start + size]) for start in range(0, len(split), size))
+    answers = [predictor.answer(part.to(torch.float32))[0] for part in parts]
+    logits = Predictions(np.concatenate(answers), split.labels.cpu().numpy(), np.arange(len(split)))
+    return logits.calibrated(predictor.facts.temperature).probabilities
 
 
 @public_call()
@@ -179,13 +176,14 @@ def evaluate(
         raise ConfigError("split and data are those of a run; leave them out, or leave the images out")
     net = usable_module(model_of(model) if run is None else run.model())
     card = None if run is None else card_of(run)
+    images = images_for(card, images)
     if isinstance(images, Split):
         given = images.uncached()
     else:
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
-        given = arrays_as_split(images_for(card, images), label_numbers(labels, names_of(net)))
-    predictions = predictions_of_module(net, check_shape(card, given))
+        given = arrays_as_split(images, label_numbers(labels, names_of(net)))
+    predictions = predictions_of_module(net, given)
     classes = predictions.scores.shape[1]
     low, high = int(given.labels.min()), int(given.labels.max())
     if low < 0 or high >= classes:

@@ -18,7 +18,6 @@ from stresslens.api.subjects import (
     DataNow,
     ModelLike,
     card_of,
-    check_shape,
     images_for,
     model_of,
     run_behind,
@@ -87,11 +86,12 @@ def explain(
     net = usable_module(model_of(model) if run is None else run.model())
     wanted = None if answers is None else label_numbers(answers, names_of(net))
     net, card = eager_module(net), None if run is None else card_of(run)
+    images = images_for(card, images)
     if isinstance(images, Split):
         given = images if wanted is None else replace(images, labels=wanted)
     else:
-        given = arrays_as_split(images_for(card, images), wanted)
-    given = check_shape(card, check_inputs(net, given))
+        given = arrays_as_split(images, wanted)
+    given = check_inputs(net, given)
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     if run is not None and train is None and bound.asks_for("train"):

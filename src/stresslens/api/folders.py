@@ -42,11 +42,10 @@ def open(
     Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module
     needs it as `module` before its model is opened; `data` says where its data lie now, or holds them. Raises
     ConfigError for any other folder."""
-    if isinstance(folder, Study):
-        return folder
     if isinstance(folder, Run):
         return run_of(folder, trust=trust, module=module, data=data)
     path = folder_of(folder, "folder")
+    trust = trust or (isinstance(folder, Study) and folder.trust)
     if (path / "record.json").is_file():
         return run_in(RunFolder(path), trust=trust, module=module, data=data_now(data))
     if (path / "study.json").is_file() or any(path.glob("*/seed-*/record.json")):

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stresslens.api.named_scores import score_cell
 from stresslens.charts.chart import Chart, card_with_charts, side_by_side
+from stresslens.core.answers import answer_in_words
 from stresslens.core.cards import pictures, sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
@@ -73,9 +74,7 @@ def _mistakes(run: Run) -> Markup | str:
         except (OSError, UnidentifiedImageError):
             continue
         found.append(pixels)
-        captions.append(f"{_name(run, example.truth)} → {_name(run, example.predicted)}")
+        captions.append(
+            " → ".join(answer_in_words(k, run.classes) for k in (example.truth, example.predicted))
+        )
     return pictures(found, captions) if found else ""
-
-
-def _name(run: Run, k: int) -> str:
-    return run.classes[k] if 0 <= k < len(run.classes) else "no answer"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -62,8 +64,8 @@ def run_of(
     Raises ConfigError where it is no run, or several."""
     place = data_now(data)
     if isinstance(value, Run):
-        return Run(
-            value.folder, value.record, module or value.module, value.trust or trust, place or value.data
+        return replace(
+            value, module=module or value.module, trust=value.trust or trust, data=place or value.data
         )
     folder = folder_of(value, what)
     trust = trust or (isinstance(value, Study) and value.trust)
@@ -119,32 +121,33 @@ def is_run_of_estimator(run: Run) -> bool:
 
 def images_for(card: Card | None, images: Any) -> Any:
     """The caller's images as the run of this card takes them: pictures and their files as its own were
-    prepared, arrays as they are. Without a card they are returned unchanged.
+    prepared, arrays and a Split as they are. Without a card they are returned unchanged.
 
     A uint8 array (H, W), (H, W, 3) or (H, W, 4) of another size than the run's images is a picture. Raises
-    DataError for what cannot be an image of this run."""
-    if card is None or isinstance(images, Split):
+    DataError for what cannot be an image of this run, and for another shape than its images have."""
+    if card is None:
         return images
     listed = images if isinstance(images, list | tuple) else [images]
-    if not listed or not any(_is_picture(each, card.shape) for each in listed):
-        return images
+    if not isinstance(images, Split) and any(_is_picture(each, card.shape) for each in listed):
+        return _prepared(card, listed)
+    shape = (images if isinstance(images, Split) else arrays_as_split(images, None)).shape
+    if shape != tuple(card.shape):
+        raise DataError(
+            f"images have shape {shape} (channels, height, width), those of the run "
+            f"{tuple(card.shape)}; pictures (PIL images, files, uint8 arrays one by one in a list) are "
+            "resized as its own were"
+        )
+    return images
+
+
+def _prepared(card: Card, listed: Sequence[Any]) -> Tensor:
+    """Pictures, and arrays among them, as one batch."""
     frame = Frame.of(card.shape, card.fit, "the run", card.white)
     with quietly():
         pixels = [_pixels(each, frame, card.shape, k) for k, each in enumerate(listed)]
     if any(x.is_floating_point() for x in pixels):
         pixels = [x.float() if x.is_floating_point() else x.float() / 255 for x in pixels]
     return torch.stack(pixels)
-
-
-def check_shape(card: Card | None, split: Split) -> Split:
-    """The split. Raises DataError where its images have another shape than those of the run."""
-    if card is not None and split.shape != tuple(card.shape):
-        raise DataError(
-            f"images have shape {split.shape} (channels, height, width), those of the run "
-            f"{tuple(card.shape)}; pictures (PIL images, files, uint8 arrays one by one in a list) are "
-            "resized as its own were"
-        )
-    return split
 
 
 def _is_picture(image: Any, shape: Shape) -> bool:

@@ -143,7 +143,8 @@ def side_by_side(charts: Sequence[Chart], title: str) -> Chart:
         )
         left += each.width + gap
     keys = tuple(dict.fromkeys(key for each in charts for key in each.keys))
-    rows = [row for each in charts for row in each.rows]
+    names = dict.fromkeys(key for each in charts for row in each.rows for key in row)
+    rows = [{**dict.fromkeys(names), **row} for each in charts for row in each.rows]
     height = top + max(each.height for each in charts)
     return Chart(title, "".join(drawn), left - gap, height, rows, keys)
 

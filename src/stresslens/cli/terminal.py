@@ -221,9 +221,8 @@ def print_audits(folder: Path) -> None:
 def print_findings(found: Sequence[Finding]) -> None:
     """Print the findings: signs first, serious before minor, each with its evidence and
     examples."""
-    order = {"serious": 0, "minor": 1, "none": 2}
     marks = {"serious": "✗ serious", "minor": "! minor"}
-    for finding in sorted(found, key=lambda f: (order[f.severity], f.status == "not checked")):
+    for finding in sorted(found, key=lambda finding: finding.rank):
         mark = marks.get(finding.severity, "✓" if finding.status == "no sign" else "– not checked")
         print(f"{mark}: {finding.audit}: {finding.evidence}")
         if finding.remedy:

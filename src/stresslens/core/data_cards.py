@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stresslens.core.cards import card, pictures, sentences
 from stresslens.core.panels import image_pixels
+from stresslens.core.result_lists import Findings
 from stresslens.core.tables import ResultTable
 from stresslens.core.text import brief
 from stresslens.core.types import Finding, Shape
@@ -84,12 +85,11 @@ def data_card(data: _Data) -> str:
     size = " × ".join(map(str, data.shape))
     rows = _one_of_each(data.train.labels)
     names = [data.classes[k] for k in data.train.labels[rows].tolist()]
-    signs = [f"{f.audit} ({f.severity}): {f.evidence}" for f in data.findings if f.status == "sign"]
     return card(
         f"{brief(data.name)}: {images:,} images, {size}, of {len(data.classes)} classes",
         data._table().html(),
         _pictures(data.train, rows, names),
-        sentences([*data.notes, *signs], 4),
+        sentences([*data.notes, *Findings(data.findings).sentences], 4),
     )
 
 

@@ -18,8 +18,13 @@ class Findings(list[Finding], Tabular):
     @property
     def signs(self) -> Findings:
         """The findings that are a sign of a problem, serious ones first."""
-        found = [finding for finding in self if finding.status == "sign"]
-        return Findings(sorted(found, key=lambda finding: finding.severity != "serious"))
+        signs = [finding for finding in self if finding.status == "sign"]
+        return Findings(sorted(signs, key=lambda finding: finding.rank))
+
+    @property
+    def sentences(self) -> list[str]:
+        """The findings that are a sign, serious ones first, as lines."""
+        return [finding.sentence for finding in self.signs]
 
     @property
     def _said(self) -> str:
@@ -33,10 +38,9 @@ class Findings(list[Finding], Tabular):
         return f"Findings({self._said}{': ' if names else ''}{names})"
 
     def _repr_html_(self) -> str:
-        signs = [f"{f.audit} ({f.severity}): {f.evidence}" for f in self.signs]
         remedies = [f"{f.audit}: {f.remedy}" for f in self.signs if f.remedy]
         do = Markup("<p>What to do:</p>{}").format(sentences(remedies, 4)) if remedies else ""
-        return card(self._said, sentences(signs, 5), do)
+        return card(self._said, sentences(self.sentences, 5), do)
 
     def _table(self) -> ResultTable:
         cells = [(f.audit, f.status, f.severity, f.n, f.evidence, f.remedy) for f in self]

@@ -298,6 +298,16 @@ class Finding:
         serious = f" ({self.severity})" if self.status == "sign" else ""
         return f"{brief(self.audit)}: {self.status}{serious}, n = {self.n}"
 
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """The place among others: serious signs first, checks that could not be made last."""
+        return ("serious", "minor", "none").index(self.severity), self.status == "not checked"
+
+    @property
+    def sentence(self) -> str:
+        """The name, the severity and the evidence as one line."""
+        return f"{self.audit} ({self.severity}): {self.evidence}"
+
     def __repr__(self) -> str:
         return f"Finding({self._lead}: {brief(self.evidence, 200)})"
 

@@ -132,8 +132,7 @@ def view_run(
     data: DataPlace = None,
 ) -> list[ViewFile]:
     """Runs the views of a finished run, and writes the results to its folder. `data` is as in `open_run`.
-    Raises ConfigError if
-    a view does not apply to the run."""
+    Raises ConfigError if a view does not apply to the run."""
     opening: dict[str, Any] = {"trust": trust, "device": device, "data": data}
     with finished(folder, config.split, **opening) as (model, found, record):
         return view_stage(folder, model, found, config, record, base=base)

@@ -182,7 +182,7 @@ def audited_mode(robust: AttackResult, model: nn.Module, split: Split) -> Attack
     name = "evaluation mode"
     found = audit.audit(model=model, images=_attacked_images(robust, model, split), only=[name])
     findings = [each for each in robust.result.findings if each.audit != name]
-    update = {"findings": sorted([*found, *findings], key=audit.rank)}
+    update = {"findings": sorted([*found, *findings], key=lambda finding: finding.rank)}
     return replace(robust, result=robust.result.model_copy(update=update))
 
 

@@ -41,7 +41,6 @@ attack with twice the steps has one target."""
 COSTS = {"doubled_steps": 300, "square_wins": 80, "not_returned": 60, "regions_win": 30}
 """About how long an audit takes, in tenths of one that attacks a little; others that attack are 10, those
 that do not 1. Progress is counted in these, so that the time left can be believed."""
-ORDER = {"serious": 0, "minor": 1, "none": 2}
 NEEDS = {
     "table": "a table of accuracies",
     "curve": "every image's minimal radius",
@@ -94,12 +93,7 @@ def audit(
         findings.append(_run_audit(name, each, given))
         done += costs[name]
     progress.advance("audits, in percent", 100, 100)
-    return sorted(findings, key=rank)
-
-
-def rank(finding: Finding) -> tuple[int, bool]:
-    """The place of a finding among others: serious signs first, audits that could not check last."""
-    return ORDER[finding.severity], finding.status == "not checked"
+    return sorted(findings, key=lambda finding: finding.rank)
 
 
 def _cost(name: str, bound: Bound, probe: AnyProbe | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,11 +11,12 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from stresslens.charts.chart import card_with_charts
+from stresslens.core.answers import NO_ANSWER, NOT_FINITE
 from stresslens.core.cards import pictures, sentences
 from stresslens.core.format import radius
 from stresslens.core.panels import image_pixels
+from stresslens.core.result_lists import Findings
 from stresslens.core.tables import Percent, ResultTable, cell_text
-from stresslens.core.types import Finding
 from stresslens.robustness.result_file import ResultFile
 from stresslens.robustness.robust_curves import result_chart, shown_radii, threat_name, worst_case
 
@@ -47,18 +48,11 @@ def result_table(result: ResultFile) -> ResultTable:
 def result_card(result: ResultFile, arrays: Mapping[str, NDArray[Any]]) -> str:
     return card_with_charts(
         result_line(result),
-        sentences(signs_of(result.findings), 4),
+        sentences(Findings(result.findings).sentences, 4),
         _by_radius(result).html(),
         result_chart(result, result.individual_attacks),
         _broken_images(arrays),
     )
-
-
-def signs_of(findings: Sequence[Finding]) -> list[str]:
-    """The findings that are a sign of a problem, serious ones first, as sentences."""
-    signs = [f for f in findings if f.status == "sign"]
-    ordered = sorted(signs, key=lambda f: f.severity != "serious")
-    return [f"{f.audit} ({f.severity}): {f.evidence}" for f in ordered]
 
 
 def _by_radius(result: ResultFile) -> ResultTable:
@@ -83,7 +77,7 @@ def _broken_images(arrays: Mapping[str, NDArray[Any]]) -> Markup | str:
     if not len(shown):
         return ""
     captions = [
-        f"{arrays['labels'][row]} → {answer if answer >= 0 else 'no answer'} "
+        f"class {arrays['labels'][row]} → {answer if answer != NO_ANSWER else NOT_FINITE} "
         f"at {radius(float(arrays['smallest'][row]))}"
         for row, answer in zip(arrays["rows"], arrays["adversarial_prediction"])
     ]

@@ -42,7 +42,6 @@ from stresslens.robustness.adversarial_file import named_arrays as named_arrays
 from stresslens.robustness.adversarial_file import read_adversarials as read_adversarials
 from stresslens.robustness.attack_batch import batched_logits, verdict_model
 from stresslens.robustness.recount_findings import Recount, checked, compare_labels, findings_of
-from stresslens.robustness.result_cards import signs_of
 from stresslens.robustness.robust_curves import NORMS
 
 OF_THE_FILE = ("originals", "index", "labels", "repeated images")
@@ -78,7 +77,7 @@ class Verification(Tabular):
 
     def _repr_html_(self) -> str:
         unacceptable = "The file itself is not acceptable." if self.unacceptable else ""
-        return card(self._said, unacceptable, sentences(signs_of(self.findings)), self._table().html())
+        return card(self._said, unacceptable, sentences(self.findings.sentences), self._table().html())
 
     @property
     def _said(self) -> str:
