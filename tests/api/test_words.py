@@ -55,6 +55,9 @@ def test_no_message_keeps_an_option_of_the_command_line() -> None:
         ("--out x/m.bin: a file for onnx", "out='x/m.bin': a file for onnx"),
         ("say where: --data PATH", "say where: data=PATH"),
         ("fewer images (--images 100)", "fewer images (n_images=100)"),
+        ("(--protocol '[fgsm, pgd]')", "(protocol=['fgsm', 'pgd'])"),
+        ("`stresslens explain RUN --images 20`", "`sl.explain('RUN', n_images=20)`"),
+        ("image '/x/photo --final.png' cannot be read", "image '/x/photo --final.png' cannot be read"),
         (
             "`stresslens evaluate runs/a/seed-0 --split validation` makes it anew",
             "`sl.evaluate('runs/a/seed-0', split='validation')` makes it anew",

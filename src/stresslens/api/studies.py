@@ -18,7 +18,6 @@ from stresslens.core.cards import card
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
-from stresslens.core.plain_rows import csv_of, data_frame
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.tables import ResultTable, Tabular
@@ -63,11 +62,11 @@ class Study(Tabular):
 
     def to_frame(self) -> Any:
         """`rows`, a row for each run, as a `pandas.DataFrame` where pandas is installed."""
-        return data_frame(self.rows())
+        return self.rows().to_frame()
 
     def to_csv(self, path: str | Path | None = None) -> str | Path:
         """`rows` as CSV: the text, or with `path` the file that was written."""
-        return csv_of(self.rows(), path)
+        return self.rows().to_csv(path)
 
     def _table(self) -> ResultTable:
         return study_table(self.folder)
@@ -129,8 +128,9 @@ class Study(Tabular):
 
     @property
     def comparison(self) -> Comparison:
-        """What `sl.compare(study)` returns: verdicts, contrasts, costs, claims, from comparison.json, or
-        computed anew where that is missing or damaged."""
+        """The comparison that the study ended with, from comparison.json: what `sl.compare(study)` returns,
+        and robustness and what claims say of it. Where the file is missing or damaged, that of
+        `sl.compare(study)`."""
         try:
             kept = ComparisonFile.read(self.folder / "comparison.json")
         except UnreadableRun:

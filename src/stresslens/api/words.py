@@ -30,7 +30,8 @@ def _call(match: re.Match[str]) -> str:
         key, equals, value = word.partition("=")
         if word.startswith("--"):
             given_value = value if equals else words.pop(0) if words and words[0][:2] != "--" else "true"
-            named.append((key[2:].replace("-", "_"), parse_value(given_value)))
+            option = "n_images" if key == "--images" else key[2:].replace("-", "_")
+            named.append((option, parse_value(given_value)))
         elif equals and verb == "train":
             named.append((key.removeprefix("train."), parse_value(value)))
         else:
@@ -48,8 +49,17 @@ def _call(match: re.Match[str]) -> str:
     )
 
 
+def _argument(match: re.Match[str]) -> str:
+    """`fail_under=` for `--fail-under`, with its value if that is there."""
+    if match[1] is None:
+        return match[0]
+    return f"{match[1].replace('-', '_')}={match[2] if match.re.groups > 1 else ''}"
+
+
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 _OPTION = r"(?<![\w-])--"
+_QUOTED = r"'[^'\n]*'"
+"""What a message quotes, such as the name of a file, stays as it is."""
 _VERBS = "|".join(SHARED)
 RULES: tuple[Rule, ...] = (
     (rf"`stresslens (?:{_VERBS}) [^`]+`", _call),
@@ -59,7 +69,7 @@ RULES: tuple[Rule, ...] = (
     (r"--check, or `check: true`, checks it", "check=True checks it"),
     (r"--images-from", "images_from="),
     (rf"{_OPTION}images (\d+)", r"n_images=\1"),
-    (rf"{_OPTION}protocol '\[(\w+)\]'", r"protocol=['\1']"),
+    (rf"{_OPTION}protocol '\[([\w, ]+)\]'", lambda m: f"protocol={m[1].split(', ')}"),
     (rf"{_OPTION}explainer (\w+) alone", r"the explainer '\1' alone"),
     (rf"{_OPTION}no-check", "check=False"),
     (rf"{_OPTION}no-audit", "audit=False"),
@@ -69,8 +79,8 @@ RULES: tuple[Rule, ...] = (
     (rf"{_OPTION}(out|name|data) ([A-Z]+)\b", r"\1=\2"),
     (rf"{_OPTION}out ([^\s:]+):", r"out='\1':"),
     (rf"{_OPTION}certificate\b", "certificates="),
-    (rf"{_OPTION}(?!nproc)([a-z]+(?:-[a-z]+)*)[ =]([A-Z0-9][^\s,;:)]*)", lambda m: f"{_name(m)}={m[2]}"),
-    (rf"{_OPTION}(?!nproc)([a-z]+(?:-[a-z]+)*)", lambda m: f"{_name(m)}="),
+    (rf"{_QUOTED}|{_OPTION}(?!nproc)([a-z]+(?:-[a-z]+)*)[ =]([A-Z0-9][^\s,;:)]*)", _argument),
+    (rf"{_QUOTED}|{_OPTION}(?!nproc)([a-z]+(?:-[a-z]+)*)", _argument),
     (r"\bthe same command\b", "the same call"),
     (r"\brun the command that made it\b", "make the call that made it"),
     (r"\bthe command that made it\b", "the call that made it"),
@@ -78,10 +88,6 @@ RULES: tuple[Rule, ...] = (
     (r"\brun the same call\b", "make the same call"),
 )
 """Patterns of the command line, and what is written in Python. The first that fits counts."""
-
-
-def _name(match: re.Match[str]) -> str:
-    return match[1].replace("-", "_")
 
 
 def in_python(message: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stresslens.comparison import claims, costs, errors_by_class
+from stresslens.comparison import costs, errors_by_class
 from stresslens.comparison.difference import (
     LEVEL,
     Difference,
@@ -143,13 +143,11 @@ class _Pairs:
 
 
 def compare_study_accuracy(folder: Path, *, split: str = "test", ask: float | None = None) -> ComparisonFile:
-    """Run `compare_accuracy` on a study's folder: the finished runs, the contrasts and the claims
-    of its study.json."""
+    """Run `compare_accuracy` on a study's folder: the finished runs and the contrasts of its
+    study.json."""
     study = read_study_record(folder)
     variants = variants_of(folder, lambda run: run.predictions(split).exists())
-    compared = compare_accuracy(variants, study.contrasts, split=split, ask=ask)
-    compared.claims = claims.study_claims(folder, compared)
-    return compared
+    return compare_accuracy(variants, study.contrasts, split=split, ask=ask)
 
 
 def _accuracy(seeds: list[Tested]) -> Estimate | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stresslens.comparison import accuracy, robustness
+from stresslens.comparison import accuracy, claims, robustness
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.comparison.tested_run import Tested, tested_of, variants_of
 from stresslens.config.study_record import read_study_record
@@ -80,7 +80,9 @@ def compare_folders(
 
 def _compared_study(folder: Path, split: str, ask: float | None, metric: str) -> ComparisonFile:
     if metric == "accuracy":
-        return accuracy.compare_study_accuracy(folder, split=split, ask=ask)
+        compared = accuracy.compare_study_accuracy(folder, split=split, ask=ask)
+        compared.claims = claims.study_claims(folder, compared)
+        return compared
     variants = variants_of(folder, lambda run: any(run.path.glob("robustness/*/result.json")))
     contrasts, read = read_study_record(folder).contrasts, _reader(metric)
     return accuracy.compare_accuracy(variants, contrasts, split=split, ask=ask, metric=metric, read=read)
