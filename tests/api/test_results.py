@@ -13,7 +13,7 @@ import yaml
 from finished_runs import OPTIONS, SMALL, Finished
 
 import stresslens as sl
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, DataError
 
 
 def test_a_run_holds_what_its_files_hold(subjects: Finished) -> None:
@@ -192,3 +192,50 @@ def test_an_attack_on_own_images_is_kept_and_counted(subjects: Finished) -> None
         found.robust_accuracy("a lot")
     with pytest.raises(ConfigError, match="labels and out belong to images of your own"):
         sl.attack(run, out="here", **asked)
+
+
+def test_images_of_another_shape_are_refused_before_they_pass(subjects: Finished) -> None:
+    colour, large = np.zeros((2, 3, 8, 8), np.float32), np.zeros((2, 1, 9, 9), np.float32)
+    for x in (colour, large):
+        calls = (
+            lambda x=x: sl.attack(subjects.run, x, [0, 1], radii=0.1, protocol=["fgsm"]),
+            lambda x=x: sl.explain(subjects.run, x, "saliency"),
+            lambda x=x: sl.evaluate(subjects.run, x, [0, 1]),
+            lambda x=x: sl.predict(subjects.run, x),
+            lambda x=x: sl.verify(subjects.run, x, x, [0, 1], eps=0.1),
+        )
+        for call in calls:
+            with pytest.raises(DataError, match="those of the run"):
+                call()
+
+
+def test_an_opened_study_keeps_the_trust_of_the_call(subjects: Finished) -> None:
+    distrusted = sl.open(subjects.study.folder)
+    assert isinstance(distrusted, sl.Study)
+    assert not distrusted.trust
+    trusted = sl.open(distrusted, trust=True)
+    assert isinstance(trusted, sl.Study)
+    assert trusted.trust
+    assert sl.open(trusted).trust
+    with pytest.raises(ConfigError, match="is a study; module and data are those of a run"):
+        sl.open(distrusted, data="elsewhere")
+
+
+def test_curves_side_by_side_are_one_table(subjects: Finished) -> None:
+    chart = subjects.run.plot()
+    assert len({tuple(row) for row in chart.rows}) == 1
+    assert "data-numbers" in str(chart.__html__())
+
+
+def test_an_explainer_of_ones_own_is_read_from_where_it_was_kept(
+    subjects: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+from stresslens.core.maps import Maps
+def own(model, x):
+    return Maps(x.sum(1).float().cpu(), False, "brightness")
+"""
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    found = sl.explain(subjects.run, explainer="mine.py:own", n_images=2, trust=True)
+    assert found.maps.shape == (2, 8, 8)

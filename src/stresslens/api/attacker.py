@@ -111,7 +111,7 @@ def attack(
         raise ConfigError("attack needs images and their labels; only a run has its own")
     values["images"] = "all" if n_images is None else n_images
     net: Any = model_of(model) if run is None else run.model()
-    if any(isinstance(part, Estimated) for part in net.modules()):
+    if _is_estimator(net):
         raise ConfigError(
             "the model is an estimator; attacks follow gradients, which it lacks, so it would look more "
             "robust than it is"
@@ -155,10 +155,14 @@ def _attack(
     return robust
 
 
+def _is_estimator(net: nn.Module) -> bool:
+    return any(isinstance(part, Estimated) for part in net.modules())
+
+
 def _lender(surrogate: Any, trust: bool) -> nn.Module:
     """The model that lends its gradients. Raises ConfigError for an estimator, which has none."""
     net: nn.Module = usable_module(model_of(surrogate, what="surrogate", trust=trust))
-    if any(isinstance(part, Estimated) for part in net.modules()):
+    if _is_estimator(net):
         raise ConfigError(
             "surrogate is an estimator, without gradients to lend; give a model that was trained"
         )

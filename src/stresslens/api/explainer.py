@@ -31,6 +31,7 @@ from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.labels import label_numbers
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.run_paths import result_folder
 from stresslens.evaluation.inputs import arrays_as_split, check_inputs, returning_logits
 from stresslens.evaluation.run_data import same_data_of
 from stresslens.explanation.explanation import Explanation
@@ -141,7 +142,7 @@ def _explain_own(run: Run, values: dict[str, Any]) -> Explanation:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; nothing of this explanation is kept") from None
     write_reports_of(run.folder)
-    place = run.folder / "explanations" / f"{found.explainer}-{found.fingerprint[:8]}"
+    place = run.folder / "explanations" / result_folder(found.explainer, found.fingerprint)
     arrays = MAP_ARRAYS.read(place / "maps.npz")
     quality = None if found.quality is None else found.quality.as_json()
     shown_images = arrays["shown"] if arrays["shown"].ndim == 4 else arrays["shown"][..., None]

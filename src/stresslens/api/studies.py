@@ -164,4 +164,6 @@ def run_in(
         record = read_record(folder)
     except UnreadableRun as error:
         record = RunRecord(status="unreadable", message=str(error))
-    return Run(folder.path, record.as_json(), module, trust, data)
+    run = Run(folder.path, record.as_json(), module, trust, data)
+    vars(run)["_record"] = record  # it is validated
+    return run

@@ -19,7 +19,7 @@ from stresslens.api.studies import Study, run_in
 from stresslens.core.arrays import image_tensor
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.image_files import Frame, Unreadable, as_shown, decode, quietly, read_image
+from stresslens.core.image_files import Frame, picture, quietly
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.run_paths import runs_in
 from stresslens.core.types import Shape
@@ -170,18 +170,9 @@ def _own_shapes(shape: Shape) -> tuple[tuple[int, ...], ...]:
 def _pixels(image: Any, frame: Frame, shape: Shape, k: int) -> Tensor:
     """(C, H, W) the pixels of one image of the caller's."""
     name = f"image {k}" if not isinstance(image, str | os.PathLike) else str(image)
-    try:
-        if isinstance(image, str | os.PathLike):
-            if Path(image).is_dir():
-                raise DataError(f"{name} is a folder; list its files")
-            return torch.from_numpy(decode(read_image(os.fspath(image)), frame).pixels.copy())
-        if isinstance(image, Image.Image):
-            return torch.from_numpy(as_shown(image, frame).pixels.copy())
-        if _is_array_of_picture(image) and tuple(image.shape) not in _own_shapes(shape):
-            return torch.from_numpy(as_shown(Image.fromarray(image), frame).pixels.copy())
-    except (Unreadable, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise DataError(f"{name} cannot be read as an image: {reason or error}") from None
+    if _is_picture(image, shape):
+        shown = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        return torch.from_numpy(picture(shown, frame, name).pixels.copy())
     x = image_tensor([image])
     if tuple(x.shape[1:]) != tuple(shape):
         raise DataError(

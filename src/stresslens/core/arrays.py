@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from stresslens.core.errors import DataError, first_line
-from stresslens.core.image_files import DecodedImage, Frame, Unreadable, as_shown, decode, quietly, read_image
+from stresslens.core.image_files import DecodedImage, Frame, picture, quietly
 
 FEW = (1, 2, 3, 4)
 """So few values along the first axis of an image are its channels."""
@@ -195,18 +194,7 @@ def _pictures(listed: Sequence[Any]) -> np.ndarray:
 
     def shown(each: Any, channels: int) -> DecodedImage:
         name = "the picture" if isinstance(each, Image.Image) else str(each)
-        frame = Frame(channels, None)
-        try:
-            if isinstance(each, Image.Image):
-                return as_shown(each, frame)
-            if Path(each).is_dir():
-                raise DataError(
-                    f"{name} is a folder; list its files (as a data set: {{'folder': {{'path': …}}}})"
-                )
-            return decode(read_image(os.fspath(each)), frame)
-        except (Unreadable, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
-            raise DataError(f"{name} cannot be read as an image: {reason or error}") from None
+        return picture(each, Frame(channels, None), name)
 
     with quietly():
         found = [shown(each, 3) for each in listed]

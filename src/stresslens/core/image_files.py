@@ -191,6 +191,22 @@ def _is_heic(content: bytes) -> bool:
     return content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
+def picture(image: Image.Image | str | os.PathLike[str], frame: Frame, name: str) -> DecodedImage:
+    """A PIL image, or an image file, as `frame` says. Raises DataError, with its name, for what cannot be
+    read as an image."""
+    try:
+        if isinstance(image, Image.Image):
+            return as_shown(image, frame)
+        if Path(image).is_dir():
+            raise DataError(
+                f"{name} is a folder; list its files (as a data set: {{'folder': {{'path': …}}}})"
+            )
+        return decode(read_image(os.fspath(image)), frame)
+    except (Unreadable, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise DataError(f"{name} cannot be read as an image: {reason or error}") from None
+
+
 def as_shown(picture: Image.Image, frame: Frame) -> DecodedImage:
     """An opened PIL image as `decode` gives a file. Raises Unreadable if it is not complete, and for
     grey values of more than 8 bits, whose white is not known."""

@@ -18,3 +18,9 @@ def runs_in(path: Path) -> list[Path]:
     except (OSError, ValueError):  # no path at all
         return []
     return sorted(record.parent for record in records)
+
+
+def result_folder(plugin: str, fingerprint: str) -> str:
+    """The name of the folder of what a plug-in computed: `saliency-0123abcd`, and for `file.py:own` or
+    `package.module:own` the function's name alone."""
+    return f"{plugin.rpartition(':')[2]}-{fingerprint[:8]}"

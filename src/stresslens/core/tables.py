@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from markupsafe import Markup, escape
 
-from stresslens.core.format import number, percent, plain, points
+from stresslens.core.format import count, number, percent, plain, points
 from stresslens.core.plain_rows import csv_of, data_frame, latex_of
 from stresslens.core.text import brief
 from stresslens.core.types import Estimate
@@ -134,7 +134,7 @@ def cell_text(cell: Cell) -> str:
         case bool():
             return "yes" if cell else "no"
         case int():
-            return f"{cell:,}".replace(",", "\u202f")
+            return count(cell)
     return str(cell)
 
 

@@ -34,6 +34,7 @@ from stresslens.core.maps import Maps
 from stresslens.core.panels import Grid, Picture
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.run_paths import result_folder
 from stresslens.core.text import printable
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
@@ -179,7 +180,7 @@ def explain_images(
         plugin = [name, dict(options), *source_digests(value, base=base)]
         chosen = [images.positions.tolist(), images.targets.tolist()]
         fingerprint = fingerprint_of([source, config.split, plugin, config.seed, check, *chosen])
-        folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
+        folder = home / result_folder(name, fingerprint)
         result = ExplanationFile.read_finished(folder, fingerprint)
         with tried.part(name.rpartition(":")[2]):
             if result is None:

@@ -27,6 +27,7 @@ from stresslens.core.json_file import Seconds
 from stresslens.core.panels import Grid, Lines, Panel, Points
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.run_paths import result_folder
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.run_data import DataPlace
@@ -81,7 +82,7 @@ def compute_views(
         if adversarials is not None and view.asks_for("adversarials"):
             plugin.append(len(adversarials[0]))
         fingerprint = fingerprint_of([source, config.split, plugin, config.seed, positions.tolist()])
-        folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
+        folder = home / result_folder(name, fingerprint)
         with attempts.part(name.rpartition(":")[2]):
             result = ViewFile.read_finished(folder, fingerprint)
             if result is None:

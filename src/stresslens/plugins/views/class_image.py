@@ -10,6 +10,7 @@ from stresslens.core.answers import answer_with_confidence, predicted
 from stresslens.core.blur import blurred
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Lines, Panel, Picture, image_pixels
 from stresslens.core.pass_memory import images_at_once, logits_in_pieces
@@ -45,15 +46,15 @@ def class_image(
     """
     if train is None:
         raise ConfigError("class_image: it needs training images, and none are given")
-    first = next(model.parameters(), torch.empty(0))
-    count, wanted = len(classes), torch.arange(len(classes), device=first.device)
-    mean, deviation = (values.to(first.device) for values in _moments(train))
-    noise = Draws(seed, wanted.cpu()).normal(*train.shape).to(first.device)
+    device = device_of(model)
+    count, wanted = len(classes), torch.arange(len(classes), device=device)
+    mean, deviation = (values.to(device) for values in _moments(train))
+    noise = Draws(seed, wanted.cpu()).normal(*train.shape).to(device)
     free = torch.logit(mean.clamp(0.02, 0.98)).expand(count, -1, -1, -1) + 0.5 * noise
     free = free.detach().requires_grad_()
     size = images_at_once(model, train.shape, count, gradient=True)
     optimizer = torch.optim.Adam([free], lr=lr)
-    weight = torch.ones(count, device=first.device)
+    weight = torch.ones(count, device=device)
     probability: list[Tensor] = []
     cost: list[Tensor] = []
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stresslens.core.answers import predicted
 from stresslens.core.data import Split
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import features_of
 from stresslens.core.panels import Panel, Points
@@ -37,10 +38,10 @@ def embedding(
     if all are.
     """
     some = split.select(balanced_subset(split.labels.cpu(), min(images, len(split)), seed=seed))
-    first = next(model.parameters(), torch.empty(0))
+    device = device_of(model)
     of_batches, answers = [], []
     for batch in some.batches(images_at_once(model, some.shape, 256)):
-        values, logits = features_of(model, batch.x.to(first.device, torch.float32))
+        values, logits = features_of(model, batch.x.to(device, torch.float32))
         of_batches.append(values.cpu())
         answers.append(predicted(logits).cpu())
     features, labels = torch.cat(of_batches).double(), some.labels.cpu()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stresslens.core.answers import answer_with_confidence, predicted
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Panel, Picture, image_pixels
 from stresslens.core.pass_memory import images_at_once, logits_in_pieces
@@ -46,15 +47,15 @@ def impostor(
     """
     if train is None:
         raise ConfigError("impostor: it needs training images, and none are given")
-    first = next(model.parameters(), torch.empty(0))
-    sources = _sources(model, train, len(classes), seed).to(first.device)  # (K, C, H, W)
+    device = device_of(model)
+    sources = _sources(model, train, len(classes), seed).to(device)  # (K, C, H, W)
     pairs = [(i, j) for i in range(len(classes)) for j in range(len(classes)) if i != j]
-    looks_like, wanted = (torch.tensor(numbers, device=first.device) for numbers in zip(*pairs))
+    looks_like, wanted = (torch.tensor(numbers, device=device) for numbers in zip(*pairs))
     goal = sources[looks_like]
-    noise = Draws(seed, torch.arange(len(pairs))).uniform(*train.shape).to(first.device)
+    noise = Draws(seed, torch.arange(len(pairs))).uniform(*train.shape).to(device)
     free = noise.clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=lr)
-    best, nearest = noise.clone(), torch.full((len(pairs),), torch.inf, device=first.device)
+    best, nearest = noise.clone(), torch.full((len(pairs),), torch.inf, device=device)
     size = images_at_once(model, train.shape, len(pairs), gradient=True)
 
     def slopes(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,12 +137,12 @@ def _sources(model: nn.Module, train: Split, classes: int, seed: int) -> Tensor:
 
     If the model classifies none of the class correctly, it is the nearest of all.
     """
-    first = next(model.parameters(), torch.empty(0))
+    device = device_of(model)
     sources = []
     for k in range(classes):
         of_class = train.select((train.labels == k).nonzero().flatten())
         of_class = of_class.select(sampled_positions(len(of_class), of_class.piece(CANDIDATES), seed))
-        x = of_class.floats(of_class.images[:]).to(first.device, torch.float32)
+        x = of_class.floats(of_class.images[:]).to(device, torch.float32)
         with torch.no_grad():
             correct = predicted(logits_in_pieces(model, x, 256)) == k
         distance = (x - x.mean(0)).square().sum((1, 2, 3))
