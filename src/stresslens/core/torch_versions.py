@@ -25,8 +25,8 @@ def torch_problems() -> list[str]:
     if not _numbers(OLDEST) <= _numbers(installed) <= _numbers(NEWEST):
         told = "older than" if _numbers(installed) < _numbers(OLDEST) else "newer than"
         problems.append(
-            f"torch {installed} is {told} the versions that stresslens is tested with, {OLDEST} to {NEWEST}; "
-            "it may work all the same"
+            f"torch {installed} is {told} the versions that stresslens is tested with, {OLDEST} to "
+            f"{NEWEST} (the oldest in part); it may work all the same"
         )
     if (problem := _torchvision_problem(installed)) is not None:
         problems.append(problem)

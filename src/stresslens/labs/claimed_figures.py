@@ -69,7 +69,8 @@ def _folder(table: ClaimTable, values: Mapping[str, str], column: str) -> Path:
     there = [base / given for base in (table.folder, Path()) if (base / given).is_dir()]
     if not there:
         raise ConfigError(
-            f"there is no folder {given} beside the file or here; `stresslens list runs` shows runs"
+            f"there is no folder {given} beside the file or here; first carry out what makes it, as the "
+            "cells of a notebook; `stresslens list runs` shows runs"
         )
     return there[0]
 

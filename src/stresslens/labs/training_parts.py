@@ -19,6 +19,7 @@ SHAPE, CLASSES = (2, 3, 4), 5
 BATCHES = (1, 11, 29)
 STEP = 1e-5
 """Of the finite differences."""
+GRAPH = "the loss has a graph, so that training adds autograd's gradient to yours"
 HOW_TO_STEP = "leave the weights as they are: the optimizer does the step"
 
 
@@ -43,14 +44,16 @@ def check_gradient(
         nn.init.normal_(parameter, generator=torch.Generator().manual_seed(2))
     losses = _candidates("losses", reference)
     name, loss = min(losses.items(), key=lambda item: _gap(bound, model, item[1]))
-    said, slopes, numeric = [], dict[str, list[str]](), []
+    said, slopes, numeric, with_graph = [], dict[str, list[str]](), [], False
     for n in BATCHES:
         inputs, y = _images(n), _labels(n)
         before = [p.detach().clone() for p in model.parameters()]
         found, written = _written(bound, model, inputs, y)
         if isinstance(found, Tensor) and found.requires_grad:
-            why = "the loss has a graph, so the gradient is autograd's; compute it inside torch.no_grad()"
-            return [differs("gradient", why, 1)]
+            if all(gradient is None for gradient in written):
+                why = "it is not set, and the loss has a graph, so the gradient is autograd's"
+                return [differs("gradient", why, 1, "write it to .grad inside torch.no_grad()")]
+            found, with_graph = found.detach(), True
         if any(not torch.equal(a, b.detach()) for a, b in zip(before, model.parameters())):
             return [differs("weights", "the weights are changed", 1, HOW_TO_STEP)]
         value = loss(logits=model(inputs), y=y)
@@ -70,6 +73,10 @@ def check_gradient(
             for weight, _ in model.named_parameters()
         ),
         *([] if said else [verdict("finite differences", numeric, own, n, "it is not the loss's slope")]),
+        *(
+            [differs("graph", GRAPH, n, "compute it inside torch.no_grad(), or return loss.detach()")]
+            * with_graph
+        ),
     ]
 
 
@@ -194,7 +201,7 @@ def _finite_differences(
             ends = []
             for sign in (1, -1):
                 values[k] += sign * STEP
-                ends.append(float(bound(net=model, inputs=inputs, y=y)))
+                ends.append(float(torch.as_tensor(bound(net=model, inputs=inputs, y=y)).detach()))
                 values[k] -= sign * STEP
             measured = (ends[0] - ends[1]) / (2 * STEP)
             given = float(slope.reshape(-1)[k])  # type: ignore[union-attr]
