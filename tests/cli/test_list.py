@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from stresslens.config.catalogues import matches, search_catalogues
 from stresslens.config.shipped_studies import shipped_studies
 from stresslens.config.yaml_source import parse_value
 from stresslens.core import extras
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import RunRecord, write_record
 
 Type = Callable[..., tuple[int, str, str]]
 
@@ -103,6 +106,29 @@ def test_without_a_pattern_the_zoos_are_named(type_: Type) -> None:
 def test_a_pattern_of_another_kind(type_: Type) -> None:
     assert set(json.loads(type_("list", "losses", "m*", "--json")[1])["losses"]) == {"mse"}
     assert type_("list", "losses", "zzz") == (0, "losses: none of 2 is like 'zzz'\n", "")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("", ["quickstart/adam", "quickstart/sgd", "slow/quick-adam"]),
+        ("quick*", ["quickstart/adam", "quickstart/sgd", "slow/quick-adam"]),
+        ("quickstart", ["quickstart/adam", "quickstart/sgd"]),
+        ("s??", ["quickstart/sgd"]),
+        ("slow", ["slow/quick-adam"]),
+        ("quick*/adam", ["quickstart/adam"]),
+        ("*/adam/seed-0", ["quickstart/adam"]),
+        ("runs/q*", ["quickstart/adam", "quickstart/sgd"]),
+        ("ru*s", []),
+        ("seed-1", []),
+    ],
+)
+def test_runs_by_a_part_of_their_path(type_: Type, tmp_path: Path, pattern: str, expected: list[str]) -> None:
+    for name in ("quickstart/adam", "quickstart/sgd", "slow/quick-adam"):
+        write_record(RunFolder(tmp_path / "runs" / name / "seed-0"), RunRecord(status="finished"))
+    code, out, _ = type_("list", "runs", pattern, "--json")
+    assert code == 0
+    assert list(json.loads(out)) == [f"runs/{name}/seed-0" for name in expected]
 
 
 def test_studies(type_: Type) -> None:
