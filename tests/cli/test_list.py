@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def test_what_it_says_is_a_model_of_a_study(name: str) -> None:
 def test_a_zoo_that_is_not_installed(
     type_: Type, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, module, None)
+    monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == module else object())
     code, out, _ = type_("list", "models", "resnet18")
     assert code == 0
@@ -97,10 +98,17 @@ def test_a_zoo_that_is_not_installed(
     assert "torchvision: 1 of 80" in out
 
 
-def test_without_a_pattern_the_zoos_are_named(type_: Type) -> None:
-    out = type_("list", "models")[1]
-    assert "torchvision (80)" in out
-    assert "stresslens list models 'resnet*'" in out
+def test_without_a_pattern_the_zoos_are_named_and_not_searched(
+    type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("timm", "open_clip"):
+        monkeypatch.setitem(sys.modules, library, None)  # an import fails
+    code, out, _ = type_("list", "models")
+    assert code == 0
+    assert out.endswith(
+        "search the models of openclip, timm, torchvision: stresslens list models 'resnet*'\n"
+    )
+    assert "cannot be imported" not in out
 
 
 def test_a_pattern_of_another_kind(type_: Type) -> None:
