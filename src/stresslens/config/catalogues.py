@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from stresslens.config import registry
+from stresslens.config.known_plugins import known_plugins
 from stresslens.core.errors import ConfigError
 
 
@@ -54,10 +55,7 @@ def matches(pattern: str, name: str) -> bool:
 def catalogues() -> dict[str, registry.Plugin]:
     """The function `catalogue` in the file of each model plug-in that has one, by the plug-in's name.
     The libraries behind them are not imported yet."""
-    found = {
-        name: registry.beside(registry.plugin("models", name), "catalogue")
-        for name in registry.names("models")
-    }
+    found = {name: registry.beside(model, "catalogue") for name, model in known_plugins("models").items()}
     return {name: function for name, function in found.items() if function is not None}
 
 

@@ -15,12 +15,12 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from stresslens.config import registry
 from stresslens.config.dotted_keys import LISTS, SLOTS
+from stresslens.config.known_plugins import known_plugins
 from stresslens.config.old_words import KEYS, VALUES
 from stresslens.config.schema import VariantConfig
 from stresslens.config.search_space import Range
 from stresslens.config.study_keys import StudyKeys
 from stresslens.config.sweep_validation import SECTIONS
-from stresslens.core.errors import ConfigError
 
 Schema = dict[str, Any]
 
@@ -43,7 +43,9 @@ _NAMED = {"type": "string"}, {"additionalProperties": True, "type": "object"}
 
 def study_schema() -> Schema:
     """The JSON schema (draft 2020-12) of a study file, with every plug-in and its options."""
-    functions = dict(_functions())
+    functions = {
+        (folder, name): function for folder in FOLDERS for name, function in known_plugins(folder).items()
+    }
     declared = {key: registry.declared_by(key[0], function) for key, function in functions.items()}
     sections = {("study", kind.__name__): kind for kind in (StudyKeys, VariantConfig, Range)}
     annotations: dict[Any, Any] = {
@@ -71,15 +73,6 @@ def study_schema() -> Schema:
         definitions[folder] = _plugin(folder, definitions)
     _add_old_words(definitions)
     return _study(definitions)
-
-
-def _functions() -> Iterator[tuple[tuple[str, str], registry.Plugin]]:
-    """Every plug-in by its folder and name. One of an installed package that cannot be imported is left
-    out."""
-    for folder in FOLDERS:
-        for name in registry.all_names(folder):
-            with suppress(ConfigError):
-                yield (folder, name), registry.plugin(folder, name)
 
 
 def _described(annotation: Any) -> Any:
