@@ -21,6 +21,7 @@ from pydantic import PydanticUserError, TypeAdapter
 import stresslens
 from stresslens.cli.main import app
 from stresslens.config import registry
+from stresslens.config.attribute_docstrings import WithAttributeDocstrings
 from stresslens.config.dotted_keys import LISTS, SLOTS
 from stresslens.config.schema import VariantConfig
 from stresslens.config.study_keys import StudyKeys
@@ -142,7 +143,7 @@ def _dataclasses_in(annotation: Any) -> Iterator[type]:
 def _key_table(sections: list[type], path: str = "") -> list[str]:
     lines = ["| key | type | default | what it is |", "|---|---|---|---|"]
     for section in sections:
-        schema = TypeAdapter(section).json_schema()
+        schema = TypeAdapter(section).json_schema(schema_generator=WithAttributeDocstrings)
         for each in fields(section):
             node = schema["properties"][each.name]
             dotted = tuple(filter(None, (*path.split("."), each.name)))

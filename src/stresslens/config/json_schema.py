@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema
 
 from stresslens.config import registry
+from stresslens.config.attribute_docstrings import WithAttributeDocstrings
 from stresslens.config.dotted_keys import LISTS, SLOTS
 from stresslens.config.known_plugins import known_plugins
 from stresslens.config.old_words import KEYS, VALUES
@@ -59,7 +59,7 @@ def study_schema() -> Schema:
             (key, "validation", registry.adapter_of(annotation))
             for key, annotation in {**sections, **annotations}.items()
         ],
-        schema_generator=_Untitled,
+        schema_generator=WithAttributeDocstrings,
     )
     of = {key: schema for (key, _), schema in schemas.items()}
     definitions: dict[str, Schema] = found["$defs"]
@@ -96,13 +96,6 @@ def _of_folder(folder: str, definitions: Mapping[str, Schema]) -> dict[str, Sche
 def schema_text() -> str:
     """The JSON schema of study files as the text of a file."""
     return json.dumps(study_schema(), indent=1, ensure_ascii=False) + "\n"
-
-
-class _Untitled(GenerateJsonSchema):
-    """Leaves out titles, which would only repeat the keys."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
 
 
 def _section(schema: Schema, definitions: Mapping[str, Schema]) -> str:
