@@ -11,7 +11,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -25,6 +24,7 @@ from stresslens.config.attribute_docstrings import WithAttributeDocstrings
 from stresslens.config.dotted_keys import LISTS, SLOTS
 from stresslens.config.schema import VariantConfig
 from stresslens.config.study_keys import StudyKeys
+from stresslens.config.yaml_source import head_of
 
 ROOT = Path(__file__).parents[1]
 MARK = re.compile(r"^<!-- made from: (\w+)(?: ([\w.]+))? -->$", re.MULTILINE)
@@ -222,9 +222,8 @@ def studies() -> str:
     lines: list[str] = []
     for file in sorted((ROOT / "studies").glob("*.yaml")):
         text = file.read_text(encoding="utf-8").splitlines()
-        head = list(takewhile(lambda line: line.startswith("#"), text))
-        comment = [line.removeprefix("#").removeprefix(" ") for line in head]
-        lines += [f"## {file.stem}", "", "```text", *comment, "```", ""]
+        head = head_of(file)
+        lines += [f"## {file.stem}", "", "```text", *head, "```", ""]
         lines += ["```yaml", *text[len(head) :], "```", ""]
     return "\n".join(lines)
 
