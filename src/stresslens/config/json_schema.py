@@ -65,7 +65,7 @@ def study_schema() -> Schema:
     definitions: dict[str, Schema] = found["$defs"]
     for path, folder in PLUGINS.items():
         keys = _owner(path, definitions)
-        keys[path[-1]] = _with_plugins(keys[path[-1]], folder)
+        keys[path[-1]] = with_plugins(keys[path[-1]], folder)
     for (folder, name), options in declared.items():
         help_text = inspect.getdoc(functions[folder, name]) or ""
         definitions[f"{folder}.{name}"] = _options(folder, name, options, of, help_text)
@@ -121,12 +121,12 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _with_plugins(schema: Schema, folder: str) -> Schema:
+def with_plugins(schema: Schema, folder: str) -> Schema:
     """The schema with plug-ins of the folder in place of any name, and any name with options."""
-    branches = [_with_plugins(branch, folder) for branch in schema.get("anyOf", ())]
+    branches = [with_plugins(branch, folder) for branch in schema.get("anyOf", ())]
     changed = {**schema, **({"anyOf": branches} if branches else {})}
     if "items" in schema:
-        changed["items"] = _with_plugins(schema["items"], folder)
+        changed["items"] = with_plugins(schema["items"], folder)
     if all(kind in branches for kind in _NAMED):
         others = [branch for branch in branches if branch not in _NAMED]
         if not others:
