@@ -128,6 +128,8 @@ INVALID: dict[str, dict[str, Any]] = {
     "unknown plug-in of a run": {"runs": {"a": {"model": "mlpp"}}},
     "unknown dotted option": {"runs": {"a": {"model.hiden": 3}}},
     "unknown dotted option with the name": {"runs": {"a": {"model.mlp.width": [3]}}},
+    "no dotted option": {"runs": {"a": {"train.loss.": 3}}},
+    "no dotted option behind the name": {"runs": {"a": {"train.loss.mse.": 3}}},
     "wrong type of a dotted option": {"runs": {"a": {"model.batch_norm": 3}}},
     "unknown option beside another custom plug-in": {
         "train": {"loss": "losses.py:mine"},

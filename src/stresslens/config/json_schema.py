@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -314,12 +314,16 @@ def _known(path: registry.Keys, definitions: Mapping[str, Schema]) -> str:
     """A pattern of the dotted keys of the options at `path`, with or without the plug-in's name, and
     of that name alone."""
     of_name = {
-        name: "|".join(plugin["properties"]) for name, plugin in _of_folder(SLOTS[path], definitions).items()
+        name: list(plugin["properties"]) for name, plugin in _of_folder(SLOTS[path], definitions).items()
     }
-    named = [rf"{name}(?:\.(?:{options})(?:\.|$)|$)" for name, options in of_name.items()]
-    every = {option for each in of_name.values() for option in each.split("|")}
-    options = "|".join(sorted(every - set(of_name)))
-    return rf"{_pattern(path)}(?:(?:{options})(?:\.|$)|{'|'.join(named)})"
+    every = {option for options in of_name.values() for option in options}
+    named = [rf"{name}(?:\.{_one_of(options)}|$)" for name, options in of_name.items()]
+    return rf"{_pattern(path)}(?:{_one_of(sorted(every - set(of_name)))}|{'|'.join(named)})"
+
+
+def _one_of(options: Sequence[str]) -> str:
+    """A pattern of options, alone or with what is below them; it matches nothing without options."""
+    return rf"(?:{'|'.join(options)})(?:\.|$)" if options else "(?!)"
 
 
 def _checked_options(
