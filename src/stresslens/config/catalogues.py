@@ -10,6 +10,7 @@ from typing import Any
 
 from stresslens.config import registry
 from stresslens.config.known_plugins import known_plugins
+from stresslens.config.yaml_source import yaml_text
 from stresslens.core.errors import ConfigError
 
 
@@ -26,10 +27,7 @@ class CatalogueModel:
     def in_study(self) -> str:
         """The value of `model:` in a study, with the default of the weights if there are any."""
         options = next(iter(self.weights.values()), {"name": self.name})
-        given = ", ".join(
-            f"{key}: {str(value).lower() if value is True else value}" for key, value in options.items()
-        )
-        return f"{{{self.plugin}: {{{given}}}}}"
+        return yaml_text({self.plugin: dict(options)}, on_one_line=True)
 
 
 @dataclass(frozen=True)

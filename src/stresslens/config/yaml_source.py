@@ -62,6 +62,28 @@ def scalar(text: str) -> Any:
     return text
 
 
+class _Writer(yaml.SafeDumper):
+    """Quotes a text that this parser would read as a number, as `1e5`; YAML 1.1 has none of this form."""
+
+
+for _tag, _numbers in (("int", _INT), ("float", _FLOAT)):
+    _whole = re.compile(rf"(?:{_numbers.pattern})$")
+    _Writer.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, list("-+.0123456789"))
+
+
+def yaml_text(value: Any, *, on_one_line: bool = False) -> str:
+    """Plain values as YAML, which `parse_value` and `Source.read` read as the same values."""
+    text = yaml.dump(
+        value,
+        Dumper=_Writer,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=on_one_line,
+        width=math.inf if on_one_line else None,
+    )
+    return text.strip().removesuffix("\n...") if on_one_line else text
+
+
 def parse_value(text: str) -> Any:
     """A value from the command line, read as YAML: `0.1`, `adam`, `[flip, crop]`, `{mlp:
     {widths: [32]}}`."""
