@@ -11,6 +11,7 @@ from pages import page_of
 
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import TrainingRecord
+from stresslens.report.curves import learning_series
 from stresslens.report.epochs import ROWS, run_epochs, study_epochs
 from stresslens.report.load import load_study, read_run
 from stresslens.report.summary import chosen_epoch
@@ -43,7 +44,7 @@ def test_a_long_training_shows_some_epochs_and_always_the_chosen(tmp_path: Path)
 
 def test_the_table_of_a_study_has_a_column_for_each_variant(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, ["sgd", "adam"], seeds=2, epochs=4))
-    tables = {table.title: table for table in study_epochs(study)}
+    tables = {table.title: table for table in study_epochs(learning_series(study))}
     assert list(tables) == ["Training loss", "Validation loss", "Validation accuracy, %"]
     accuracy = tables["Validation accuracy, %"]
     assert accuracy.columns == ["sgd", "adam"]
@@ -55,7 +56,10 @@ def test_the_table_of_a_study_has_a_column_for_each_variant(tmp_path: Path) -> N
 
 def test_variants_beyond_the_columns_are_counted(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, [f"r{k:02d}" for k in range(15)], epochs=2))
-    assert all(len(table.columns) == 12 and "3 more variants" in table.note for table in study_epochs(study))
+    assert all(
+        len(table.columns) == 12 and "3 more variants" in table.note
+        for table in study_epochs(learning_series(study))
+    )
 
 
 def test_a_run_without_epochs_has_no_table(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stresslens.core.format import number
-from stresslens.report.curves import CURVES, SHARES, learning_series
-from stresslens.report.load import Run, StudyFolder
+from stresslens.report.curves import CURVES, SHARES, Logged
+from stresslens.report.load import Run
 
 ROWS = 60
 """Epochs of a table; of more, these are evenly spaced, and the chosen one is always there."""
@@ -47,10 +47,10 @@ def run_epochs(run: Run) -> EpochTable | None:
     return _table("Figures of each epoch", columns, run.record.training.chosen_epoch) if columns else None
 
 
-def study_epochs(study: StudyFolder) -> list[EpochTable]:
+def study_epochs(logged: Logged) -> list[EpochTable]:
     """For each logged quantity, a column for each variant: the mean over its finished seeds."""
     tables = []
-    for title, is_percent, series in learning_series(study):
+    for title, is_percent, series in logged:
         columns = {
             each.name: {x: f"{y:.1f}" if is_percent else number(y) for x, y in each.points}
             for each in series[:COLUMNS]
