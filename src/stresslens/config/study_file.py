@@ -101,7 +101,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
 
     Raises ConfigError, whose message lists every mistake as `file:line: key: what is wrong`.
     """
-    if file.stem in shipped_studies() and not os.path.lexists(file):
+    if not os.path.lexists(file) and file.stem in shipped_studies():
         raise ConfigError(f"there is no {file}; `stresslens init --study {file.stem}` writes one")
     source = Source.read(file)
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
