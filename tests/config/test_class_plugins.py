@@ -135,6 +135,17 @@ def test_a_call_gets_what_its_parameters_are_called_in_any_order(
     assert {name: answer[name] for name in names} == expected
 
 
+def test_a_constructor_may_have_parameters_that_are_given_by_position_only(tmp_path: Path) -> None:
+    text = """
+    class Mine:
+        def __init__(self, lr, beta: float = 0.5, gamma: float = 0.25, /, *, params):
+            self.given = (lr, beta, gamma, params)
+    """
+    write(tmp_path, "mine.py", text)
+    bound = registry.resolve("optimizers", {"mine.py:Mine": {"gamma": 0.75}}, base=tmp_path)
+    assert bound(parameters=[1], lr=0.1).given == (0.1, 0.5, 0.75, [1])
+
+
 def test_a_loss_of_torch_may_take_the_labels_first(tmp_path: Path) -> None:
     text = """
     from torch import nn

@@ -45,7 +45,7 @@ NAMES_IN_CALLS: dict[str, list[str]] = {
 names."""
 
 Parameter = inspect.Parameter
-NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+STARRED = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 @cache
@@ -54,18 +54,14 @@ def function_of(made: type[Any], words: tuple[str, ...], *, called: bool) -> Cal
     called. Raises ConfigError where its signature cannot be read."""
     needs, options = _of_constructor(made, words)
     call = _of_call(made, words, needs) if called else {}
-    by_position = (
-        [each for each in _call_parameters(made) if each.kind is each.POSITIONAL_ONLY] if called else []
-    )
+    of_constructor, of_call = _parameters(made, made), _call_parameters(made) if called else []
 
     def function(**given: Any) -> Any:
-        chosen = {name: value for name, value in given.items() if name in options}
-        instance = made(**{name: given[word] for word, name in needs.items()}, **chosen)
-        if not called:
-            return instance
-        by_name = {name: given[word] for word, name in call.items()}
-        first = [by_name.pop(each.name, each.default) for each in by_position]
-        return instance(*first, **by_name)
+        named = {name: value for name, value in given.items() if name in options}
+        named |= {name: given[word] for word, name in needs.items()}
+        instance = _called(made, of_constructor, named)
+        named = {name: given[word] for word, name in call.items()}
+        return _called(instance, of_call, named) if called else instance
 
     asked = [word for word in words if word in needs or word in call]
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -81,7 +77,7 @@ def _of_constructor(made: type, words: Sequence[str]) -> tuple[dict[str, str], d
     needs: dict[str, str] = {}
     options: dict[str, Parameter] = {}
     for parameter in _parameters(made, made):
-        if parameter.kind not in NAMED:
+        if parameter.kind in STARRED:
             continue
         word = _word(parameter.name, words)
         if word is not None and word not in needs:
@@ -114,6 +110,14 @@ def _of_call(made: type, words: Sequence[str], of_constructor: Collection[str]) 
     if len(required) > len(left):
         raise ConfigError(f"{made.__name__} asks for {required[len(left)]} when it is called")
     return found | dict(zip(left, required))
+
+
+def _called(function: Callable[..., Any], parameters: Sequence[Parameter], named: dict[str, Any]) -> Any:
+    """The result with arguments by the names of the parameters; those that can be given by position
+    only are."""
+    first = [each for each in parameters if each.kind is Parameter.POSITIONAL_ONLY]
+    by_position = [named.pop(each.name, each.default) for each in first]
+    return function(*by_position, **named)
 
 
 def _call_parameters(made: type) -> list[Parameter]:
