@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,19 @@ def test_open_tells_runs_from_studies(subjects: Finished, tmp_path: Path) -> Non
     assert isinstance(python, sl.Study)
     assert len(python.runs) == 3
     assert len(python.comparison["recipes"]) == 3
-    with pytest.raises(ConfigError, match=r"holds the studies one, two; give the folder of one of them"):
+    with pytest.raises(ConfigError, match=r"holds the studies one, python, two; give the folder of one"):
         sl.open(out)
     with pytest.raises(ConfigError, match="is a study; module and data are those of a run"):
         sl.open(subjects.study.folder, data=tmp_path)
+
+
+def test_open_opens_the_only_study_of_a_folder(subjects: Finished, tmp_path: Path) -> None:
+    shutil.copytree(subjects.study.folder, tmp_path / "only")
+    study = sl.open(tmp_path)
+    assert isinstance(study, sl.Study)
+    assert study.folder == tmp_path / "only"
+    with pytest.raises(ConfigError, match="only is a study; module and data are those of a run"):
+        sl.open(tmp_path, data=tmp_path)
 
 
 def test_an_unreadable_run_is_shown_as_such(subjects: Finished, tmp_path: Path) -> None:
