@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stresslens.config.yaml_source import Source, parse_value, scalar
+from stresslens.config.yaml_source import Source, head_of, parse_value, scalar
 from stresslens.core.errors import ConfigError
 
 
@@ -204,3 +204,12 @@ def test_values_of_the_command_line(text: str, value: Any) -> None:
 
 def test_a_value_nested_too_deep_stays_a_word() -> None:
     assert parse_value("[" * 20_000) == "[" * 20_000
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "with a byte-order mark"])
+def test_the_comment_at_the_head(tmp_path: Path, mark: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_bytes(f"{mark}# stresslens run\r\n#\r\n#  two\r\nmodel: mlp\r\n# later\r\n".encode())
+    assert head_of(file) == ["stresslens run", "", " two"]
+    file.write_text("model: mlp\n# later\n")
+    assert head_of(file) == []

@@ -81,8 +81,9 @@ def _interval(e: Estimate) -> str:
 
 def print_accuracy(name: str, split: str, e: Estimate) -> None:
     """Print the accuracy of a run that was just carried out."""
-    percent = f"{100 * e.value:.1f} % ({100 * e.low:.1f} to {100 * e.high:.1f})"
-    print(f"{name}: {percent} of {e.n} {split} images")
+    from stresslens.core.format import percent_sign
+
+    print(f"{name}: {percent_sign(e)} of {e.n} {split} images")
 
 
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stresslens.comparison.difference import Right, difference_of
 from stresslens.comparison.tested_run import Tested
+from stresslens.core.format import percent_sign
 from stresslens.core.types import Estimate
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import balanced, wilson
@@ -39,7 +40,7 @@ def headline_sentences(accuracies: Mapping[str, Estimate], tested: TestedVariant
         return ["the runs were tested on different images; only those of the same images are ranked", *each]
     first, *others = (seeds[0] for seeds in runs.values())
     best = max(accuracies, key=lambda name: accuracies[name].value)
-    scored = f"{best}, {_percent(accuracies[best])}"
+    scored = f"{best}, {percent_sign(accuracies[best])}"
     if first.under:
         return [f"highest mean {first.measure}: {scored}" if others else f"{first.measure}: {scored}"]
     shared = not any(first.mismatch(seed) for seeds in runs.values() for seed in seeds)
@@ -139,10 +140,11 @@ def _ranked(
     if chosen == [best]:
         return [
             f"validation chooses {best} {there}; it also has the highest mean accuracy on the {split} "
-            f"images: {_percent(accuracies[best])}"
+            f"images: {percent_sign(accuracies[best])}"
         ]
     return [
-        f"validation chooses {chosen[0]} {there}: {_percent(accuracies[chosen[0]])} on the {split} images",
+        f"validation chooses {chosen[0]} {there}: {percent_sign(accuracies[chosen[0]])} on the {split} "
+        "images",
         f"highest mean accuracy on the {split} images: {scored}; validation did not choose it",
     ]
 
@@ -154,7 +156,7 @@ def _by_balanced_accuracy(runs: Mapping[str, Sequence[Tested]]) -> list[str]:
     largest = max(class_sizes(labels))
     highest = "highest balanced accuracy: " if len(each) > 1 else "balanced accuracy: "
     of = f"the largest class has {100 * largest / len(labels):.1f} % of the images"
-    return [f"{of}; {highest}{best}, {_percent(each[best])}"]
+    return [f"{of}; {highest}{best}, {percent_sign(each[best])}"]
 
 
 def _no_better(name: str, seeds: Sequence[Tested]) -> list[str]:
@@ -193,7 +195,3 @@ def _only_class(run: Tested) -> int | None:
 
 def _answers(seeds: Sequence[Tested]) -> NDArray[np.float32]:
     return np.stack([seed.right for seed in seeds]).astype(np.float32)
-
-
-def _percent(e: Estimate) -> str:
-    return f"{e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"

@@ -21,7 +21,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.config.installed_plugins import installed_plugin, installed_plugins, warn_of_hidden
-from stresslens.config.own_plugins import load_own_plugin
+from stresslens.config.own_plugins import evaluated_signature, load_own_plugin
 from stresslens.core.errors import ConfigError, Notice, Problem, Problems
 from stresslens.core.extras import require_for
 from stresslens.core.pretrained import WeightsRef
@@ -340,8 +340,8 @@ def name_and_options(folder: str, value: Any, path: Keys = ()) -> tuple[str, Map
 @cache
 def options_of(function: Plugin) -> dict[str, inspect.Parameter]:
     """A plug-in's options: its keyword-only parameters, with evaluated annotations."""
-    signature = inspect.signature(function, eval_str=True)
-    return {name: p for name, p in signature.parameters.items() if p.kind == p.KEYWORD_ONLY}
+    parameters = evaluated_signature(function).parameters
+    return {name: p for name, p in parameters.items() if p.kind == p.KEYWORD_ONLY}
 
 
 def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:

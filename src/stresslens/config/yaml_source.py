@@ -7,6 +7,7 @@ import codecs
 import math
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,13 @@ class Source:
             self.lines[(*path, key)] = line
             mapping[key] = self._value(value_node, (*path, key), above)
         return mapping
+
+
+def head_of(file: Path) -> list[str]:
+    """The lines of the comment at the head of a file, without their `# `. Raises ConfigError as
+    `Source.read`."""
+    comment = takewhile(lambda line: line.startswith("#"), _text_of(file).splitlines())
+    return [line.removeprefix("#").removeprefix(" ") for line in comment]
 
 
 def _text_of(file: Path) -> str:

@@ -91,8 +91,7 @@ class Scoring(OrderedJsonFile):
 
 
 class PerClass(OrderedJsonFile):
-    """Scores with a value for each class; `support` are the numbers of images, `macro` and `weighted`
-    the means of precision, recall and F1."""
+    """Scores with a value for each class; `support` are the numbers of images."""
 
     precision: list[Figure] = []
     recall: list[Figure] = []
@@ -100,8 +99,6 @@ class PerClass(OrderedJsonFile):
     auroc: list[Figure] = []
     auprc: list[Figure] = []
     support: list[int] = []
-    macro: dict[str, Figure] = {}
-    weighted: dict[str, Figure] = {}
 
 
 class BinRecord(OrderedJsonFile):

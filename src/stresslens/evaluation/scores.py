@@ -319,11 +319,7 @@ def summary(
         reliability = Reliability(bins=_bins_of(predictions), calibrated=calibrated)
     return SplitSummary(
         _scores_of(predictions, train_labels, temperature, rankings),
-        PerClass(
-            **per_class,
-            support=confusion.sum(1).tolist(),
-            **classification.averages(predictions.scores, labels),
-        ),
+        PerClass(**per_class, support=confusion.sum(1).tolist()),
         confusion.tolist(),
         RiskCoverage(coverage=coverage.tolist(), risk=risk.tolist()),
         [_slice_record(each) for each in tables],

@@ -5,7 +5,6 @@ Finished stages are not repeated.
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from stresslens.comparison import (
 )
 from stresslens.config import study_file, study_record
 from stresslens.config.validation import depends_on
+from stresslens.config.yaml_source import head_of
 from stresslens.core import distributed
 from stresslens.core.devices import Precision
 from stresslens.core.errors import ConfigError, Notice
@@ -237,10 +237,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
     if study.source is not None:
         if kept is not None and folder.resolve() in study.source.resolve().parents:
             return  # a run of this study, by its own config.yaml
-        comments = itertools.takewhile(
-            lambda line: line.startswith("#"), study.source.read_text(encoding="utf-8").splitlines()
-        )
-        head = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comments)
+        head = "\n".join(head_of(study.source))
     kept = kept or study_record.StudyRecord()
     names = [variant.name for variant in study.variants]
     described = study_record.StudyRecord(
