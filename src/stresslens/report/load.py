@@ -225,7 +225,7 @@ def load_study(folder: Path) -> StudyFolder:
     variants = []
     for place, name in enumerate(names):
         runs = tuple(sorted((run for run in found if run.name == name), key=lambda run: run.seed))
-        expected = file.seeds if file and name in listed else []
+        expected = file.seeds_of(name) if file else []
         missing = tuple(seed for seed in expected if seed not in {run.seed for run in runs})
         variants.append(VariantRuns(name, runs, place, listed=not file or name in listed, missing=missing))
     title = (file.name if file else found[0].record.study) or folder.resolve().name
