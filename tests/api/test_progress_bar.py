@@ -62,6 +62,27 @@ def test_a_function_hears_of_an_attack_and_an_explanation() -> None:
     assert heard[-1] == ("audits, in percent", 100, 100)
 
 
+def test_a_slow_audit_is_announced_with_the_way_round_it_and_moves_in_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    x = torch.rand(60, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    labels = net(x).argmax(1)
+    told: list[str] = []
+    heard: list[Call] = []
+    monkeypatch.setattr(progress_bar, "LONG", 0)
+    monkeypatch.setattr(progress_bar.Called, "print", lambda self, line: told.append(line))
+    radii = [0.02 * k for k in range(1, 11)]
+    sl.attack(
+        net, x, labels, radii=radii, protocol=["fgsm", "pgd"], progress=lambda *call: heard.append(call)
+    )
+    assert told[-1].startswith("auditing the result, with attacks on 60 images, takes about ")
+    assert told[-1].endswith("; quicker: no audits (audit=False)")
+    audits = [done for what, done, total in heard if what == "audits, in percent"]
+    assert audits == sorted(audits)
+    assert len([done for done in set(audits) if 0 < done < 50]) >= 4  # four radii of doubled_steps
+
+
 def test_notes_of_an_explanation_are_about_all_images() -> None:
     conv, head = nn.Conv2d(1, 1, 1, bias=False), nn.Linear(64, 2)
     for weights in (conv.weight, head.weight):

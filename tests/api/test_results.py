@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from stresslens.core.errors import ConfigError, DataError
 def test_a_run_holds_what_its_files_hold(subjects: Finished) -> None:
     run = sl.open(subjects.run.folder)
     assert isinstance(run, sl.Run)
-    assert run.record == subjects.run.record
+    assert run.record["scores"] == subjects.run.record["scores"]
     assert run.scores() == subjects.run.scores()
     assert os.fspath(run) == str(run.folder)
     assert (run.status, run.finished, run.split, run.seed) == ("finished", True, "test", 0)
@@ -100,10 +101,19 @@ def test_open_tells_runs_from_studies(subjects: Finished, tmp_path: Path) -> Non
     assert isinstance(python, sl.Study)
     assert len(python.runs) == 3
     assert len(python.comparison["recipes"]) == 3
-    with pytest.raises(ConfigError, match=r"holds the studies one, two; give the folder of one of them"):
+    with pytest.raises(ConfigError, match=r"holds the studies one, python, two; give the folder of one"):
         sl.open(out)
     with pytest.raises(ConfigError, match="is a study; module and data are those of a run"):
         sl.open(subjects.study.folder, data=tmp_path)
+
+
+def test_open_opens_the_only_study_of_a_folder(subjects: Finished, tmp_path: Path) -> None:
+    shutil.copytree(subjects.study.folder, tmp_path / "only")
+    study = sl.open(tmp_path)
+    assert isinstance(study, sl.Study)
+    assert study.folder == tmp_path / "only"
+    with pytest.raises(ConfigError, match="only is a study; module and data are those of a run"):
+        sl.open(tmp_path, data=tmp_path)
 
 
 def test_an_unreadable_run_is_shown_as_such(subjects: Finished, tmp_path: Path) -> None:
@@ -178,11 +188,13 @@ def test_scores_that_the_record_has_are_not_computed_again(subjects: Finished) -
 def test_an_attack_on_own_images_is_kept_and_counted(subjects: Finished) -> None:
     run = subjects.single.runs[0]
     asked: dict[str, Any] = {"radii": ["2/255", 0.1], "protocol": ["fgsm"], "n_images": 30, "audit": False}
+    before = sl.open(run.folder)
+    assert isinstance(before, sl.Run)
     found = sl.attack(run, **asked)
     again = sl.open(run.folder)
     assert isinstance(again, sl.Run)
-    assert again.record["reads_of_test"] == run.record["reads_of_test"] + 1
-    assert again.record["robustness"] == [found.result.key]
+    assert again.record["reads_of_test"] == before.record["reads_of_test"] + 1
+    assert again.record["robustness"] == [*before.record.get("robustness", []), found.result.key]
     assert found.robust_accuracy("2/255") == found.robust_accuracy(2 / 255)
     recount = sl.verify(run, found)
     assert recount.robust == found.robust_accuracy(0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,12 +80,28 @@ def test_words_of_the_command_line(command: str, call: str) -> None:
 
 
 def test_the_kind_of_an_error_and_what_it_carries_stay() -> None:
-    with pytest.raises(TrainingDiverged, match="the same call") as diverged, public_call():
-        raise TrainingDiverged("the same command", [3, 5])
+    with pytest.raises(TrainingDiverged, match="the same call") as diverged:
+        _raise(TrainingDiverged("the same command", [3, 5]))
     assert diverged.value.images == [3, 5]
-    with pytest.raises(Stopped, match="the same call") as stopped, public_call():
-        raise Stopped("the same command", 2)
+    with pytest.raises(Stopped, match="the same call") as stopped:
+        _raise(Stopped("the same command", 2))
     assert stopped.value.exit_code == 130
+
+
+@public_call()
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def test_the_traceback_of_an_error_ends_at_the_callers_line() -> None:
+    with pytest.raises(ConfigError) as refused:
+        sl.train("linaer", "digits")
+    frames = traceback.extract_tb(refused.value.__traceback__)
+    assert frames[0].filename == __file__
+    assert len(frames) == 1
+    with pytest.raises(ZeroDivisionError) as unexpected:
+        _raise(ZeroDivisionError())
+    assert traceback.extract_tb(unexpected.value.__traceback__)[-1].name == "_raise"
 
 
 def test_an_occupied_folder_is_told_in_words_of_python(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from stresslens.api.arguments import path_of
+from stresslens.api.arguments import is_radii, is_word, path_of
 from stresslens.api.arrays import Images, Labels
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
@@ -24,6 +24,7 @@ from stresslens.api.subjects import (
     run_of,
 )
 from stresslens.api.words import public_call
+from stresslens.config.function_files import with_names
 from stresslens.config.threat_model import resolved_threat_model, with_known_names
 from stresslens.core.ball import Norm, single_radius
 from stresslens.core.class_names import names_of
@@ -53,8 +54,8 @@ def attack(
     model: ModelLike,
     images: Images | Split | None = None,
     labels: Labels | None = None,
-    *,
     radii: str | float | Sequence[float | str] | None = None,
+    *,
     norm: str = "linf",
     protocol: str | Sequence[Any] = "fast",
     out: str | os.PathLike[str] | None = None,
@@ -74,14 +75,20 @@ def attack(
     as `stresslens attack` does: the result is kept in its folder and shown in its report, and a call that
     was killed resumes. `data` says where these images lie now, or holds them.
 
-    `radii` are in pixel units: "8/255", [0, 0.05] or "0:0.1:0.01". `n_images` are drawn at random, by
-    default all that are given, and 1,000 of a run's own. `options` are those of `robustness:` in a study
-    file (individual_attacks, target, success, eot_samples, bpda, seed); audit=False leaves out the audits,
-    which take longer than the attack. With `out`, a folder, the result on given images is kept there, and a
-    call that was killed resumes. `progress` is as in `train`, `trust` and `module` as in `load`. The model
+    `radii` are in pixel units: "8/255", [0, 0.05] or "0:0.1:0.01"; `attack(run, "8/255")` is a call too.
+    `n_images` are drawn at random, by default all that are given, and 1,000 of a run's own. `options` are
+    those of `robustness:` in a study file (individual_attacks, target, success, eot_samples, bpda, seed);
+    audit=False leaves out the audits, which take longer than the attack. With `out`, a folder, the result on
+    given images is kept there, and a call that was killed resumes. `progress` is as in `train`, `trust` and
+    `module` as in `load`. The model
     is unchanged afterwards. Raises ConfigError and DataError, before anything is computed, for what cannot
     be attacked."""
     run = run_behind(model, trust=trust, module=module, data=data)
+    home = None if out is None else path_of(out, "out")
+    if radii is None and labels is None and is_radii(images):
+        images, radii = None, images
+    if is_word(images):
+        raise ConfigError(f"images is {images!r}; choose attacks by protocol=, radii by radii='8/255'")
     if radii is None:
         raise ConfigError("give radii in pixel units, for example radii='8/255' or radii=[0, 0.05, 0.1]")
     values = {
@@ -90,6 +97,7 @@ def attack(
         "norm": norm,
         "protocol": protocol if isinstance(protocol, str) else list(protocol),
     }
+    values = with_names(values, run.folder if images is None and run is not None else home)
     if images is None and run is not None:
         if labels is not None or out is not None:
             raise ConfigError(
@@ -120,7 +128,7 @@ def attack(
     net, card = usable_module(net), None if run is None else card_of(run)
     split = check_inputs(net, images_for(card, images), labels).uncached()
     with shown(progress):
-        return _attack(net, split, values, other, None if out is None else path_of(out, "out"))
+        return _attack(net, split, values, other, home)
 
 
 def _attack(

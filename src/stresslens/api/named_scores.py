@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from stresslens.core.cards import card
 from stresslens.core.format import footnote
+from stresslens.core.score_units import is_proportion
 from stresslens.core.tables import Cell, Percent, ResultTable, Tabular, cell_text
 from stresslens.core.types import Estimate
-from stresslens.report.load import is_proportion
 from stresslens.report.summary import in_order, title
 
 SHOWN = 3

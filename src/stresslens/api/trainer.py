@@ -19,6 +19,7 @@ from stresslens.api.runs import Run
 from stresslens.api.studies import Study
 from stresslens.api.words import public_call
 from stresslens.config import registry, study_file
+from stresslens.config.function_files import with_names
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.copies import copied, eager_module, usable_module
 from stresslens.core.data import Data
@@ -66,7 +67,7 @@ def run(
     if wrong := [each for each in overrides if not isinstance(each, str)]:
         raise ConfigError(f"an override is {wrong[0]!r}; expected text such as 'train.epochs=1'")
     if isinstance(study, Mapping):
-        described = study_from(study, overrides, place)
+        described = study_from(with_names(study, place), overrides, place)
     else:
         described = study_file.read_study(_study_file(study), overrides)
     described = study_file.with_executor(described, executor)
@@ -178,6 +179,7 @@ def train(
     if idle:
         what = f"{idle[0].rpartition('.')[2]} means nothing to the estimator {model!r}"
         raise ConfigError(f"{what}, which no gradient trains; leave it out")
+    options = with_names(options, place)
     named, trackers = trackers_of(track)
     values = {
         "data": "digits" if own_data else data,

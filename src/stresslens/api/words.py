@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from stresslens.config.yaml_source import parse_value
 from stresslens.core.errors import Stopped, StresslensError
 from stresslens.core.torch_settings import initial_settings
 
+P = ParamSpec("P")
+T = TypeVar("T")
 SHARED = ("run", "train", "evaluate", "attack", "explain", "verify", "compare", "predict", "export")
 """Commands that are functions too."""
 
@@ -97,15 +99,24 @@ def in_python(message: str) -> str:
     return message
 
 
-@contextmanager
-def public_call() -> Iterator[None]:
+def public_call() -> Callable[[Callable[P, T]], Callable[P, T]]:
     """What every public function runs under: torch's initial settings, and errors in the words of
-    Python."""
-    try:
-        with initial_settings():
-            yield
-    except (StresslensError, Stopped) as error:
-        said: Any = error.args[0] if error.args else ""
-        if isinstance(said, str):
-            error.args = (in_python(said), *error.args[1:])
-        raise
+    Python. The traceback of such an error ends at the caller's own line; what caused the error
+    (`__cause__`) keeps its own."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> T:
+            try:
+                with initial_settings():
+                    return function(*args, **options)
+            except (StresslensError, Stopped) as error:
+                said: Any = error.args[0] if error.args else ""
+                if isinstance(said, str):
+                    error.args = (in_python(said), *error.args[1:])
+                error.__traceback__ = None
+                raise
+
+        return call
+
+    return decorate

@@ -201,9 +201,7 @@ def _clashes(
     base: Path,
     origins: Mapping[registry.Keys, registry.Keys],
 ) -> Iterator[Clash]:
-    trackers = [
-        registry.name_and_options("trackers", value)[0].rpartition(":")[2] for value in config.track or []
-    ]
+    trackers = [registry.name_and_options("trackers", value)[0] for value in config.track or []]
     for k, name in enumerate(trackers):
         if name in trackers[:k]:
             yield ("track", k), f"{name} is already in the list"

@@ -42,3 +42,19 @@ def listening(listener: Listener, forecaster: Forecaster = _unheard) -> Iterator
     finally:
         _listener.reset(tokens[0])
         _forecaster.reset(tokens[1])
+
+
+@contextmanager
+def part(what: str, first: float, last: float, total: int) -> Iterator[None]:
+    """Reports the work inside the context as a part of longer work: `what` goes from `first` to `last`
+    of `total`."""
+    outer = _listener.get()
+
+    def hear(_: str, done: int, of: int) -> None:
+        outer(what, round(first + (last - first) * min(1.0, done / max(1, of))), total)
+
+    token = _listener.set(hear)
+    try:
+        yield
+    finally:
+        _listener.reset(token)

@@ -26,7 +26,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.layers import straight_through
-from stresslens.core.progress import advance
+from stresslens.core.progress import advance, foretell
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
@@ -35,10 +35,13 @@ from stresslens.evaluation.saved_model import open_model
 from stresslens.robustness import audit
 from stresslens.robustness.certify import certify
 from stresslens.robustness.example_images import adversarial_rows, ladder_images, save_adversarial_examples
-from stresslens.robustness.measure import measure
+from stresslens.robustness.measure import expected_gradients, measure
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.result_file import attacked_images
 from stresslens.robustness.surrogate import check_class_names
+
+AUDIT_ROUNDS = 6
+"""How often the audits attack an image with the whole protocol: at four radii, and with twice the steps."""
 
 
 def robustness_config(values: Mapping[str, Any]) -> Robustness:
@@ -151,14 +154,18 @@ def audited(
     began = time.perf_counter()
     x, y = _attacked_images(robust, model, split)
     model = straight_through(model, threat.config.bpda)
-    attacks = [attack.bound for attack in threat.attempts or threat.alone]
+    attempts = threat.attempts or threat.alone
+    probed = min(len(x), audit.PROBED)
+    gradients = probed * AUDIT_ROUNDS * sum(expected_gradients(attack) for attack in attempts)
+    seconds = gradients * robust.result.cost.seconds_per_gradient
+    foretell(f"auditing the result, with attacks on {probed} images,", seconds, "no audits (--no-audit)")
     probe: Any = audit.ExtraAttackProbe(
         model,
         x,
         y,
         threat.norm,
         threat.radii,
-        attacks,
+        [attack.bound for attack in attempts],
         seed=threat.seed,
         surrogate=surrogate,
         passes=robust.result.compute.passes,

@@ -89,8 +89,10 @@ def audit(
     costs = {name: _cost(name, each, probe) for name, each in bound.items()}
     findings, done, total = [], 0, sum(costs.values())
     for name, each in bound.items():
-        progress.advance("audits, in percent", round(100 * done / total), 100)
-        findings.append(_run_audit(name, each, given))
+        share, more = 100 * done / total, 100 * costs[name] / total
+        progress.advance("audits, in percent", round(share), 100)
+        with progress.part("audits, in percent", share, share + more, 100):
+            findings.append(_run_audit(name, each, given))
         done += costs[name]
     progress.advance("audits, in percent", 100, 100)
     return sorted(findings, key=lambda finding: finding.rank)

@@ -208,7 +208,7 @@ def _compute_and_chunk_size(
         passes = 1 if agrees_with_itself(model, spread) <= AGREE else RANDOM_PASSES
     with torch.random.fork_rng(devices=[]):
         compute = autotune_attack(model, x, passes=passes)
-    gradients = max([_gradients(attack) for attack in (*threat.attempts, *threat.alone)], default=1.0)
+    gradients = max([expected_gradients(attack) for attack in (*threat.attempts, *threat.alone)], default=1.0)
     size = int(CHUNK_SECONDS / max(compute.seconds * gradients, 1e-9)) // 32 * 32
     largest = at_most(LARGEST_CHUNK, COPIES * x[0].numel() * FLOAT)
     size = min(max(size, SMALLEST_CHUNK), max(largest, SMALLEST_CHUNK))
@@ -221,13 +221,13 @@ def _foretell(compute: AttackCompute, threat: ThreatModel, images: int) -> None:
     """Says how long the attacks take if they break no image: each runs once for every halving of the
     radii."""
     rounds = 1 + math.ceil(math.log2(max(1, sum(radius > 0 for radius in threat.radii))))
-    gradients = sum(rounds * _gradients(attack) for attack in threat.attempts)
-    gradients += sum(len(threat.radii) * _gradients(attack) for attack in threat.alone)
+    gradients = sum(rounds * expected_gradients(attack) for attack in threat.attempts)
+    gradients += sum(len(threat.radii) * expected_gradients(attack) for attack in threat.alone)
     what = f"attacking {images:,} images, if none of them is broken,"
     foretell(what, compute.seconds * gradients * images, QUICKER)
 
 
-def _gradients(attack: BoundAttack) -> float:
+def expected_gradients(attack: BoundAttack) -> float:
     """An estimate of the gradients that an attack computes for an image that it does not break. A
     forward pass counts as a third. The estimate comes from the function `cost` beside the attack,
     or else from its options."""

@@ -240,13 +240,17 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         head = "\n".join(head_of(study.source))
     kept = kept or study_record.StudyRecord()
     names = [variant.name for variant in study.variants]
+    runs = [*names, *(run for run in kept.runs if run not in names)]
+    seeds_of = {run: sorted({*kept.seeds_of(run), *(study.seeds if run in names else [])}) for run in runs}
+    every_seed = sorted({*kept.seeds, *study.seeds})
     described = study_record.StudyRecord(
         format=1,
         name=study.name,
-        runs=[*names, *(run for run in kept.runs if run not in names)],
+        runs=runs,
         own_names={**kept.own_names, **study.own_names},
         overrides={**kept.overrides, **study.overrides},
-        seeds=sorted({*kept.seeds, *study.seeds}),
+        seeds=every_seed,
+        own_seeds={run: seeds for run, seeds in seeds_of.items() if seeds != every_seed},
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
         claims=study.claims,
         curves=[study_record.SizeCurve(name=name, runs=runs) for name, runs in study.curves],

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresslens.core.evidence import Probe
+from stresslens.core.progress import advance
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._finding import no_sign, sign
 
@@ -22,7 +23,11 @@ def ladder(probe: Probe) -> dict[float, NDArray[np.bool_]]:
     """Which images the protocol breaks at up to `RUNGS` evenly spaced radii, each attacked
     separately."""
     chosen = np.unique(np.linspace(0, len(probe.radii) - 1, RUNGS).round().astype(int))
-    return {probe.radii[k]: probe.broken(probe.protocol, probe.radii[k])[0] for k in chosen}
+    rungs = {}
+    for done, eps in enumerate(probe.radii[k] for k in chosen):
+        advance("attacks at several radii", done, len(chosen))
+        rungs[eps] = probe.broken(probe.protocol, eps)[0]
+    return rungs
 
 
 def informative_radius(probe: Probe) -> float:
