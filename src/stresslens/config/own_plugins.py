@@ -122,7 +122,7 @@ def load_own_plugin(
         file = base / where
         if not os.path.isfile(file):  # no error for a name that no file can have
             raise ConfigError(f"{name!r}: there is no file {file}")
-        module = _module(file.resolve())
+        module = module_of_file(file.resolve())
     else:
         try:
             _forget_if_changed(where)
@@ -215,8 +215,9 @@ def _forget_if_changed(where: str) -> None:
         _loaded[where] = digests
 
 
-def _module(file: Path) -> types.ModuleType:
-    """The module of a plug-in's file; executed anew if the file, or one that it imports, has changed."""
+def module_of_file(file: Path) -> types.ModuleType:
+    """The module of a user's file, given by its absolute path; executed anew if the file, or one that it
+    imports, has changed. Raises ConfigError where it cannot be run."""
     name = f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     imported = imported_files(file)
     digests = {path: _digest(path) for path in (file, *imported)}
