@@ -144,7 +144,7 @@ def test_a_folder_of_version_0_3_0_goes_on(
     words = TRAININGS[0]
     shutil.copytree("photos", tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
-    assert type_("train", *words, "--name", "run", "-q")[0] == 0
+    assert type_("train", *words, "--name", ",".join(["run", *SHORT]), "-q")[0] == 0
     assert type_("train", *words, "-q")[0] == 0
     assert type_("train", "photos", "mlp", *SHORT, "-q")[0] == 0
     assert sorted(run.path.parent.name for run in run_folders(Path("runs"))) == [

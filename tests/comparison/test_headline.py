@@ -61,7 +61,7 @@ def test_the_headline_is_what_validation_chose(made: Make) -> None:
         "the test images: 95.0 % (91.0 to 97.3)"
     ]
     assert verdicts(0.97, 0.97, 0.9)[0] == (
-        "validation does not choose between v0, v1 (97.0 % on the validation images)"
+        "validation does not choose between v0 and v1 (97.0 % on the validation images)"
     )
     assert verdicts(None, 0.97, 0.9) == [
         "highest mean accuracy: v1, 95.0 % (91.0 to 97.3); chosen by the test images, so a little too high"

@@ -133,7 +133,7 @@ def _ranked(accuracies: Mapping[str, Estimate], runs: Mapping[str, Sequence[Test
     there = f"({100 * on_validation:.1f} % on the validation images)"
     highest = _highest(f"mean accuracy on the {split} images", accuracies)
     if len(chosen) > 1:
-        return [f"validation does not choose between {', '.join(chosen)} {there}", highest]
+        return [f"validation does not choose between {_joined(chosen)} {there}", highest]
     (name,) = chosen
     score, best = percent_sign(accuracies[name]), _best(accuracies)
     if name in best:

@@ -44,12 +44,15 @@ def tasks_of(study: study_file.Study, folder: Path) -> list[Task]:
 
 def with_kept_names(study: study_file.Study, folder: Path) -> study_file.Study:
     """The study with the names that an earlier version gave to its variants' folders, wherever such a
-    folder is there with the same settings, and none with the name of today."""
+    folder is there with the same settings, and none with them has the name of today."""
     found = {
         name: kept
-        for name, kept in study.kept_names.items()
-        if name != kept and (folder / kept).is_dir() and not (folder / name).exists()
+        for name, names in study.kept_names.items()
+        for kept in reversed(names)
+        if name != kept and (folder / kept).is_dir()
     }
+    there = {task.run for task in tasks_of(study, folder) if task.run in found and _is_kept(task)}
+    found = {name: kept for name, kept in found.items() if name not in there}
     if not found:
         return study
     tasks = tasks_of(study_file.renamed_variants(study, found), folder)
