@@ -69,13 +69,51 @@ def test_no_message_keeps_an_option_of_the_command_line() -> None:
             "name='longer'), with",
         ),
         ("`stresslens attack runs/a/seed-0` does it", "`sl.attack('runs/a/seed-0', radii=…)` does it"),
-        ("`stresslens list runs` shows them", "`stresslens list runs` shows them"),
+        ("`stresslens list runs` shows them", "list(Path('runs').glob('**/seed-*')) shows them"),
+        (
+            "no predictions for x; `stresslens evaluate` makes them",
+            "no predictions for x; `sl.evaluate` makes them",
+        ),
+        ("(stresslens data check names them)", "(sl.check_data names them)"),
+        (
+            "the command of the study (`stresslens run` or `train`)",
+            "the call that made the study (`sl.run` or `sl.train`)",
+        ),
+        ("command line: train.nope=3: unknown key", "override train.nope=3: unknown key"),
+        (
+            "out=3: unknown key; on the command line write --out 3",
+            "out=3: unknown key; give it as the argument out=",
+        ),
+        ("(set `input: {size: 28}` to enlarge them)", "(set `input={'size': 28}` to enlarge them)"),
+        ("`colours: rgb` keeps three channels", "`'colours': 'rgb'` keeps three channels"),
+        ("that path: {folder: {path: a/b}}; did", "that path: {'folder': {'path': 'a/b'}}; did"),
+        ("a list, or {from: …, to: …}, got", "a list, or {'from': …, 'to': …}, got"),
+        (
+            "a/pics: the images differ in size (the first is 20×30 pixels, a.png 21×30); set `size`, for "
+            "example data.size=24 on the command line or `size: 24` in a study file, and `fit` to crop, "
+            "pad or stretch",
+            "a/pics: the images differ in size (the first is 20×30 pixels, a.png 21×30); give a size: "
+            "{'folder': {'path': 'a/pics', 'size': 24}}, and with it 'fit': 'crop', 'pad' or 'stretch'",
+        ),
     ],
     ids=lambda text: text[:20],
 )
 def test_words_of_the_command_line(command: str, call: str) -> None:
     assert in_python(command) == call
     assert in_python(call) == call
+
+
+def test_no_message_sends_to_a_command_that_is_a_function() -> None:
+    left = [
+        f"{file.name}: {in_python(text).strip()}"
+        for file in sorted(SOURCE.rglob("*.py"))
+        if not str(file.relative_to(SOURCE)).startswith((*ELSEWHERE, "labs/", "core/distributed"))
+        for text in texts(file)
+        if re.search(
+            r"`stresslens |on the command line|the command of|\(stresslens |or stresslens ", in_python(text)
+        )
+    ]
+    assert "\n".join(left) == ""
 
 
 def test_the_kind_of_an_error_and_what_it_carries_stay() -> None:

@@ -71,6 +71,7 @@ class Run(Tabular):
         except ConfigError:
             return card(repr(self))
 
+    @public_call()
     def plot(self, figure: Literal["loss", "accuracy"] | None = None) -> Chart:
         """Loss and accuracy over the epochs, side by side or one of them; the chosen epoch is ringed.
         Raises ConfigError for a run without epochs."""
@@ -115,6 +116,7 @@ class Run(Tabular):
         """Each named score with its interval. Raises ConfigError for a split without scores."""
         return self.results(split).scores
 
+    @public_call()
     def results(self, split: str | None = None) -> SplitResults:
         """Scores, confusion matrix, reliability and more of a split, by default of `self.split`. Raises
         ConfigError for a split without scores."""
@@ -160,6 +162,7 @@ class Run(Tabular):
         keys = dict.fromkeys(key for row in rows for key in row)
         return RowList({key: row.get(key, math.nan) for key in keys} for row in rows)
 
+    @public_call()
     def predictions(self, split: str = "test") -> Predictions:
         """The scores (N, K), the labels (N,) and the positions (N,) of a split's images. Raises
         ConfigError for a split without predictions."""

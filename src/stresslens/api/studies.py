@@ -11,6 +11,7 @@ from torch import nn
 from stresslens.api.comparisons import Comparison
 from stresslens.api.runs import Run
 from stresslens.api.study_cards import study_card, study_chart, study_table
+from stresslens.api.words import public_call
 from stresslens.charts.chart import Chart
 from stresslens.comparison.folders import FolderComparison, compare_folders
 from stresslens.comparison.schema import ComparisonFile
@@ -55,6 +56,7 @@ class Study(Tabular):
         except ConfigError:
             return card(repr(self))
 
+    @public_call()
     def plot(self) -> Chart:
         """The accuracy of each variant with its interval, in percent. Raises ConfigError where no run has
         finished."""
@@ -94,6 +96,7 @@ class Study(Tabular):
         cannot be read has the status "unreadable"."""
         return [run_in(folder, trust=self.trust) for folder in run_folders(self.folder)]
 
+    @public_call()
     def scores(self) -> dict[str, dict[str, Estimate]]:
         """The scores of each variant over its finished seeds, as the report shows them, by the name of
         the variant's folder. Raises ConfigError where there is no run."""
