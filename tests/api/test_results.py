@@ -239,3 +239,35 @@ def own(model, x):
     monkeypatch.chdir(tmp_path)
     found = sl.explain(subjects.run, explainer="mine.py:own", n_images=2, trust=True)
     assert found.maps.shape == (2, 8, 8)
+
+
+def test_a_name_that_is_not_there_is_told_with_the_closest(subjects: Finished) -> None:
+    scores = subjects.run.scores()
+    with pytest.raises(sl.StresslensError, match=r"^there is no score 'acuracy'; did you mean 'accuracy'\?"):
+        scores["acuracy"]
+    with pytest.raises(KeyError):
+        scores["acuracy"]
+    assert scores.get("acuracy") is None
+    assert "acuracy" not in scores
+    for get in (subjects.study.scores().__getitem__, subjects.study.__getitem__):
+        with pytest.raises(sl.StresslensError, match=r"^there is no variant 'c'; valid: a, b$"):
+            get("c")
+    with pytest.raises(KeyError, match="did you mean 'verdicts'"):
+        sl.compare(subjects.study)["verdict"]
+
+
+def test_a_study_gives_its_variants(subjects: Finished) -> None:
+    study, variant = subjects.study, subjects.study["b"]
+    assert "b" in study
+    assert "c" not in study
+    assert (variant.name, variant.folder) == ("b", study.folder / "b")
+    assert [run.folder for run in variant.runs] == [study.folder / "b" / "seed-0"]
+    assert variant.scores() == study.scores()["b"]
+    assert sl.compare(study["a"], variant) == sl.compare(study.folder / "a", study.folder / "b")
+    assert sl.evaluate(variant) == variant.runs[0].scores()
+
+
+def test_pandas_makes_the_same_tables(subjects: Finished) -> None:
+    pandas = pytest.importorskip("pandas")
+    for result in (subjects.run, subjects.run.per_class, subjects.study, subjects.study["a"]):
+        assert pandas.DataFrame(result).equals(result.to_frame())  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stresslens.api.named_scores import ByName
 from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.comparison.schema import Contrast
 from stresslens.core.cards import sentences
@@ -16,9 +17,11 @@ SHOWN = 8
 """Contrasts in the chart of a card."""
 
 
-class Comparison(dict[str, Any], Tabular):
+class Comparison(ByName[Any], Tabular):
     """What `stresslens compare --json` prints, as a dictionary that shows its verdicts, its contrasts
     and their intervals."""
+
+    what = "key"
 
     def __repr__(self) -> str:
         verdicts = self.get("verdicts", [])

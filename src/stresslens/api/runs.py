@@ -28,7 +28,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.tables import ResultTable, Tabular
+from stresslens.core.tables import ResultTable, Rows
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
@@ -36,7 +36,7 @@ from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
 
 
 @dataclass(frozen=True, repr=False)
-class Run(Tabular):
+class Run(Rows):
     """A finished run: its folder, its record, and what can be read from them. Where a path is taken,
     it stands for its folder.
 

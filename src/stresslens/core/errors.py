@@ -17,13 +17,17 @@ class StresslensError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return readable(super().__str__())
+        return readable(Exception.__str__(self))
 
 
 class ConfigError(StresslensError):
     """A study, an option or a call is not valid."""
 
     exit_code = 2
+
+
+class UnknownName(ConfigError, KeyError):
+    """A result has nothing of this name. It is a KeyError too, so code that expects one finds it."""
 
 
 class DataError(StresslensError):

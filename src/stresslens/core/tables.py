@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -60,6 +60,14 @@ class Tabular:
         """The table as a LaTeX tabular with the rules of the package booktabs; an estimate is written
         with its interval, as in the report."""
         return self._table().latex
+
+
+class Rows(Tabular):
+    """A result that is its table: iterating gives the rows of `to_frame` as dictionaries, so that
+    `pandas.DataFrame(result)` is the same table."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._table().rows)
 
 
 @dataclass(frozen=True)
