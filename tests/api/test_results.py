@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from finished_runs import OPTIONS, SMALL, Finished
+from PIL import Image
 
 import stresslens as sl
 from stresslens.core.errors import ConfigError, DataError
@@ -271,3 +273,31 @@ def test_pandas_makes_the_same_tables(subjects: Finished) -> None:
     pandas = pytest.importorskip("pandas")
     for result in (subjects.run, subjects.run.per_class, subjects.study, subjects.study["a"]):
         assert pandas.DataFrame(result).equals(result.to_frame())  # type: ignore[union-attr]
+
+
+def test_a_comparison_says_whether_the_difference_is_real(subjects: Finished) -> None:
+    found = sl.compare(subjects.study)
+    (contrast,) = found["contrasts"]
+    assert repr(found).startswith(
+        f"Comparison(1 contrast, {int(contrast['real'])} real: {contrast['verdict']}"
+    )
+    none = type(found)({**found, "contrasts": []})
+    assert repr(none).startswith(f"Comparison(0 contrasts, 0 real: {found['verdicts'][0][:40]}")
+
+
+def test_numbers_agree_with_their_nouns(subjects: Finished) -> None:
+    assert repr(subjects.single).endswith(": 1 variant, 1 run>")
+    assert repr(subjects.study).endswith(": 2 variants, 2 runs>")
+    assert repr(subjects.run.history).startswith("RowList(1 row of epoch")
+
+
+def test_the_pictures_of_mistakes_have_a_heading(subjects: Finished) -> None:
+    html = subjects.run._repr_html_()
+    assert re.search(r"<p><bdi>\d mistakes? of the images that the run keeps, truth → answer:", html)
+
+
+def test_a_module_that_cannot_take_a_picture_is_told_why(subjects: Finished, tmp_path: Path) -> None:
+    Image.new("RGB", (80, 60)).save(tmp_path / "why.png")
+    assert sl.predict(subjects.run, [tmp_path / "why.png"]).shape == (1, 10)
+    with pytest.raises(ConfigError, match="a module gets images as they are, only a run resizes pictures"):
+        sl.predict(subjects.net, [tmp_path / "why.png"])

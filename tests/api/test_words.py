@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 import stresslens as sl
 from stresslens.api.words import in_python, public_call
-from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
+from stresslens.core.errors import ConfigError, Notice, Stopped, TrainingDiverged
 
 SOURCE = Path(sl.__file__).parent
 ELSEWHERE = ("cli/", "api/words.py", "report/")
@@ -130,3 +131,16 @@ def test_an_occupied_folder_is_told_in_words_of_python(tmp_path: Path) -> None:
     sl.train("linear", small, epochs=0, out=tmp_path, name="a")
     with pytest.raises(ConfigError, match=r"holds another configuration.*\n.*out=ELSEWHERE"):
         sl.train("linear", small, epochs=0, loss="mse", out=tmp_path, name="a")
+
+
+def test_a_notice_is_a_sentence_in_words_of_python_inside_a_call_only() -> None:
+    before = warnings.formatwarning
+
+    def shown(category: type[Warning]) -> str:
+        return warnings.formatwarning("kept: `stresslens evaluate` makes it", category, "inside.py", 5)
+
+    with public_call():
+        assert shown(Notice) == "stresslens: kept: `sl.evaluate` makes it\n"
+        assert "inside.py:5: UserWarning" in shown(UserWarning)
+    assert warnings.formatwarning is before
+    assert "inside.py:5: Notice" in shown(Notice)

@@ -215,7 +215,7 @@ def test_what_is_further_out_is_refused_with_a_figure_that_shows_it(value: float
         lambda: sl.evaluate(Shades(), images, torch.arange(40) % 2),
         lambda: sl.attack(Shades(), images, torch.arange(40) % 2, radii=[0.1]),
     ):
-        with pytest.raises(DataError, match=rf"1 images leave \[0, 1\].*{shown}.*first at index 3"):
+        with pytest.raises(DataError, match=rf"1 image leaves \[0, 1\].*{shown}.*first at index 3"):
             call()
 
 

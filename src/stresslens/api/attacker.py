@@ -87,7 +87,7 @@ def attack(
     home = None if out is None else path_of(out, "out")
     if radii is None and labels is None and is_radii(images):
         images, radii = None, images
-    if is_word(images):
+    if labels is None and is_word(images):
         raise ConfigError(f"images is {images!r}; choose attacks by protocol=, radii by radii='8/255'")
     if radii is None:
         raise ConfigError("give radii in pixel units, for example radii='8/255' or radii=[0, 0.05, 0.1]")

@@ -10,7 +10,7 @@ from stresslens.comparison.schema import Contrast
 from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.tables import PercentagePoints, ResultTable, Tabular
-from stresslens.core.text import brief
+from stresslens.core.text import brief, counted
 from stresslens.report.comparison import difference_chart
 
 SHOWN = 8
@@ -24,10 +24,11 @@ class Comparison(ByName[Any], Tabular):
     what = "key"
 
     def __repr__(self) -> str:
-        verdicts = self.get("verdicts", [])
-        first = brief(verdicts[0], 200) if verdicts else "no verdict"
-        n = len(self._contrasts)
-        return f"Comparison({n} contrast{'' if n == 1 else 's'}: {first})"
+        contrasts = sorted(self._contrasts, key=lambda contrast: not contrast.real)
+        real = sum(contrast.real for contrast in contrasts)
+        said = [each.verdict for each in contrasts if each.verdict] + self.get("verdicts", [])
+        first = brief(said[0], 200) if said else "no verdict"
+        return f"Comparison({counted(len(contrasts), 'contrast')}, {real} real: {first})"
 
     def _repr_html_(self) -> str:
         lead, *rest = self.get("verdicts", []) or ["Nothing was compared."]

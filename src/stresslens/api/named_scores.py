@@ -10,6 +10,7 @@ from stresslens.core.errors import UnknownName
 from stresslens.core.format import footnote
 from stresslens.core.spelling import unknown_key
 from stresslens.core.tables import Cell, Percent, ResultTable, Tabular, cell_text
+from stresslens.core.text import counted
 from stresslens.core.types import Estimate
 from stresslens.report.load import is_proportion
 from stresslens.report.summary import in_order, title
@@ -55,8 +56,8 @@ class Scores(ByName[Estimate], Tabular):
     def _lead(self) -> str:
         accuracy = self.get("accuracy")
         if accuracy is None:
-            return f"{len(self)} scores"
-        return f"Accuracy {cell_text(Percent(accuracy))} of {accuracy.n:,} images"
+            return counted(len(self), "score")
+        return f"Accuracy {cell_text(Percent(accuracy))} of {counted(accuracy.n, 'image')}"
 
     def _table(self) -> ResultTable:
         return ResultTable(("score", "value"), [(name, _cell(name, self[name])) for name in self._names])

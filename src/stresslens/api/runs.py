@@ -29,6 +29,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable, Rows
+from stresslens.core.text import counted
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
@@ -61,7 +62,7 @@ class Run(Rows):
             ""
             if accuracy is None
             else f", {self.split} accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
-            f" of {accuracy.n:,} images"
+            f" of {counted(accuracy.n, 'image')}"
         )
         return f"<Run {self.folder}: {status}{scored}>"
 

@@ -13,7 +13,7 @@ from stresslens.charts.chart import Chart, card_with_charts, distinct
 from stresslens.charts.heat_charts import heat_chart
 from stresslens.core.cards import card, sentences
 from stresslens.core.tables import Percent, ResultTable, Rows
-from stresslens.core.text import NOT_FINITE
+from stresslens.core.text import NOT_FINITE, counted
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import BinRecord, RunRecord, SliceRecord
 from stresslens.report.curves import reliability_chart, risk_coverage_chart
@@ -62,7 +62,7 @@ class ConfusionMatrix(Rows):
     @property
     def _said(self) -> str:
         n, right = int(self.counts.sum()), int(np.trace(self.counts))
-        return f"{right:,} of {n:,} images right, {n - right:,} wrong, {len(self.classes)} classes"
+        return f"{right:,} of {counted(n, 'image')} right, {n - right:,} wrong, {len(self.classes)} classes"
 
     def _table(self) -> ResultTable:
         cells = [(name, *row) for name, row in zip(self.classes, self.counts.tolist())]
@@ -114,7 +114,7 @@ class RiskCoverageCurve(Rows):
     split: str
 
     def __repr__(self) -> str:
-        return f"RiskCoverageCurve({len(self.coverage)} points on {self.split})"
+        return f"RiskCoverageCurve({counted(len(self.coverage), 'point')} on {self.split})"
 
     def _repr_html_(self) -> str:
         return card_with_charts("", self.plot())

@@ -25,6 +25,7 @@ from stresslens.core.files import UnreadableRun
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.tables import ResultTable, Rows
+from stresslens.core.text import counted
 from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.report.load import load_study
 from stresslens.report.page import write_report
@@ -49,7 +50,7 @@ class Study(Rows):
     def __repr__(self) -> str:
         runs = self.runs
         left = sum(not run.finished for run in runs)
-        what = f"{len({run.variant for run in runs})} variants, {len(runs)} runs"
+        what = f"{counted(len({run.variant for run in runs}), 'variant')}, {counted(len(runs), 'run')}"
         return f"<Study {self.folder}: {what}{f', {left} not finished' if left else ''}>"
 
     def _repr_html_(self) -> str:

@@ -167,8 +167,8 @@ def train(
     much there is. Raises ConfigError, DataError, TrainingDiverged, and Stopped after a signal, when all is
     saved."""
     if not isinstance(model, str | Mapping | nn.Module):
-        on = "; for more epochs, repeat the call of the run with name= and epochs=; to start from its weights, "
-        hint = f"{on}give its model()" if isinstance(model, Run | Study) else ""
+        on = "; for more epochs, repeat the call of the run with name= and epochs=; to start from its "
+        hint = f"{on}weights, give its model()" if isinstance(model, Run | Study) else ""
         hint = f"; make a module of it: {model.__name__}(…)" if isinstance(model, type) else hint
         raise ConfigError(f"model is {kind_of(model)}; expected a plug-in by name or a torch.nn.Module{hint}")
     place, seed = path_of(out, "out"), seed_number(seed)

@@ -10,6 +10,7 @@ from typing import Any
 
 from stresslens.config.yaml_source import parse_value
 from stresslens.core.errors import Stopped, StresslensError
+from stresslens.core.notices import sentences_inside
 from stresslens.core.torch_settings import initial_settings
 
 SHARED = ("run", "train", "evaluate", "attack", "explain", "verify", "compare", "predict", "export")
@@ -139,10 +140,10 @@ def in_python(message: str) -> str:
 
 @contextmanager
 def public_call() -> Iterator[None]:
-    """What every public function runs under: torch's initial settings, and errors in the words of
-    Python."""
+    """What every public function runs under: torch's initial settings, and errors and notices in the
+    words of Python."""
     try:
-        with initial_settings():
+        with initial_settings(), sentences_inside(in_python):
             yield
     except (StresslensError, Stopped) as error:
         said: Any = error.args[0] if error.args else ""

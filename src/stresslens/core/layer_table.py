@@ -20,6 +20,7 @@ from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.inspection import evaluating, hooked
 from stresslens.core.tables import ResultTable, Rows
+from stresslens.core.text import counted
 from stresslens.core.types import Shape
 
 
@@ -70,7 +71,8 @@ class LayerTable(Rows):
     @property
     def _said(self) -> str:
         return (
-            f"{len(self.layers)} layers, {self.parameters:,} parameters ({self.trainable:,} trainable), "
+            f"{counted(len(self.layers), 'layer')}, {self.parameters:,} parameters "
+            f"({self.trainable:,} trainable), "
             f"{self.multiply_adds:,} multiply-adds an image, {self.megabytes:.3g} MB"
         )
 

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from stresslens.core.format import count, number, percent, plain, points
 from stresslens.core.plain_rows import csv_of, data_frame, latex_of
-from stresslens.core.text import brief
+from stresslens.core.text import brief, counted
 from stresslens.core.types import Estimate
 
 SHOWN = 12
@@ -114,7 +114,7 @@ class ResultTable:
             for row in self.cells[:most]
         )
         more = len(self.cells) - most
-        rest = Markup("<p>{} more rows: to_frame() has all.</p>").format(more) if more > 0 else ""
+        rest = Markup("<p>{}: to_frame() has all.</p>").format(counted(more, "more row")) if more > 0 else ""
         return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>{}").format(head, body, rest)
 
     @property
