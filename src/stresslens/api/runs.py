@@ -31,6 +31,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable, Rows
 from stresslens.core.text import counted
 from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.run_data import same_data_of
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
 from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
@@ -42,7 +43,7 @@ class Run(Rows):
     it stands for its folder.
 
     `module` is the caller's own architecture, if the run was trained on one. Plug-ins that are not
-    built in are executed only with `trust`. `data` are the data of the run, or where they lie now; None:
+    built in are executed only with `trust`. `data_now` are the data of the run, or where they lie now; None:
     where they were.
     """
 
@@ -50,7 +51,7 @@ class Run(Rows):
     record: Mapping[str, Any]
     module: nn.Module | None = None
     trust: bool = True
-    data: Data | Path | None = None
+    data_now: Data | Path | None = None
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -84,6 +85,13 @@ class Run(Rows):
     @cached_property
     def _record(self) -> RunRecord:
         return RunRecord.model_validate(self.record)
+
+    @cached_property
+    @public_call()
+    def data(self) -> Data:
+        """The data of the run, loaded when they are first asked for. Raises ConfigError where they came from
+        Python and are not given, or have changed, and DataError where they are gone."""
+        return same_data_of(RunFolder(self.folder), trust=self.trust, data=self.data_now)
 
     @property
     def split(self) -> str:

@@ -203,7 +203,7 @@ def train(
         record = succeeded(stages.carry_out(task, epochs.show))
         epochs.end()
     _tell_of_files(task, record)
-    return Run(task.folder, record.as_json(), snapshot, data=own)
+    return Run(task.folder, record.as_json(), snapshot, data_now=own)
 
 
 def _tell_of_files(task: Task, record: RunRecord) -> None:
