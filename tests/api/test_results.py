@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from finished_runs import OPTIONS, SMALL, Finished
+from PIL import Image
 
 import stresslens as sl
 from stresslens.core.errors import ConfigError, DataError
@@ -251,3 +253,63 @@ def own(model, x):
     monkeypatch.chdir(tmp_path)
     found = sl.explain(subjects.run, explainer="mine.py:own", n_images=2, trust=True)
     assert found.maps.shape == (2, 8, 8)
+
+
+def test_a_name_that_is_not_there_is_told_with_the_closest(subjects: Finished) -> None:
+    scores = subjects.run.scores()
+    with pytest.raises(sl.StresslensError, match=r"^there is no score 'acuracy'; did you mean 'accuracy'\?"):
+        scores["acuracy"]
+    with pytest.raises(KeyError):
+        scores["acuracy"]
+    assert scores.get("acuracy") is None
+    assert "acuracy" not in scores
+    for get in (subjects.study.scores().__getitem__, subjects.study.__getitem__):
+        with pytest.raises(sl.StresslensError, match=r"^there is no variant 'c'; valid: a, b$"):
+            get("c")
+    with pytest.raises(KeyError, match="did you mean 'verdicts'"):
+        sl.compare(subjects.study)["verdict"]
+
+
+def test_a_study_gives_its_variants(subjects: Finished) -> None:
+    study, variant = subjects.study, subjects.study["b"]
+    assert "b" in study
+    assert "c" not in study
+    assert (variant.name, variant.folder) == ("b", study.folder / "b")
+    assert [run.folder for run in variant.runs] == [study.folder / "b" / "seed-0"]
+    assert variant.scores() == study.scores()["b"]
+    assert sl.compare(study["a"], variant) == sl.compare(study.folder / "a", study.folder / "b")
+    assert sl.evaluate(variant) == variant.runs[0].scores()
+
+
+def test_pandas_makes_the_same_tables(subjects: Finished) -> None:
+    pandas = pytest.importorskip("pandas")
+    for result in (subjects.run, subjects.run.per_class, subjects.study, subjects.study["a"]):
+        assert pandas.DataFrame(result).equals(result.to_frame())  # type: ignore[union-attr]
+
+
+def test_a_comparison_says_whether_the_difference_is_real(subjects: Finished) -> None:
+    found = sl.compare(subjects.study)
+    (contrast,) = found["contrasts"]
+    assert repr(found).startswith(
+        f"Comparison(1 contrast, {int(contrast['real'])} real: {contrast['verdict']}"
+    )
+    none = type(found)({**found, "contrasts": []})
+    assert repr(none).startswith(f"Comparison(0 contrasts, 0 real: {found['verdicts'][0][:40]}")
+
+
+def test_numbers_agree_with_their_nouns(subjects: Finished) -> None:
+    assert repr(subjects.single).endswith(": 1 variant, 1 run>")
+    assert repr(subjects.study).endswith(": 2 variants, 2 runs>")
+    assert repr(subjects.run.history).startswith("RowList(1 row of epoch")
+
+
+def test_the_pictures_of_mistakes_have_a_heading(subjects: Finished) -> None:
+    html = subjects.run._repr_html_()
+    assert re.search(r"<p><bdi>\d mistakes? of the images that the run keeps, truth → answer:", html)
+
+
+def test_a_module_that_cannot_take_a_picture_is_told_why(subjects: Finished, tmp_path: Path) -> None:
+    Image.new("RGB", (80, 60)).save(tmp_path / "why.png")
+    assert sl.predict(subjects.run, [tmp_path / "why.png"]).shape == (1, 10)
+    with pytest.raises(ConfigError, match="a module gets images as they are, only a run resizes pictures"):
+        sl.predict(subjects.net, [tmp_path / "why.png"])

@@ -126,9 +126,9 @@ def test_a_source_that_has_changed_is_not_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (nn.CrossEntropyLoss(), "loss is an instance of CrossEntropyLoss; give the class and its options"),
+        (nn.CrossEntropyLoss(), "loss is an instance of CrossEntropyLoss; give its class and options"),
         (functools.partial(print), "loss is a partial; give its function and the options"),
-        (torch.optim.SGD([torch.zeros(1)], 0.1), "loss is an instance of SGD; give the class"),
+        (torch.optim.SGD([torch.zeros(1)], 0.1), "loss is an instance of SGD; give its class"),
     ],
     ids=["module", "partial", "optimizer"],
 )

@@ -87,7 +87,7 @@ def attack(
     home = None if out is None else path_of(out, "out")
     if radii is None and labels is None and is_radii(images):
         images, radii = None, images
-    if is_word(images):
+    if labels is None and is_word(images):
         raise ConfigError(f"images is {images!r}; choose attacks by protocol=, radii by radii='8/255'")
     if radii is None:
         raise ConfigError("give radii in pixel units, for example radii='8/255' or radii=[0, 0.05, 0.1]")
@@ -195,7 +195,7 @@ def _attack_own(run: Run, values: dict[str, Any], surrogate: Any, trust: bool) -
             base=Path.cwd(),
             trust=run.trust,
             module=run.module,
-            data=run.data,
+            data=run.data_now,
             surrogate=other,
         )
     except KeyboardInterrupt:
@@ -250,7 +250,7 @@ def _verify_own(
     run: Run, adversarials: Any, eps: Any, norm: Norm | None, claimed: float | None, split: str
 ) -> Verification:
     """Recounts adversarial images of a run's own split."""
-    net, data = open_run(RunFolder(run.folder), trust=run.trust, module=run.module, data=run.data)
+    net, data = open_run(RunFolder(run.folder), trust=run.trust, module=run.module, data=run.data_now)
     if split not in data.splits:
         raise ConfigError(f"{data.name} has no {split!r} split in this run; it has {', '.join(data.splits)}")
     if isinstance(adversarials, str | os.PathLike):

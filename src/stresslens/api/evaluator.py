@@ -203,7 +203,9 @@ def _own_scores(run: Run, split: str | None) -> Scores:
         raise ConfigError(f"split is {wanted!r}; expected 'train', 'validation' or 'test'")
     if wanted in run.record.get("scores", {}):
         return run.scores(wanted)
-    record = evaluate_again(RunFolder(run.folder), wanted, trust=run.trust, module=run.module, data=run.data)
+    record = evaluate_again(
+        RunFolder(run.folder), wanted, trust=run.trust, module=run.module, data=run.data_now
+    )
     return Scores(record.scores[wanted])
 
 

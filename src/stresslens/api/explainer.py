@@ -102,7 +102,7 @@ def explain(
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     if run is not None and train is None and bound.asks_for("train"):
-        train = same_data_of(RunFolder(run.folder), trust=run.trust, data=run.data).train
+        train = same_data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now).train
     with shown(progress):
         return _explained(net, given.uncached(), bound, name, wanted is not None, train, check, seed)
 
@@ -149,7 +149,7 @@ def _explain_own(run: Run, values: dict[str, Any]) -> Explanation:
             base=Path.cwd(),
             trust=run.trust,
             module=run.module,
-            data=run.data,
+            data=run.data_now,
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; nothing of this explanation is kept") from None

@@ -116,7 +116,7 @@ def check_data(
             return Findings(data_findings(data.uncached()))
         run = _run_with_data(data)
         if run is not None:
-            found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data)
+            found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now)
             return Findings(data_findings(found))
         found = registry.resolve("datasets", plain_data(data), base=Path.cwd())()
         return Findings(data_findings(found))

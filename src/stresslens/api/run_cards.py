@@ -13,10 +13,11 @@ from PIL import Image
 from stresslens.api.named_scores import score_cell
 from stresslens.charts.chart import Chart, card_with_charts, side_by_side
 from stresslens.core.answers import answer_in_words
-from stresslens.core.cards import pictures, sentences
+from stresslens.core.cards import pictures, sentence, sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable
+from stresslens.core.text import counted
 from stresslens.report.curves import run_curves
 from stresslens.report.gallery import example_image
 from stresslens.report.load import Run, read_run, split_of
@@ -76,4 +77,7 @@ def _mistakes(run: Run) -> Markup | str:
         captions.append(
             " → ".join(answer_in_words(k, run.classes) for k in (example.truth, example.predicted))
         )
-    return pictures(found, captions) if found else ""
+    if not found:
+        return ""
+    shown = f"{counted(len(found), 'mistake')} of the images that the run keeps, truth → answer:"
+    return sentence(shown) + pictures(found, captions)

@@ -167,7 +167,8 @@ def train(
     much there is. Raises ConfigError, DataError, TrainingDiverged, and Stopped after a signal, when all is
     saved."""
     if not isinstance(model, str | Mapping | nn.Module):
-        hint = "; to go on from the weights of a run: its model()" if isinstance(model, Run | Study) else ""
+        on = "; for more epochs, repeat the call of the run with name= and epochs=; to start from its "
+        hint = f"{on}weights, give its model()" if isinstance(model, Run | Study) else ""
         hint = f"; make a module of it: {model.__name__}(…)" if isinstance(model, type) else hint
         raise ConfigError(f"model is {kind_of(model)}; expected a plug-in by name or a torch.nn.Module{hint}")
     place, seed = path_of(out, "out"), seed_number(seed)
@@ -202,7 +203,7 @@ def train(
         record = succeeded(stages.carry_out(task, epochs.show))
         epochs.end()
     _tell_of_files(task, record)
-    return Run(task.folder, record.as_json(), snapshot, data=own)
+    return Run(task.folder, record.as_json(), snapshot, data_now=own)
 
 
 def _tell_of_files(task: Task, record: RunRecord) -> None:

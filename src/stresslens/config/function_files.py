@@ -67,12 +67,12 @@ def _named(value: Any, out: Path | None, place: str) -> str:
     """The name of a function or a class as a plug-in; where it cannot be imported, of its file."""
     if isinstance(value, functools.partial):
         raise ConfigError(
-            f"{place} is a partial; give its function and the options: {{function: {{option: value}}}}"
+            f"{place} is a partial; give its function and the options: {{function: {{'option': value}}}}"
         )
     if not hasattr(value, "__qualname__"):
         kind = type(value).__name__
         raise ConfigError(
-            f"{place} is an instance of {kind}; give the class and its options: {{{kind}: {{option: value}}}}"
+            f"{place} is an instance of {kind}; give its class and options: {{{kind}: {{'option': value}}}}"
         )
     if (name := _importable(value)) is not None:
         return name

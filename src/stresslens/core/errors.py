@@ -20,7 +20,7 @@ class StresslensError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return readable(super().__str__())
+        return readable(Exception.__str__(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, also in another process, is made without the constructor, whose arguments are not
@@ -32,6 +32,10 @@ class ConfigError(StresslensError):
     """A study, an option or a call is not valid."""
 
     exit_code = 2
+
+
+class UnknownName(ConfigError, KeyError):
+    """A result has nothing of this name. It is a KeyError too, so code that expects one finds it."""
 
 
 class DataError(StresslensError):

@@ -35,7 +35,7 @@ def data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -
     elif isinstance(value, str) and value.startswith("own data"):
         raise UnreadableRun(
             f"{folder.path} was trained on your {value}; give these data from Python, "
-            "for example sl.attack(RUN, data=DATA)"
+            "for example sl.open(RUN, data=DATA)"
         )
     else:
         found = _loaded(value, folder, data, trust)

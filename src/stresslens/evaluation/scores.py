@@ -149,7 +149,8 @@ def _logits(model: nn.Module, x: Tensor, rows: slice) -> Tensor:
         if is_out_of_memory(error):
             raise
         raise ConfigError(
-            f"{type(model).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}"
+            f"{type(model).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}; "
+            "a module gets images as they are, only a run resizes pictures"
         ) from error
     logits = logits_in(output, model)
     if logits.ndim != 2 or len(logits) != len(x):

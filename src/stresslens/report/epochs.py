@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stresslens.core.format import number
+from stresslens.core.text import counted
 from stresslens.report.curves import CURVES, SHARES, Logged
 from stresslens.report.load import Run
 
@@ -57,7 +58,11 @@ def study_epochs(logged: Logged) -> list[EpochTable]:
         }
         left_out = len(series) - len(columns)
         table = _table(f"{title}, %" if is_percent else title, columns, None)
-        more = f" {left_out} more variants are on their runs' own pages." if left_out else ""
+        more = (
+            f" {counted(left_out, 'more variant is', 'more variants are')} on their runs' own pages."
+            if left_out
+            else ""
+        )
         tables.append(EpochTable(table.title, table.columns, table.rows, (table.note + more).strip()))
     return tables
 
