@@ -220,7 +220,7 @@ def test_overrides_leave_the_own_names(tmp_path: Path) -> None:
         (["mini"], "pairs. mini was best in its last epoch: more epochs may change this."),
         (["full", "a"], "pairs. full and a were best in their last epochs: more epochs may change this."),
         (
-            list("abcdef") + ["full", "mini"],
+            [*"abcdef", "full", "mini"],
             " full, mini, a, b, c, d and 2 more were best in their last epochs",
         ),
         (["another"], "It holds for 4 of 4 pairs."),
