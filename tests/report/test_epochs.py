@@ -34,7 +34,7 @@ def test_the_table_of_a_run_has_what_was_logged(tmp_path: Path) -> None:
 def test_the_longest_heading_is_not_cut(tmp_path: Path) -> None:
     run = write_run(tmp_path, "cnn", 0, epochs=2)
     log = run / "metrics.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines()[:2]]
     for line in lines:
         line["train"] = {"loss": 0.1, "accuracy": 0.9, "top5": 1.0}
     log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
