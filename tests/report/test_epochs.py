@@ -32,6 +32,16 @@ def test_the_table_of_a_run_has_what_was_logged(tmp_path: Path) -> None:
     assert "Figures of each epoch" in page_of(run)[1].text
 
 
+def test_the_longest_heading_is_not_cut(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "cnn", 0, epochs=2)
+    log = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()[:2]]
+    for line in lines:
+        line["train"] = {"loss": 0.1, "accuracy": 0.9, "top5": 1.0}
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert "<bdi>Training split, top-5 accuracy after the epoch, %</bdi>" in page_of(run)[0]
+
+
 def test_a_long_training_shows_some_epochs_and_always_the_chosen(tmp_path: Path) -> None:
     run = write_run(tmp_path, "cnn", 0, epochs=500)
     table = run_epochs(read_run(RunFolder(run)))

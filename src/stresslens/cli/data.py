@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,7 +108,10 @@ def _print_contents(loaded: Data) -> None:
     rows.append(["all", *(str(sum(of_split)) for of_split in counts.values())])
     print_table(["class", *counts], rows, loaded.name)
     shape = "×".join(map(str, loaded.shape))
-    typer.echo(f"{len(loaded.classes)} classes, images of {shape} (channels, height, width)")
+    typer.echo(
+        f"{len(loaded.classes)} classes, {sum(map(sum, counts.values())):,} images of {shape} "
+        f"(channels, height, width), {math.prod(loaded.shape):,} values each"
+    )
     if loaded.parts:
         typer.echo(f"parts: {loaded.parts}")
     if sizes := _sizes(loaded):

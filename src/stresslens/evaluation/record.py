@@ -60,6 +60,10 @@ class Penalty(OrderedJsonFile):
     loss: float | None = None
 
 
+ALL_EPOCHS = "all epochs done"
+"""Why a training ended that made all its epochs."""
+
+
 class TrainingRecord(OrderedJsonFile):
     """How the model was trained or fitted, in seconds and bytes; `images` is the number of images
     that an estimator was fitted on, `penalties` are those that a linear probe tried. `first_loss` is

@@ -20,6 +20,7 @@ from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
 from stresslens.evaluation.record import (
+    ALL_EPOCHS,
     Note,
     Penalty,
     Position,
@@ -126,7 +127,7 @@ def _fitted(
         seconds=state_at_end.seconds,
         images_per_second=passed / state_at_end.seconds if state_at_end.seconds else None,
         stopped=state_at_end.stopped
-        or ("all epochs done" if training.over else f"at epoch {state_at_end.epoch}, as a trial of a sweep"),
+        or (ALL_EPOCHS if training.over else f"at epoch {state_at_end.epoch}, as a trial of a sweep"),
         select=training.select,
         first_loss=None if math.isnan(state_at_end.first_loss) else state_at_end.first_loss,
         peak_memory=devices.peak_memory(compute.device),
