@@ -10,9 +10,10 @@ from torch import nn
 
 from stresslens.core import devices
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, DataError, Notice
+from stresslens.core.errors import DataError, Notice
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.splits import split_named
 from stresslens.evaluation import ood, scores
 from stresslens.evaluation.example_images import save_examples
 from stresslens.evaluation.finished_run import open_run
@@ -117,10 +118,7 @@ def evaluate_again(
     with folder.locked():
         record = read_record(folder)
         model, found = open_run(folder, trust=trust, module=module, data=data)
-        if split not in found.splits:
-            raise ConfigError(
-                f"{found.name} has no {split} split in this run; it has {', '.join(found.splits)}"
-            )
+        split_named(found, split)
         predict_again(folder, model, found, split, record)
         write_record(folder, record)
     return record
