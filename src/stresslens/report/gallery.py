@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from markupsafe import Markup
 
 from stresslens.core.answers import NO_ANSWER, NOT_FINITE
 from stresslens.core.format import brief
+from stresslens.core.thumbnails import image_address
 from stresslens.evaluation.example_file import Example
 from stresslens.report.load import Run
 
@@ -119,7 +119,7 @@ def surest_mistakes(run: Run, name: str, place: int, link: str) -> SurestMistake
         strip.paste(crop, (left, 0))
     content = io.BytesIO()
     strip.save(content, "PNG")
-    sheet = Sheet(place, *strip.size, _uri("png", content.getvalue()))
+    sheet = Sheet(place, *strip.size, image_address(content.getvalue(), "png"))
     boxes = [(left, 0, crop.width, crop.height) for crop, left in zip(crops, across)]
     pictures = [replace(shown, style=sheet.style(box)) for shown, box in zip(chosen, boxes)]
     return SurestMistakes(pictures, name, link, sheet.rule)
@@ -198,8 +198,4 @@ def read_sheet(folder: Path, name: str, place: int, room: int) -> Sheet | None:
             kind, (width, height) = str(opened.format).lower(), opened.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    return Sheet(place, width, height, _uri(kind, content))
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return Sheet(place, width, height, image_address(content, kind))
