@@ -33,6 +33,7 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.splits import split_named
 from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.finished_run import open_run
 from stresslens.evaluation.inputs import check_inputs, returning_logits
@@ -251,8 +252,7 @@ def _verify_own(
 ) -> Verification:
     """Recounts adversarial images of a run's own split."""
     net, data = open_run(RunFolder(run.folder), trust=run.trust, module=run.module, data=run.data_now)
-    if split not in data.splits:
-        raise ConfigError(f"{data.name} has no {split!r} split in this run; it has {', '.join(data.splits)}")
+    images = split_named(data, split)
     if isinstance(adversarials, str | os.PathLike):
         arrays = verification.read_adversarials(Path(adversarials))
     elif isinstance(adversarials, AttackResult):
@@ -263,7 +263,7 @@ def _verify_own(
         arrays = {"adversarials": np.asarray(pixels), "norm": "linf"}
     return verification.verify_run(
         net,
-        data.splits[split],
+        images,
         arrays,
         norm=norm,
         eps=None if eps is None else single_radius(eps),

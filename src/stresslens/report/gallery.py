@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from markupsafe import Markup
 
 from stresslens.core.answers import NO_ANSWER, NOT_FINITE
 from stresslens.core.format import brief
+from stresslens.core.thumbnails import image_address
 from stresslens.evaluation.example_file import Example
 from stresslens.report.load import Run
 
@@ -121,7 +121,7 @@ def surest_mistakes(run: Run, name: str, place: int, link: str) -> SurestMistake
         strip.paste(crop, (left, 0))
     content = io.BytesIO()
     strip.save(content, "PNG")
-    sheet = Sheet(place, *strip.size, _uri("png", content.getvalue()))
+    sheet = Sheet(place, *strip.size, image_address(content.getvalue(), "png"))
     pictures = [
         _picture(run, example, sheet, (left, 0, *crop.size)) for (example, crop), left in zip(chosen, across)
     ]
@@ -221,7 +221,7 @@ def read_sheet(folder: Path, name: str, place: int, room: int) -> Sheet | None:
             kind, (width, height) = str(opened.format).lower(), opened.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    return Sheet(place, width, height, _uri(kind, content))
+    return Sheet(place, width, height, image_address(content, kind))
 
 
 def _content(folder: Path, name: str, most: float) -> bytes:
@@ -231,7 +231,3 @@ def _content(folder: Path, name: str, most: float) -> bytes:
     if path.resolve().parent != folder.resolve() or path.stat().st_size * 4 / 3 > most:
         raise ValueError(path)
     return path.read_bytes()
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
