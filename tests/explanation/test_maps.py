@@ -254,7 +254,7 @@ def test_the_verb(study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         ),
         (
             {"explainers": ["saliency"], "images": 0},
-            "images: input should be greater than or equal to 1, or input should be 'auto', got 0",
+            "images: input should be greater than or equal to 1, or 'auto', got 0",
         ),
         ({"explainers": ["saliency"], "image": 1}, "image: unexpected keyword argument, got 1"),
     ],

@@ -68,7 +68,7 @@ def train(
     from stresslens.config import registry, study_file
     from stresslens.config.run_names import data_and_model, name_in_words
     from stresslens.config.validation import applies_to_estimators
-    from stresslens.config.yaml_source import parse_value
+    from stresslens.config.yaml_source import of_override, parse_value
     from stresslens.core.errors import Problems
 
     what = parse_value(model)
@@ -98,7 +98,7 @@ def train(
     except Problems as error:
         raise ConfigError(
             "\n".join(
-                p.message if p.path[:1] != ("command line",) else f"{p.path[1]}: {p.message}"
+                p.message if p.path[:1] != ("command line",) else f"{of_override(p.path)}: {p.message}"
                 for p in error.problems
             )
         ) from None

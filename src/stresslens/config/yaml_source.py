@@ -94,6 +94,13 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def of_override(path: Keys) -> str:
+    """The place of a mistake in an override, whose path begins with `command line` and its text: the
+    text, and the key in its value."""
+    _, text, *keys = path
+    return f"{text}: {'.'.join(map(str, keys))}" if keys and isinstance(keys[-1], str) else str(text)
+
+
 @dataclass
 class Source:
     """A parsed file: its values, the line of each key, and the mistakes found while reading."""
@@ -132,7 +139,7 @@ class Source:
     def place(self, path: Keys) -> str:
         """`file:line` of the deepest known part of a path."""
         if path[:1] == ("command line",):
-            return f"command line: {path[1]}"
+            return f"command line: {of_override(path)}"
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 return f"{self.file}:{self.lines[path[:length]]}"
