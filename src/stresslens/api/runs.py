@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from stresslens.api.named_scores import Scores, scores_table
+from stresslens.api.named_scores import ByName, Scores, scores_table
 from stresslens.api.run_cards import run_card, run_chart
 from stresslens.api.split_results import (
     ClassTable,
@@ -37,6 +37,16 @@ from stresslens.evaluation.scores import Predictions
 from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
 
 
+class Record(ByName[Any]):
+    """A record.json as a dictionary of plain values, which shows itself in one line; `dict(record)` shows
+    all."""
+
+    what = "key"
+
+    def __repr__(self) -> str:
+        return f"Record({self.get('status', 'no status')}; {', '.join(map(str, self))})"
+
+
 @dataclass(frozen=True, repr=False)
 class Run(Rows):
     """A finished run: its folder, its record, and what can be read from them. Where a path is taken,
@@ -52,6 +62,9 @@ class Run(Rows):
     module: nn.Module | None = None
     trust: bool = True
     data_now: Data | Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "record", Record(self.record))
 
     def __fspath__(self) -> str:
         return str(self.folder)
