@@ -28,7 +28,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.tables import ResultTable, Rows
+from stresslens.core.tables import ResultTable, RowTable
 from stresslens.core.text import counted
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.run_data import same_data_of
@@ -48,7 +48,7 @@ class Record(ByName[Any]):
 
 
 @dataclass(frozen=True, repr=False)
-class Run(Rows):
+class Run(RowTable):
     """A finished run: its folder, its record, and what can be read from them. Where a path is taken,
     it stands for its folder.
 
