@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from finished_runs import OPTIONS, SMALL, Finished
+from finished_runs import OPTIONS, SMALL
 from torch import Tensor, nn
 
 import stresslens as sl
@@ -52,12 +52,14 @@ def test_a_study_takes_functions(tmp_path: Path) -> None:
     assert second > 1.5 * first
 
 
-def test_attack_and_explain_take_functions(subjects: Finished) -> None:
-    found = sl.attack(subjects.run, radii=[0.1], n_images=8, protocol=[sideways], audit=False)
+def test_attack_and_explain_take_functions(tmp_path: Path) -> None:
+    run = sl.train("linear", SMALL, out=tmp_path, **OPTIONS)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    found = sl.attack(run, radii=[0.1], n_images=8, protocol=[sideways], audit=False)
     assert len(found.minimal_radius) == 8
     x, y = torch.rand(4, 1, 8, 8), [0, 1, 2, 3]
-    given = sl.attack(subjects.net, x, y, radii=[0.1], protocol=[sideways], audit=False)
+    given = sl.attack(net, x, y, radii=[0.1], protocol=[sideways], audit=False)
     assert len(given.minimal_radius) == 4
-    why = sl.explain(subjects.run, x, brightness)
+    why = sl.explain(run, x, brightness)
     assert torch.allclose(torch.as_tensor(why.maps), x[:, 0].float(), atol=1e-6)
-    assert sl.explain(subjects.run, explainer=brightness).maps.shape[1:] == (8, 8)
+    assert sl.explain(run, explainer=brightness).maps.shape[1:] == (8, 8)

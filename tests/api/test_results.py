@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -313,3 +314,13 @@ def test_a_module_that_cannot_take_a_picture_is_told_why(subjects: Finished, tmp
     assert sl.predict(subjects.run, [tmp_path / "why.png"]).shape == (1, 10)
     with pytest.raises(ConfigError, match="a module gets images as they are, only a run resizes pictures"):
         sl.predict(subjects.net, [tmp_path / "why.png"])
+
+
+def test_a_record_shows_itself_in_one_line(subjects: Finished) -> None:
+    record = sl.open(subjects.run.folder).record
+    assert repr(record).startswith("Record(finished; ")
+    assert len(repr(record)) < 400
+    assert dict(record) == json.loads((subjects.run.folder / "record.json").read_text())
+    assert json.loads(json.dumps(record)) == record
+    with pytest.raises(KeyError, match="did you mean 'scores'"):
+        record["score"]

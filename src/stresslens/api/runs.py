@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from stresslens.api.named_scores import Scores, scores_table
+from stresslens.api.named_scores import ByName, Scores, scores_table
 from stresslens.api.run_cards import run_card, run_chart
 from stresslens.api.split_results import (
     ClassTable,
@@ -28,7 +28,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.tables import ResultTable, Rows
+from stresslens.core.tables import ResultTable, RowTable
 from stresslens.core.text import counted
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.run_data import same_data_of
@@ -37,8 +37,18 @@ from stresslens.evaluation.scores import Predictions
 from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
 
 
+class Record(ByName[Any]):
+    """A record.json as a dictionary of plain values, which shows itself in one line; `dict(record)` shows
+    all."""
+
+    what = "key"
+
+    def __repr__(self) -> str:
+        return f"Record({self.get('status', 'no status')}; {', '.join(map(str, self))})"
+
+
 @dataclass(frozen=True, repr=False)
-class Run(Rows):
+class Run(RowTable):
     """A finished run: its folder, its record, and what can be read from them. Where a path is taken,
     it stands for its folder.
 
@@ -52,6 +62,9 @@ class Run(Rows):
     module: nn.Module | None = None
     trust: bool = True
     data_now: Data | Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "record", Record(self.record))
 
     def __fspath__(self) -> str:
         return str(self.folder)

@@ -12,7 +12,7 @@ from stresslens.api.named_scores import Scores
 from stresslens.charts.chart import Chart, card_with_charts, distinct
 from stresslens.charts.heat_charts import heat_chart
 from stresslens.core.cards import card, sentences
-from stresslens.core.tables import Percent, ResultTable, Rows
+from stresslens.core.tables import Percent, ResultTable, RowTable
 from stresslens.core.text import NOT_FINITE, counted
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import BinRecord, RunRecord, SliceRecord
@@ -23,7 +23,7 @@ MOST_CLASSES, MOST_PAIRS = 40, 6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ConfusionMatrix(Rows):
+class ConfusionMatrix(RowTable):
     """`counts` (K, K) has a row for each true class and a column for each predicted one. A further
     column counts images without an answer, if there are any."""
 
@@ -70,7 +70,7 @@ class ConfusionMatrix(Rows):
 
 
 @dataclass(frozen=True, repr=False)
-class ReliabilityDiagram(Rows):
+class ReliabilityDiagram(RowTable):
     """The accuracy of the images in each bin of the highest probability, as it is, and `calibrated`,
     after temperature scaling; None where no temperature was fitted."""
 
@@ -105,7 +105,7 @@ class ReliabilityDiagram(Rows):
 
 
 @dataclass(frozen=True, repr=False)
-class RiskCoverageCurve(Rows):
+class RiskCoverageCurve(RowTable):
     """`risk` is the share of errors among the most confident `coverage` of the images; None where it
     is not known."""
 
@@ -142,7 +142,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True, repr=False)
-class ClassTable(Rows):
+class ClassTable(RowTable):
     """A row for each class."""
 
     rows: Sequence[ClassRow]

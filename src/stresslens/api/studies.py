@@ -24,14 +24,14 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder, run_folders
-from stresslens.core.tables import ResultTable, Rows
+from stresslens.core.tables import ResultTable, RowTable
 from stresslens.core.text import counted
 from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.report.load import load_study
 from stresslens.report.page import write_report
 
 
-class Study(Rows):
+class Study(RowTable):
     """A study: its folder, its runs, and what can be read from their files. Where a path is taken, it
     stands for its folder, and it has the methods of a Path, as what `sl.run` returned before.
 
@@ -162,7 +162,7 @@ class Study(Rows):
 
 
 @dataclass(frozen=True, repr=False)
-class Variant(Rows):
+class Variant(RowTable):
     """A variant of a study. Where a path is taken, it stands for its folder."""
 
     study: Study

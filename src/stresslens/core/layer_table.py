@@ -19,7 +19,7 @@ from stresslens.core.cards import card
 from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.inspection import evaluating, hooked
-from stresslens.core.tables import ResultTable, Rows
+from stresslens.core.tables import ResultTable, RowTable
 from stresslens.core.text import counted
 from stresslens.core.types import Shape
 
@@ -46,7 +46,7 @@ class Layer:
 
 
 @dataclass(frozen=True, repr=False)
-class LayerTable(Rows):
+class LayerTable(RowTable):
     """All layers of a net for one image. The rows add up to the totals.
 
     Megabytes are of float32. Activations are the outputs of the innermost modules; they count twice

@@ -62,7 +62,7 @@ class Tabular:
         return self._table().latex
 
 
-class Rows(Tabular):
+class RowTable(Tabular):
     """A result that is its table: iterating gives the rows of `to_frame` as dictionaries, so that
     `pandas.DataFrame(result)` is the same table."""
 
