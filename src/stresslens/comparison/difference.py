@@ -118,7 +118,8 @@ class Difference:
         side = 1 if e.value >= 0 else -1
         low, high = sorted((100 * side * e.low, 100 * side * e.high))
         ahead = f"{self.b if side > 0 else self.a} is ahead by {100 * abs(e.value):.1f} points"
-        return f"; by balanced accuracy {ahead} ({low + 0.0:.1f} to {high + 0.0:.1f})"
+        seen = ahead if e.value else "no difference was seen"
+        return f"; by balanced accuracy {seen} ({round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f})"
 
     @property
     def _over(self) -> str:
