@@ -116,7 +116,7 @@ class Difference:
         if (e := self.balanced) is None:
             return ""
         if abs(e.value) < SAME:
-            return f"; by balanced accuracy {self.b} minus {self.a} is 0.0 points ({_ends(e, False)})"
+            return f"; by balanced accuracy no difference was seen ({_ends(e, False)})"
         ahead = f"{self.b if e.value > 0 else self.a} is ahead by {100 * abs(e.value):.1f} points"
         return f"; by balanced accuracy {ahead} ({_ends(e, e.value < 0)})"
 

@@ -259,7 +259,7 @@ def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
             f"has no effect with layers: {train.fine_tune.layers}; leave it out",
         )
     if train.fine_tune.layers == "gradual" and train.epochs <= train.fine_tune.unfreeze_every:
-        why = f"with {train.epochs} epochs only the head would be trained; "
+        why = f"with {train.epochs} epoch{'' if train.epochs == 1 else 's'} only the head would be trained; "
         why += "give more epochs, or set layers: head"
         yield ("train", "fine_tune", "unfreeze_every"), why
 
