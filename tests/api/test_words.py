@@ -156,8 +156,8 @@ def test_a_notice_is_a_sentence_in_words_of_python_inside_a_call_only() -> None:
     def shown(category: type[Warning]) -> str:
         return warnings.formatwarning("kept: `stresslens evaluate` makes it", category, "inside.py", 5)
 
-    with public_call():
-        assert shown(Notice) == "stresslens: kept: `sl.evaluate` makes it\n"
-        assert "inside.py:5: UserWarning" in shown(UserWarning)
+    inside = public_call()(shown)
+    assert inside(Notice) == "stresslens: kept: `sl.evaluate` makes it\n"
+    assert "inside.py:5: UserWarning" in inside(UserWarning)
     assert warnings.formatwarning is before
     assert "inside.py:5: Notice" in shown(Notice)
