@@ -62,6 +62,7 @@ def test_an_own_plugin_may_take_another(tmp_path: Path) -> None:
         ("mine.py:value", r"mine\.py defines no function 'value'; "),
         ("mine.py:sqrt", r"mine\.py defines no function 'sqrt'; "),
         ("mine.py:", r"mine\.py defines no function ''; "),
+        ("torch.optim:NAdamm", r"torch\.optim defines no function 'NAdamm'; did you mean 'NAdam'\?"),
         (
             "alien.py:alien",
             r"'alien\.py:alien' asks for pixels, size; a model may ask for: shape, classes, names, train",

@@ -186,12 +186,14 @@ def evaluated_signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _defined_in(module: types.ModuleType) -> list[str]:
-    """The names of a module's own functions and classes."""
-    return [
-        name
+    """The names of a module's own functions and classes; those of a package may be from its modules."""
+    own, is_package = module.__name__, hasattr(module, "__path__")
+    made_in = {
+        name: str(value.__module__)
         for name, value in vars(module).items()
-        if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__
-    ]
+        if inspect.isfunction(value) or inspect.isclass(value)
+    }
+    return [name for name, at in made_in.items() if at == own or (is_package and at.startswith(f"{own}."))]
 
 
 _loaded: dict[str, dict[Path, str]] = {}

@@ -68,7 +68,7 @@ def part_findings(part: LabPart, seconds: float) -> list[Finding]:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Ends the process and those that it started."""
-    if hasattr(os, "killpg"):
+    if sys.platform != "win32":
         with contextlib.suppress(OSError):  # it has ended
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
