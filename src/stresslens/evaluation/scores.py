@@ -81,7 +81,7 @@ class Predictions(Tabular):
     @property
     def accuracy(self) -> Estimate:
         """The share of the images that are right, with Wilson's interval."""
-        return wilson(int((predicted(self.scores) == self.labels).sum()), len(self.labels))
+        return classification.accuracy(self.scores, self.labels)
 
     def save(self, path: Path) -> None:
         arrays: dict[str, Any] = {
