@@ -78,6 +78,17 @@ def test_long_names_of_a_grid_give_their_values() -> None:
     assert short.keys == ["optimizer", "lr", "batch_size", "schedule"]
 
 
+def test_the_middle_of_a_long_name_is_cut_where_that_tells_it_apart() -> None:
+    """Names of a study differ at their ends more often than in their middles."""
+    names = ["momentum_.9_128_1e-3", "momentum_.9_128_1e-3_decay_1e-4", "momentum_.9_256_1e-3_decay_1e-4"]
+    short = short_names(names, dict(zip(names, names)), {name: [] for name in names})
+    assert list(short.names.values()) == [
+        "momentum_.9_128_1e-3",
+        "momentum…e-3_decay_1e-4",
+        "momentum_.9_256_1e… #3",
+    ]
+
+
 @given(st.lists(st.text("ab,=.1", min_size=1, max_size=60), min_size=1, max_size=12, unique=True))
 def test_short_names_are_short_and_differ(names: list[str]) -> None:
     short = short_names(names, dict(zip(names, names)), {name: [] for name in names})

@@ -19,6 +19,8 @@ LABEL = 28
 """The most bytes of a label."""
 READABLE = 24
 """The most characters of a short name."""
+HEAD = 9
+"""The first characters that a short name keeps where its middle is cut."""
 DIGITS = 6
 """Hexadecimal digits of the digest that stands for what a name leaves out."""
 
@@ -112,9 +114,9 @@ def short_names(
     overrides: Mapping[str, Sequence[str]] = {},
 ) -> ShortNames:
     """Short names of variants by the names of their folders: the name in the study file and those of
-    the overrides that not all share. A name that is still long has its values alone, or is cut; its
-    number tells it from others. `own_names` and `overrides` are those of study.json; where these lack
-    a folder, its name is taken apart."""
+    the overrides that not all share. A name that is still long has its values alone, or its middle
+    is cut; if another is then equal, its number tells it apart. `own_names` and `overrides` are those
+    of study.json; where these lack a folder, its name is taken apart."""
     parts = {folder: _parts(folder, own_names.get(folder), overrides.get(folder)) for folder in folders}
     shared = [text for text in next(iter(parts.values()), ("", []))[1] if _in_all(text, parts)]
     names: dict[str, str] = {}
@@ -126,8 +128,11 @@ def short_names(
             pairs = [part.strip().rpartition("=") for part in [*own.split(","), *varied]]
             short = ", ".join(value for _, _, value in pairs)
             keys |= dict.fromkeys(key for key, _, _ in pairs if key)
-        if len(short) > READABLE or short in names.values():
-            short = f"{short[: READABLE - 6].rstrip(' ,')}… #{number}"
+        whole = short
+        if len(short) > READABLE:
+            short = f"{whole[:HEAD].rstrip(' ,_-')}…{whole[HEAD + 1 - READABLE :].lstrip(' ,_-')}"
+        if short in names.values():
+            short = f"{whole[: READABLE - 6].rstrip(' ,')}… #{number}"
         names[folder] = short
     return ShortNames(names, shared, list(keys))
 
