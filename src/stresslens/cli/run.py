@@ -109,7 +109,7 @@ def carry_out_study(
 
     def on_finished(task: Task, record: RunRecord) -> None:
         if prints_progress:
-            print_failures(task, record)
+            print_failures(short_named(task), record)
         if not record.usable:
             return
         scores = record.scores.get("test", {})
