@@ -200,9 +200,10 @@ def _balance(data: Data, counts: NDArray[np.int64]) -> str:
     small = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
     if counts[large] == counts[small]:
         return f"the {(counts > 0).sum()} classes have {counts[large]} training images each"
+    times = f"{counts[large] / counts[small]:.1f} times"
+    many = "about as many images as" if times == "1.0 times" else f"{times} the images of"
     return (
-        f"the largest training class ({data.classes[large]}, {counts[large]}) has "
-        f"{counts[large] / counts[small]:.1f} times the images of the smallest "
+        f"the largest training class ({data.classes[large]}, {counts[large]}) has {many} the smallest "
         f"({data.classes[small]}, {counts[small]})"
     )
 
