@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision_files import cifar, emnist, mnist_like, qmnist, stl10, svhn, unchecked, usps
 
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.datasets import _mnist_files
@@ -86,10 +87,34 @@ def small_folder(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     monkeypatch.chdir(root)
 
 
+def of_torchvision(write: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch, Path], Any]:
+    """20 training images and 4 test images of each class of a set of torchvision."""
+
+    def small(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        unchecked(monkeypatch)
+        root.mkdir(parents=True, exist_ok=True)
+        write(root, train=20, test=4)
+
+    return small
+
+
+def fashion_mnist(root: Path, train: int, test: int) -> None:
+    mnist_like("FashionMNIST", train, test)(root)
+
+
 SMALL: dict[str, Callable[[pytest.MonkeyPatch, Path], Any]] = {
     "digits": lambda monkeypatch, root: None,
     "mnist": small_mnist,
     "coloured_mnist": small_mnist,
     "cifar10": small_cifar10,
     "folder": small_folder,
+    "torchvision": of_torchvision(fashion_mnist),
+    "fashion_mnist": of_torchvision(fashion_mnist),
+    "kmnist": of_torchvision(lambda root, train, test: mnist_like("KMNIST", train, test)(root)),
+    "cifar100": of_torchvision(lambda root, train, test: cifar("CIFAR100", train, test)(root)),
+    "emnist": of_torchvision(emnist),
+    "qmnist": of_torchvision(qmnist),
+    "usps": of_torchvision(usps),
+    "svhn": of_torchvision(svhn),
+    "stl10": of_torchvision(stl10),
 }

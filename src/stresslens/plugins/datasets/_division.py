@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, DataError
+import torch
+
+from stresslens.core.data import Data, Split, part_of
+from stresslens.core.errors import ConfigError, DataError, naming
 from stresslens.core.spelling import closest
 from stresslens.core.splits import divided, drawn
 
@@ -67,7 +69,8 @@ def divided_as_given(
     drawing: dict[str, Any] = {"subset": division.subset, "seed": division.seed}
     if None in given:
         of_test = 0.2 if test is None else test
-        return drawn(given[None], classes, name, test=of_test, validation=share, **drawing)
+        data = drawn(given[None], classes, name, test=of_test, validation=share, **drawing)
+        return replace(data, parts=_in_words(given, data))
     parts = {str(part): split for part, split in given.items()}
     if "train" not in parts:
         found = ", ".join(sorted(parts))
@@ -91,4 +94,45 @@ def divided_as_given(
             )
     count = 0 if "validation" in parts else share
     data = divided(parts["train"], parts.get("test"), classes, name, validation=count, **drawing)
-    return replace(data, validation=parts["validation"]) if "validation" in parts else data
+    data = replace(data, validation=parts.get("validation", data.validation))
+    return replace(data, parts=_in_words(given, data))
+
+
+def _in_words(given: Collection[str | None], data: Data) -> str:
+    """Which parts the source gave, and which were drawn."""
+    own = [part for part in data.splits if part in given]
+    drawn_parts = [part for part in data.splits if part not in own and part != "train"]
+    taken = f"{', '.join(own)} as given" if own else ""
+    rest = f"{' and '.join(drawn_parts)} drawn from {'train' if own else 'all images'}" if drawn_parts else ""
+    missing = "" if "test" in data.splits else "no test part"
+    return "; ".join(filter(None, [taken, rest, missing]))
+
+
+def data_of_arrays(
+    given: Mapping[str | None, Split],
+    name: str,
+    division: Division,
+    every: Sequence[str],
+    *,
+    classes: Sequence[str] | None = None,
+    names: Mapping[str, str] | Sequence[str] | None = None,
+) -> Data:
+    """The data set of the parts `given`, as `divided_as_given`; its labels are numbers of the classes
+    `every`. `classes` and `names` are the options of those names of the dataset `folder`."""
+    kept = chosen_classes(classes, list(every), name)
+    titles = renamed(kept, names, name)
+    if classes is not None:
+        numbers = [every.index(label) for label in kept]
+        selected = {part: _of_classes(split, numbers) for part, split in given.items()}
+        given = {part: split for part, split in selected.items() if split is not None}
+    with naming(name):
+        return divided_as_given(given, titles, name, division)
+
+
+def _of_classes(split: Split, numbers: Sequence[int]) -> Split | None:
+    """The images of these classes, numbered in this order; None if there are none."""
+    place = torch.full((max(int(split.labels.max()), *numbers) + 1,), -1)
+    place[torch.tensor(numbers)] = torch.arange(len(numbers))
+    labels = place[split.labels]
+    kept = part_of(split, (labels >= 0).nonzero().flatten())
+    return None if kept is None else replace(kept, labels=labels[labels >= 0])

@@ -100,7 +100,6 @@ def data_of_files(
         fit=decoding.fit,
         white=settled.white,
         slices=tuple(slices or ()),
-        parts=_parts_in_words(listed, data),
     )
 
 
@@ -148,16 +147,6 @@ def _group_of(file: str, pattern: str) -> str:
         )
         raise ConfigError(f"group: {pattern!r} {what}")
     return str(match.group(1))
-
-
-def _parts_in_words(listed: Listing, data: Data) -> str:
-    """Which parts the folders or the table gave, and which were drawn."""
-    given = [part for part in data.splits if part in listed.parts]
-    drawn = [part for part in data.splits if part not in given and part != "train"]
-    taken = f"{', '.join(given)} as given" if given else ""
-    rest = f"{' and '.join(drawn)} drawn from {'train' if given else 'all images'}" if drawn else ""
-    missing = "" if "test" in data.splits else "no test part"
-    return "; ".join(filter(None, [taken, rest, missing]))
 
 
 def _findings(listed: Listing, store: Store) -> list[Finding]:

@@ -91,7 +91,7 @@ def _of_directory(root: Path, chosen: Collection[str] | None) -> Listing:
     for entry in files_below(str(root)):
         name = printable(entry.path[cut:].replace(os.sep, "/"))
         if is_image(entry.name):
-            images.append((name, entry.path, *_size_and_time(entry)))
+            images.append((name, entry.path, *size_and_time(entry)))
         else:
             others.append(name)
     images.sort()
@@ -285,7 +285,7 @@ def _of_table(path: Path, encoding: str | None) -> Listing:
     columns = list(rows[0][1])
     rows.sort(key=lambda row: row[1]["path"])
     paths = [path.parent / row["path"] for _, row in rows]
-    stats = [_size_and_time(p) for p in paths]
+    stats = [size_and_time(p) for p in paths]
     stamp = digest(repr((str(path.resolve()), [str(p) for p in paths], stats)).encode()).hex()
 
     def read() -> Iterator[Item]:
@@ -302,7 +302,8 @@ def _of_table(path: Path, encoding: str | None) -> Listing:
     )
 
 
-def _size_and_time(file: Path | os.DirEntry[str]) -> tuple[int, int]:
+def size_and_time(file: Path | os.DirEntry[str]) -> tuple[int, int]:
+    """A file's size in bytes and the time of its last change; zeros for a file that is not there."""
     try:
         facts = file.stat()
     except OSError:  # reported when the file is decoded
