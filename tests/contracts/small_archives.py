@@ -98,6 +98,17 @@ def of_torchvision(write: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch, P
     return small
 
 
+def small_npz(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", TRAINING), ("test", TESTING)):
+        arrays[f"{part}_images"] = generator.integers(0, 256, (n, 9, 7, 3), dtype=np.uint8)
+        arrays[f"{part}_labels"] = np.arange(n)[:, None] % 10
+    root.mkdir(parents=True)
+    np.savez(root / "npz", **arrays)
+    monkeypatch.chdir(root)
+
+
 def fashion_mnist(root: Path, train: int, test: int) -> None:
     mnist_like("FashionMNIST", train, test)(root)
 
@@ -108,6 +119,7 @@ SMALL: dict[str, Callable[[pytest.MonkeyPatch, Path], Any]] = {
     "coloured_mnist": small_mnist,
     "cifar10": small_cifar10,
     "folder": small_folder,
+    "npz": small_npz,
     "torchvision": of_torchvision(fashion_mnist),
     "fashion_mnist": of_torchvision(fashion_mnist),
     "kmnist": of_torchvision(lambda root, train, test: mnist_like("KMNIST", train, test)(root)),

@@ -29,7 +29,13 @@ from stresslens.core.torchvision_compat import torchvision
 REAL = os.environ.get("STRESSLENS_DATA")
 
 
-NEEDED: dict[str, dict[str, Any]] = {"folder": {"path": "folder"}, "torchvision": {"name": "FashionMNIST"}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "folder": {"path": "folder"},
+    "npz": {"path": "npz.npz"},
+    "torchvision": {"name": "FashionMNIST"},
+}
+TITLES = {"npz": "npz.npz", "torchvision": "FashionMNIST"}
+"""What a data set is called, where it is not the plug-in's name."""
 CLASSES = {"coloured_mnist": 100, "cifar100": 100, "emnist": 47}
 """Where there are not ten."""
 
@@ -78,7 +84,7 @@ def test_a_data_set_is_whole(name: str, places: tuple[Path, Path], monkeypatch: 
     SMALL[name](monkeypatch, places[0])
     n, k = 5 * classes_of(name), classes_of(name)
     data = load(name, validation=n)
-    assert data.name == NEEDED.get(name, {}).get("name", name)
+    assert data.name == TITLES.get(name, name)
     assert set(data.splits) == {"train", "validation", "test"}
     assert len(data.classes) == CLASSES.get(name, 10)
     for split in data.splits.values():
