@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hugging_face_files import png, write_parquet
 from PIL import Image
 from torchvision_files import cifar, emnist, mnist_like, qmnist, stl10, svhn, unchecked, usps
 
@@ -109,6 +110,16 @@ def small_npz(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     monkeypatch.chdir(root)
 
 
+def small_huggingface(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    generator = np.random.default_rng(0)
+    (root / "huggingface").mkdir(parents=True)
+    for part, n in (("train", TRAINING), ("test", TESTING)):
+        pictures = [png(generator.integers(0, 256, (9, 7, 3), dtype=np.uint8)) for _ in range(n)]
+        labels = [k % 10 for k in range(n)]
+        write_parquet(root / "huggingface" / f"{part}-00000-of-00001.parquet", pictures, labels)
+    monkeypatch.chdir(root)
+
+
 def fashion_mnist(root: Path, train: int, test: int) -> None:
     mnist_like("FashionMNIST", train, test)(root)
 
@@ -119,6 +130,7 @@ SMALL: dict[str, Callable[[pytest.MonkeyPatch, Path], Any]] = {
     "coloured_mnist": small_mnist,
     "cifar10": small_cifar10,
     "folder": small_folder,
+    "huggingface": small_huggingface,
     "npz": small_npz,
     "torchvision": of_torchvision(fashion_mnist),
     "fashion_mnist": of_torchvision(fashion_mnist),

@@ -31,6 +31,7 @@ REAL = os.environ.get("STRESSLENS_DATA")
 
 NEEDED: dict[str, dict[str, Any]] = {
     "folder": {"path": "folder"},
+    "huggingface": {"path": "huggingface"},
     "npz": {"path": "npz.npz"},
     "torchvision": {"name": "FashionMNIST"},
 }

@@ -75,6 +75,9 @@ def data_of_files(
     kept = chosen_classes(classes, list(every) if every is not None else sorted(set(listed.labels)), name)
     titles = renamed(kept, names, name)
     number = {label: k for k, label in enumerate(kept)}
+    strange = set(labels) - set(kept) if classes is None else ()
+    if strange:
+        raise DataError(f"{name}: the label {min(strange)!r} is no class; {closest(min(strange), kept)}")
     columns = _columns(listed, store, group, slices, name)
     parts = [listed.parts[position] for position in store.positions]
 
