@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import pickle
 import struct
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,20 @@ def small_huggingface(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     monkeypatch.chdir(root)
 
 
+def small_webdataset(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    generator = np.random.default_rng(0)
+    (root / "webdataset").mkdir(parents=True)
+    for part, n in (("train", TRAINING), ("test", TESTING)):
+        with tarfile.open(root / "webdataset" / f"{part}-000000.tar", "w") as archive:
+            for k in range(n):
+                picture = png(generator.integers(0, 256, (9, 7, 3), dtype=np.uint8))
+                for suffix, content in (("png", picture), ("cls", str(k % 10).encode())):
+                    info = tarfile.TarInfo(f"{k:06d}.{suffix}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+    monkeypatch.chdir(root)
+
+
 def fashion_mnist(root: Path, train: int, test: int) -> None:
     mnist_like("FashionMNIST", train, test)(root)
 
@@ -132,6 +148,7 @@ SMALL: dict[str, Callable[[pytest.MonkeyPatch, Path], Any]] = {
     "folder": small_folder,
     "huggingface": small_huggingface,
     "npz": small_npz,
+    "webdataset": small_webdataset,
     "torchvision": of_torchvision(fashion_mnist),
     "fashion_mnist": of_torchvision(fashion_mnist),
     "kmnist": of_torchvision(lambda root, train, test: mnist_like("KMNIST", train, test)(root)),

@@ -33,6 +33,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "folder": {"path": "folder"},
     "huggingface": {"path": "huggingface"},
     "npz": {"path": "npz.npz"},
+    "webdataset": {"path": "webdataset"},
     "torchvision": {"name": "FashionMNIST"},
 }
 TITLES = {"npz": "npz.npz", "torchvision": "FashionMNIST"}

@@ -16,8 +16,8 @@ from stresslens.core.image_files import Item, Unreadable, digest
 from stresslens.core.spelling import closest
 from stresslens.core.text import printable
 from stresslens.plugins.datasets._array_files import LABELS, PICTURES
-from stresslens.plugins.datasets._class_folders import PARTS
 from stresslens.plugins.datasets._listing import Listing, size_and_time
+from stresslens.plugins.datasets._shard_names import split_of_shard
 
 AT_ONCE = 64
 """Rows that are read at once: pictures may be large."""
@@ -79,25 +79,11 @@ def tables_at(path: Path) -> list[SplitTable]:
         )
     by_split: dict[str, list[Path]] = {}
     for file in files or arrows:
-        by_split.setdefault(_split_of(file, path), []).append(file)
+        by_split.setdefault(split_of_shard(file, path), []).append(file)
     try:
         return [_table(split, shards, parquet=bool(files)) for split, shards in by_split.items()]
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as parquet or Arrow ({first_line(error)})") from error
-
-
-def _split_of(file: Path, root: Path) -> str:
-    """The split of a file by its name (train-00000-of-00002.parquet) or its folder; "" if neither says it."""
-    inside = file.relative_to(root).as_posix() if root.is_dir() else file.name
-    *folders, name = inside.split("/")
-    stem = re.sub(r"(?:[-_.]\d+(?:-of-\d+)?)?\.(?:parquet|arrow)$", "", name)
-    known = [word for word in re.split(r"[-_.]", stem.lower()) if word in PARTS]
-    if known:
-        return known[0]
-    if stem not in ("data", "") and not root.is_file() and re.search(r"-\d+-of-\d+\.parquet$", name):
-        return stem
-    above = [folder for folder in folders if folder.lower() in PARTS]
-    return above[-1].lower() if above else ""
 
 
 def _table(split: str, shards: Sequence[Path], *, parquet: bool) -> SplitTable:

@@ -180,7 +180,7 @@ def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
         try:
             with tarfile.open(path) as archive:
                 yield from ((archive, member) for member in archive if not (member.isdir() or member.isdev()))
-                _check_end(path, archive)
+                check_end(path, archive)
         except DAMAGED as error:
             raise DataError(f"{path} is damaged ({error}); download it again") from error
 
@@ -203,7 +203,7 @@ def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
     return _of_archive(path, {name: with_slashes(name) for name in sizes}, sizes, read, [], chosen)
 
 
-def _check_end(path: Path, archive: tarfile.TarFile) -> None:
+def check_end(path: Path, archive: tarfile.TarFile) -> None:
     """Raises DataError unless the members of a tar that were listed are all that it holds.
 
     tarfile takes a damaged header for the end of the archive. The end is a block of zeros, and only
