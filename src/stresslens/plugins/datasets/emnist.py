@@ -3,8 +3,10 @@ from __future__ import annotations
 from typing import Literal
 
 from stresslens.core.data import Data
+from stresslens.core.published_facts import PublishedFacts
 from stresslens.core.types import Count, NonNegative, Seed
 from stresslens.plugins.datasets._division import Division
+from stresslens.plugins.datasets._facts import torchvision_facts
 from stresslens.plugins.datasets._torchvision_data import Wanted, torchvision_data
 
 
@@ -27,3 +29,8 @@ def emnist(
     """
     division = Division(validation=validation, subset=subset, seed=seed)
     return torchvision_data(Wanted("EMNIST", variant, title="emnist"), division, names=names)
+
+
+def facts(*, variant: str) -> PublishedFacts | None:
+    """What is published of the data set."""
+    return torchvision_facts("EMNIST", variant)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from stresslens.core.data import Data
+from stresslens.core.published_facts import PublishedFacts
 from stresslens.core.types import Count, NonNegative, Seed
 from stresslens.plugins.datasets._division import Division
+from stresslens.plugins.datasets._facts import torchvision_facts
 from stresslens.plugins.datasets._torchvision_data import Wanted, torchvision_data
 
 
@@ -23,3 +25,8 @@ def fashion_mnist(
     """
     division = Division(validation=validation, subset=subset, seed=seed)
     return torchvision_data(Wanted("FashionMNIST", title="fashion_mnist"), division, names=names)
+
+
+def facts() -> PublishedFacts | None:
+    """What is published of the data set."""
+    return torchvision_facts("FashionMNIST")

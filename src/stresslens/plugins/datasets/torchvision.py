@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from stresslens.core.data import Data
 from stresslens.core.image_files import Fit
+from stresslens.core.published_facts import PublishedFacts
 from stresslens.core.types import Count, NonNegative, Positive, Seed
 from stresslens.plugins.datasets._division import Division
+from stresslens.plugins.datasets._facts import torchvision_facts
 from stresslens.plugins.datasets._listed_images import Colours, Decoding, Unreadable
 from stresslens.plugins.datasets._torchvision_data import Wanted, torchvision_data
 
@@ -68,3 +70,8 @@ def torchvision(
         names=names,
         least=least,
     )
+
+
+def facts(*, name: str, variant: str | None) -> PublishedFacts | None:
+    """What is published of the set."""
+    return torchvision_facts(name, variant)
