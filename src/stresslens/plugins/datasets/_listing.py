@@ -68,6 +68,8 @@ def listing(path: Path, chosen: Collection[str] | None = None, encoding: str | N
             if not path.is_absolute()
             else f"there is no {path}"
         )
+    if path.suffix.lower() == ".npz":
+        raise DataError(f"{path} holds arrays, which another dataset reads: {{npz: {{path: {path}}}}}")
     try:
         if path.suffix.lower() in TABLES:
             return _of_table(path, encoding)
@@ -94,6 +96,8 @@ def _of_directory(root: Path, chosen: Collection[str] | None) -> Listing:
             images.append((name, entry.path, *size_and_time(entry)))
         else:
             others.append(name)
+    if not images:
+        _refuse_other_formats(root, others)
     images.sort()
     skipped, names = _without_wrapper([name for name, *_ in images], parts_too=False)
     below = root.joinpath(*skipped)
@@ -109,6 +113,29 @@ def _of_directory(root: Path, chosen: Collection[str] | None) -> Listing:
 
     files = Files([name for name, *_ in found], sum(size for _, _, size, _ in found), stamp, read)
     return _with_left_out(Listing(files, of.labels, of.parts, {}, of.notes, of.findings), others, skipped)
+
+
+OTHER_FORMATS = {
+    ".parquet": "huggingface",
+    ".arrow": "huggingface",
+    ".tar": "webdataset",
+    ".tgz": "webdataset",
+    ".npy": "npz",
+    ".npz": "npz",
+}
+"""Files that another dataset reads, and its name."""
+
+
+def _refuse_other_formats(root: Path, files: Sequence[str]) -> None:
+    """Raises DataError for a folder without image files but with files that another dataset reads."""
+    for name in files:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in OTHER_FORMATS:
+            inside = f"{root / name}" if suffix == ".npz" else f"{root}"
+            raise DataError(
+                f"{root} holds no image files, but {suffix[1:]} files, which another dataset reads: "
+                f"{{{OTHER_FORMATS[suffix]}: {{path: {inside}}}}}"
+            )
 
 
 def _folders(folder: Path) -> list[str]:

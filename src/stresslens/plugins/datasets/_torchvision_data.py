@@ -95,7 +95,7 @@ def torchvision_data(
         counts = Counter(label for of_part in found.labels.values() for label in of_part)
         classes = [name for name in found.classes if counts[name] >= least]
         if len(classes) < 2:
-            raise ConfigError(f"least: {len(classes)} classes of {wanted.name} have {least} pictures")
+            raise ConfigError(f"least: fewer than two classes of {wanted.name} have {least} pictures")
     options: dict[str, Any] = {"classes": classes, "names": names}
     if source.files is not None:
         listed = _listing(found, root, source)
