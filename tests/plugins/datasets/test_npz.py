@@ -94,11 +94,11 @@ def test_a_missing_validation_part_is_drawn_from_train(load: Callable[..., Data]
 
 def test_arrays_are_named_by_the_user(load: Callable[..., Data]) -> None:
     arrays = {"a": pixels(), "b": classes(), "c": pixels(6), "d": classes(6), "e": np.zeros(3)}
-    data = load(arrays, images={"train": "a", "test": "c"}, labels={"train": "b", "test": "d"})
+    data = load(arrays, image={"train": "a", "test": "c"}, label={"train": "b", "test": "d"})
     assert data.test is not None
     assert len(data.test) == 6
     assert data.notes == ("arrays that were left out: e",)
-    assert len(load(arrays, images="a", labels="b", test=0, validation=0).train) == 20
+    assert len(load(arrays, image="a", label="b", test=0, validation=0).train) == 20
 
 
 CHANNELS = [
@@ -166,7 +166,7 @@ def test_npy_files_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name, values in (("x", pixels()), ("y", classes()), ("other", pixels(6)), ("truth", classes(6))):
         np.save(f"set/{name}.npy", values)
     assert load_path("set").name == "set"
-    data = load_path("set/other.npy", labels="truth.npy", test=0, validation=0)
+    data = load_path("set/other.npy", label="truth.npy", test=0, validation=0)
     assert (len(data.train), data.name) == (6, "other.npy")
     assert len(load_path("set/x.npy", test=0, validation=0).train) == 20
 
@@ -181,9 +181,9 @@ def test_the_path_of_an_npz_file_is_a_data_set(load: Callable[..., Data], type_:
 OBJECTS = np.array([{"a": 1}, None], dtype=object)
 XY = {"x": pixels(), "y": classes()}
 MISTAKES: list[tuple[Arrays, dict[str, Any], str]] = [
-    ({"a": pixels(), "y": classes()}, {}, "no array is called as pictures usually are; say which: `images"),
-    ({"x": pixels(), "b": classes()}, {}, "no array is called as labels usually are; say which: `labels"),
-    ({**XY, "images": pixels()}, {}, "x and images may both be images; say which"),
+    ({"a": pixels(), "y": classes()}, {}, "no array is called as pictures usually are; say which: `image: "),
+    ({"x": pixels(), "b": classes()}, {}, "no array is called as labels usually are; say which: `label: "),
+    ({**XY, "images": pixels()}, {}, "x and images may both be meant by image; say which: `image: images`"),
     ({"x_train": pixels(), "y_test": classes()}, {}, "the part train has pictures and no labels"),
     ({"x_test": pixels(), "y_test": classes()}, {}, "no train part to learn from"),
     ({**XY, "x_train": pixels(), "y_train": classes()}, {}, r"arrays of parts \(train\) and x beside them"),
@@ -213,8 +213,8 @@ def test_what_is_no_data_set_is_refused_in_words(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"images": "xx"}, "has no array 'xx'; did you mean 'x'"),
-        ({"labels": {"trian": "y"}}, "'trian' is no part; valid: train, validation, test"),
+        ({"image": "xx"}, "has no array 'xx'; did you mean 'x'"),
+        ({"label": {"trian": "y"}}, "'trian' is no part; valid: train, validation, test"),
         ({"names": ["a", "a"]}, "each class needs its own name"),
         ({"classes": ["0", "3"]}, "has no class '3'"),
     ],

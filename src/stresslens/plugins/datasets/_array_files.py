@@ -102,14 +102,14 @@ class Part(NamedTuple):
 
 
 def parts_of(files: ArrayFiles, images: Names | None, labels: Names | None) -> dict[str | None, Part]:
-    """The arrays of each part, by their names or as `images` and `labels` say; under None those of all
+    """The arrays of each part, by their names or as `image` and `label` say; under None those of all
     pictures. Raises ConfigError for names that are not there, and DataError where the names say nothing
     or too much."""
-    pictures = _named(files, PICTURES, images, "images")
-    given = _named(files, LABELS, labels, "labels")
+    pictures = _named(files, PICTURES, images, "image")
+    given = _named(files, LABELS, labels, "label")
     arrays = ", ".join(f"{name} {shape}" for name, (shape, _) in files.shapes.items())
     if not pictures or not given:
-        what, option = ("pictures", "images") if not pictures else ("labels", "labels")
+        what, option = ("pictures", "image") if not pictures else ("labels", "label")
         raise DataError(
             f"{files.where}: no array is called as {what} usually are; say which: `{option}: NAME`, or "
             f"`{option}: {{train: NAME, test: NAME}}` (arrays: {arrays})"
@@ -120,12 +120,12 @@ def parts_of(files: ArrayFiles, images: Names | None, labels: Names | None) -> d
             of_part = "all images" if part is None else f"the part {part}"
             raise DataError(
                 f"{files.where}: {of_part} has {there} and no {lacks}; say which arrays they are with "
-                f"`images` and `labels` (arrays: {arrays})"
+                f"`image` and `label` (arrays: {arrays})"
             )
     if None in pictures and len(pictures) > 1:
         raise DataError(
             f"{files.where} has arrays of parts ({', '.join(filter(None, pictures))}) and {pictures[None]} "
-            "beside them; say which count, with `images` and `labels`"
+            "beside them; say which count, with `image` and `label`"
         )
     return {part: Part(name, given[part]) for part, name in pictures.items()}
 
@@ -149,10 +149,11 @@ def _named(files: ArrayFiles, usual: set[str], names: Names | None, option: str)
             continue
         if part in found:
             raise DataError(
-                f"{files.where}: {found[part]} and {name} may both be {option}; say which: `{option}: {name}`"
+                f"{files.where}: {found[part]} and {name} may both be meant by {option}; say which: "
+                f"`{option}: {name}`"
             )
         found[part] = name
-    unnamed = "arr_1" if option == "labels" else "arr_0"  # of numpy.savez(file, images, labels)
+    unnamed = "arr_1" if option == "label" else "arr_0"  # of numpy.savez(file, images, labels)
     return found or ({None: unnamed} if unnamed in files.shapes else {})
 
 
@@ -185,7 +186,7 @@ def pictures(files: ArrayFiles, name: str, channels: Channels) -> Tensor:
     if len(shape) not in (3, 4) or dtype.kind not in "buif":
         raise DataError(
             f"{where} has the shape {shape} of {dtype}, which are no pictures; expected numbers of shape "
-            "(N, height, width), or with channels first or last; name another array with `images`"
+            "(N, height, width), or with channels first or last; name another array with `image`"
         )
     if 0 in shape:
         raise DataError(f"{where} is empty: its shape is {shape}")

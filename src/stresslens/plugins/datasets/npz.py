@@ -24,8 +24,8 @@ from stresslens.plugins.datasets._division import Division, data_of_arrays
 def npz(
     *,
     path: str,
-    images: str | dict[str, str] | None = None,
-    labels: str | dict[str, str] | None = None,
+    image: str | dict[str, str] | None = None,
+    label: str | dict[str, str] | None = None,
     channels: Channels = "auto",
     classes: list[str] | None = None,
     names: list[str] | None = None,
@@ -39,7 +39,7 @@ def npz(
     `path` is an npz file, a folder of npy files, or the npy file of the pictures, whose labels lie
     beside it. It is relative to the working folder. Arrays are found by their names: train_images and
     train_labels (MedMNIST), x_train and y_train, images and labels, x and y, with train, val and test
-    for parts. Otherwise `images` and `labels` name them: {train: NAME, test: NAME}, or one name.
+    for parts. Otherwise `image` and `label` name them: {train: NAME, test: NAME}, or one name.
 
     Pictures are (N,H,W), (N,C,H,W) or (N,H,W,C), uint8 with 255 for white, or floats in [0,1];
     `channels: first` or `last` is needed where the shape does not say it. Labels are whole numbers,
@@ -52,10 +52,10 @@ def npz(
     """
     source = Path(path).expanduser()
     if source.suffix == ".npy":
-        images = source.stem if images is None else images
+        image = source.stem if image is None else image
         source = source.parent
     files = array_files(source)
-    parts = parts_of(files, _without_suffix(images), _without_suffix(labels))
+    parts = parts_of(files, _without_suffix(image), _without_suffix(label))
     named = names or class_names(files)
     numbered, every = labels_of(files, parts, named)
     if names is not None and len(set(names)) < len(names):
