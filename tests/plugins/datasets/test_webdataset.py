@@ -15,9 +15,11 @@ import pytest
 from hugging_face_files import pictures, png
 
 from stresslens.config import registry
+from stresslens.core.cache_folder import cache_root
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.image_files import Frame, decode
+from stresslens.plugins.datasets import _tar_samples
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +78,21 @@ def test_folders_are_parts_and_names_lie_beside_the_shards() -> None:
     data = load("wds", validation=0)
     assert sizes(data) == {"train": 20, "test": 6}
     assert data.classes == ("cat", "dog", "owl")
+
+
+def test_the_index_of_a_shard_is_kept_and_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tar("all.tar", shard(20))
+    first = load("all.tar")
+    read = []
+    monkeypatch.setattr(_tar_samples, "_listed", lambda path, label: read.append(path) or iter(()))
+    assert load("all.tar").fingerprint == first.fingerprint
+    assert not read
+    monkeypatch.undo()
+    write_tar("all.tar", shard(30))
+    assert sum(sizes(load("all.tar")).values()) == 30
+    for index in cache_root().rglob("*.samples.json"):
+        index.write_text('{"members": [1]}')
+    assert sum(sizes(load("all.tar")).values()) == 30
 
 
 def test_one_shard_is_divided() -> None:

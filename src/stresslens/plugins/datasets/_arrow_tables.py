@@ -19,8 +19,8 @@ from stresslens.plugins.datasets._array_files import LABELS, PICTURES
 from stresslens.plugins.datasets._listing import Listing, size_and_time
 from stresslens.plugins.datasets._shard_names import split_of_shard
 
-AT_ONCE = 64
-"""Rows that are read at once: pictures may be large."""
+AT_ONCE, LABELS_AT_ONCE = 64, 65_536
+"""Rows that are read at once: pictures may be large, labels are not."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class SplitTable:
 
     split: str
     schema: Any
-    rows: Callable[[Sequence[str]], Iterator[dict[str, Any]]]
-    """Every row, with the columns that are asked for."""
+    rows: Callable[[Sequence[str], int], Iterator[dict[str, Any]]]
+    """Every row, with the columns that are asked for, so many rows read at once."""
     total: int
     """The size of its files, in bytes."""
     stamp: str
@@ -90,18 +90,18 @@ def _table(split: str, shards: Sequence[Path], *, parquet: bool) -> SplitTable:
     import pyarrow
     import pyarrow.parquet
 
-    def rows(columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def rows(columns: Sequence[str], at_once: int) -> Iterator[dict[str, Any]]:
         for shard in shards:
             try:
                 if parquet:
                     with pyarrow.parquet.ParquetFile(shard) as file:
-                        for batch in file.iter_batches(AT_ONCE, columns=list(columns)):
+                        for batch in file.iter_batches(at_once, columns=list(columns)):
                             yield from batch.to_pylist()
                 else:
                     with pyarrow.memory_map(str(shard)) as memory:
                         for batch in pyarrow.ipc.open_stream(memory):
-                            for start in range(0, len(batch), AT_ONCE):
-                                yield from batch.select(list(columns)).slice(start, AT_ONCE).to_pylist()
+                            for start in range(0, len(batch), at_once):
+                                yield from batch.select(list(columns)).slice(start, at_once).to_pylist()
             except (pyarrow.ArrowException, OSError, KeyError) as error:
                 raise DataError(f"{shard} is damaged, or unlike the others ({first_line(error)})") from error
 
@@ -139,8 +139,8 @@ def tables_of_hub(name: str, config: str | None) -> list[SplitTable]:
 
 
 def _hub_table(split: str, table: Any) -> SplitTable:
-    def rows(columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        for batch in table.select_columns(list(columns)).with_format("arrow").iter(AT_ONCE):
+    def rows(columns: Sequence[str], at_once: int) -> Iterator[dict[str, Any]]:
+        for batch in table.select_columns(list(columns)).with_format("arrow").iter(at_once):
             yield from batch.to_pylist()
 
     return SplitTable(split, table.features.arrow_schema, rows, len(table), str(table._fingerprint))
@@ -232,7 +232,7 @@ def listing_of(
     every = dict.fromkeys(name for of_table in of_tables.values() for name in of_table or ())
     for part, table in tables.items():
         wanted = [columns.label, *([columns.group] if columns.group else [])]
-        rows = list(table.rows(wanted))
+        rows = list(table.rows(wanted, LABELS_AT_ONCE))
         of_part = _labels(
             [row[columns.label] for row in rows], table, columns.label, of_tables[part] or shared, where
         )
@@ -250,7 +250,7 @@ def listing_of(
     def read() -> Iterator[Item]:
         position = 0
         for table in sources:
-            for row in table.rows([columns.image]):
+            for row in table.rows([columns.image], AT_ONCE):
                 yield position, _content(row[columns.image], root)
                 position += 1
 

@@ -13,11 +13,14 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stresslens.core.errors import ConfigError, DataError, first_line
+from stresslens.core.cache_folder import readable_caches, writable_cache
+from stresslens.core.errors import ConfigError, DataError, StresslensError, first_line
+from stresslens.core.files import UnreadableRun, read_json, write_bytes
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, Item, Unreadable, digest
 from stresslens.core.image_formats import SUFFIXES
@@ -106,6 +109,27 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         raise DataError(f"{shard} is no tar archive, or it is damaged ({first_line(error)})") from error
 
 
+def _kept(shard: Path, label: str | None) -> list[_Member]:
+    """The members of an archive, from the cache if it is the same file: reading 100,000 headers takes
+    some seconds."""
+    facts = repr((str(shard.resolve()), size_and_time(shard), label))
+    index = f"{digest(facts.encode()).hex()}.samples.json"
+    for cache in readable_caches():
+        with suppress(UnreadableRun, TypeError, KeyError, ValueError, AttributeError):  # missing, or damaged
+            rows = read_json(cache / "pictures" / "index" / index)["members"]
+            return [
+                _Member(k, s, n, at, None if t is None else t.encode("latin-1")) for k, s, n, at, t in rows
+            ]
+    found = list(_listed(shard, label))
+    rows = [
+        (m.key, m.suffix, m.size, m.number, None if m.text is None else m.text.decode("latin-1"))
+        for m in found
+    ]
+    with suppress(StresslensError):  # a cache that can only be read
+        write_bytes(writable_cache("pictures/index") / index, json.dumps({"members": rows}).encode())
+    return found
+
+
 def _listed(shard: Path, label: str | None) -> Iterator[_Member]:
     wanted = {*LABELS, "json", *([label.partition(".")[0], label] if label else [])}
     for number, (archive, member) in enumerate(_members(shard)):
@@ -187,7 +211,7 @@ def _named(labels: Sequence[str], root: Path) -> tuple[list[str], list[str]]:
 
 def _samples(shard: Path, root: Path, image: str | None, label: str | None) -> Iterator[_Sample]:
     by_key: dict[str, dict[str, _Member]] = {}
-    for member in _listed(shard, label):
+    for member in _kept(shard, label):
         suffixes = by_key.setdefault(member.key, {})
         if member.suffix in suffixes:
             raise DataError(f"{shard}: {member.key}.{member.suffix} is there twice")
