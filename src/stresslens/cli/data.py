@@ -88,6 +88,24 @@ def stats(
         print_findings(loaded.findings)
 
 
+@app.command("card")
+def card(data: DataSet, as_json: Json = False) -> None:
+    """Say what is published of a data set: parts, classes, sizes, licence, copies, wrong labels.
+
+    It also says how much of an accuracy on its test images is chance. Published figures need no files;
+    a data set of your own is counted. What we are not sure of is "not known to us".
+    """
+    from stresslens.evaluation.dataset_card import card_of
+
+    value = data_value(data)
+    found = card_of(value, lambda: load_data_set(value, data))
+    if as_json:
+        print_json(found.as_json())
+        return
+    for name, text in found.rows().items():
+        typer.echo(f"{name}: {text}")
+
+
 def _counts(loaded: Data) -> dict[str, list[int]]:
     """The images of each class, by split."""
     return {
