@@ -56,6 +56,8 @@ def print_finished(
     print(f"{queue} {task.run} seed {task.seed}: {scored}, {time_taken}", file=sys.stderr)
     if weights:
         print(f"    {'; '.join(filter(None, [weights.said, weights.input]))}", file=sys.stderr)
+    elif record.input:
+        print(f"    images: {record.input}", file=sys.stderr)
     for note in record.findings:
         print(f"    {note.kind}: {note.message}", file=sys.stderr)
 

@@ -233,7 +233,7 @@ class RunRecord(OrderedJsonFile):
     The stages set fields by assignment, so that the record knows which were set.
     """
 
-    LATER_KEYS = frozenset({"failures", "parent"})
+    LATER_KEYS = frozenset({"failures", "parent", "input"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -258,6 +258,9 @@ class RunRecord(OrderedJsonFile):
     parent: ParentRun | None = None
     layers: Annotated[LayerTable, PlainSerializer(LayerTable.as_json)] | None = None
     weights: WeightsRecord | None = None
+    input: str = ""
+    """How images are resized and cropped for a net without initial weights, in words (those of
+    `weights` have it themselves)."""
     weights_digest: str = ""
     """RunFolder.weights_digest of the weights that the training wrote."""
     training: TrainingRecord = TrainingRecord()
