@@ -14,7 +14,7 @@ from stresslens.config import registry
 from stresslens.core.draws import Draws
 
 CLASSES = 5
-MIXING = {"mixup", "cutmix"}
+MIXING = {"mixup", "cutmix", "random_choice"}
 """Those that blend images of a batch, so that a result depends on who else is in it."""
 every = pytest.mark.parametrize("name", registry.names("augmentations"))
 alone = pytest.mark.parametrize(
