@@ -26,7 +26,7 @@ LATER_INPUT_KEYS = {"crop": "auto"}
 """Settings of `input` that earlier versions did not have, which are left out of config.yaml and of
 fingerprints where they have this default."""
 
-EVALUATION_KEYS = ("robustness", "corruptions", "explain", "views", "track")
+EVALUATION_KEYS = ("evaluation", "robustness", "corruptions", "explain", "views", "track")
 """Sections about a trained model: its evaluation and its trackers. They do not change the
 training."""
 
@@ -251,6 +251,18 @@ class Corruptions:
     """Seed of the random draw of the images."""
 
 
+View = Literal["flip", "vertical_flip", "quarter_turns", "five_crops"]
+
+
+@dataclass(config=STRICT)
+class Evaluation:
+    """A second evaluation of the trained models, beside that of the image alone."""
+
+    tta: Annotated[list[View], Field(min_length=1)]
+    """Test-time augmentation: probabilities are averaged over these views of an image, the image
+    itself included."""
+
+
 Choice = Literal[
     "one_per_class",
     "random",
@@ -317,6 +329,8 @@ class VariantConfig:
     """Preprocessing of an image before the net."""
     train: Train = field(default_factory=Train)
     """How the model is trained."""
+    evaluation: Evaluation | None = None
+    """Test-time augmentation."""
     robustness: Robustness | None = None
     """How the trained models are attacked."""
     corruptions: Annotated[list[PluginValue], Field(min_length=1)] | Corruptions | None = None

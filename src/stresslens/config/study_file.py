@@ -379,6 +379,8 @@ def as_values(config: VariantConfig) -> dict[str, Any]:
     """The configuration as plain values, as a study file writes them."""
     plain: dict[str, Any] = VARIANT_CONFIG.dump_python(config, mode="json")
     inputs = plain["input"].items()
+    if plain["evaluation"] is None:  # earlier versions have no such key
+        del plain["evaluation"]
     plain["input"] = {key: value for key, value in inputs if LATER_INPUT_KEYS.get(key) != value}
     return plain
 

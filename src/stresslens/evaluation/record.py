@@ -195,6 +195,18 @@ class Note(OrderedJsonFile):
     message: str = ""
 
 
+class AveragedRecord(OrderedJsonFile):
+    """Test-time augmentation: the `views` over which probabilities were averaged, `passes` of each
+    image; by split the scores, the accuracy of the image `alone`, and the `gain` in accuracy over
+    it, with a paired interval."""
+
+    views: list[str] = []
+    passes: int = 1
+    scores: dict[str, dict[str, Figure]] = {}
+    alone: dict[str, Figure] = {}
+    gain: dict[str, Figure] = {}
+
+
 class Position(OrderedJsonFile):
     """Where a training was resumed, and by how many processes."""
 
@@ -233,7 +245,7 @@ class RunRecord(OrderedJsonFile):
     The stages set fields by assignment, so that the record knows which were set.
     """
 
-    LATER_KEYS = frozenset({"failures", "parent", "input"})
+    LATER_KEYS = frozenset({"failures", "parent", "input", "averaged"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -275,6 +287,7 @@ class RunRecord(OrderedJsonFile):
     slices: dict[str, list[SliceRecord]] = {}
     reliability: dict[str, Reliability] = {}
     """By split, like those above."""
+    averaged: AveragedRecord | None = None
     likeness: LikenessRecord | None = None
     certificates: list[str] = []
     robustness: list[str] = []

@@ -14,6 +14,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.averaged_views import score_averaged
 from stresslens.evaluation.record import RunRecord
 from stresslens.explanation import maps, views
 from stresslens.robustness import corrupt
@@ -55,6 +56,12 @@ def _whole(kind: type[T], section: list[Any] | T | None) -> T | None:
     return kind(section) if isinstance(section, list) else section
 
 
+def _average(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
+    config = task.config.evaluation
+    assert config is not None
+    score_averaged(folder, model, data, record, config.tta, [s for s in SCORED if s in data.splits])
+
+
 def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     threat = task.plan.threat
     assert threat is not None
@@ -93,7 +100,9 @@ def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: R
     views.view_stage(folder, model, data, config, record, base=task.base)
 
 
+SCORED = ("validation", "test")
 STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]] = {
+    "evaluation": _average,
     "robustness": _attack,
     "corruptions": _corrupt,
     "explain": _explain,
