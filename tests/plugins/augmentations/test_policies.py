@@ -16,7 +16,7 @@ from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.augmentations import augmix as augmix_file
 from stresslens.plugins.augmentations import auto_augment as auto_file
 from stresslens.plugins.augmentations import trivial_augment as trivial_file
-from stresslens.plugins.augmentations._operations import Operation, apply
+from stresslens.plugins.augmentations._operations import applied
 from stresslens.plugins.augmentations._policies import POLICIES
 from stresslens.plugins.augmentations.augmix import augmix
 from stresslens.plugins.augmentations.auto_augment import auto_augment
@@ -38,6 +38,13 @@ def v2() -> Any:
     from torchvision.transforms import v2 as transforms
 
     return transforms
+
+
+def one(x: Tensor, name: str, strength: Any, sign: Tensor, known: Any) -> Tensor:
+    """Images after one operation; the strength is one for all, or (n,)."""
+    n = len(x)
+    which, strengths = torch.zeros(n, 1), torch.as_tensor(strength, dtype=torch.float64).expand(n)[:, None]
+    return applied(x, which, strengths, sign[:, None], [name], known)
 
 
 def images(n: int = N, channels: int = 3) -> Tensor:
@@ -65,7 +72,7 @@ def test_an_operation_of_auto_augment_is_torchvisions(name: str, strength: int, 
     if name == "identity":
         return
     x = images(3)
-    found = apply(x, torch.zeros(3), strength / 9, torch.full((3,), sign), [name], auto_file.KNOWN)
+    found = one(x, name, strength / 9, torch.full((3,), sign), auto_file.KNOWN)
     for image, new in zip(x, found):
         expected = torchvisions(v2().AutoAugment(), image, name, strength, sign, 10).clamp(0, 1)
         assert torch.allclose(new, expected, atol=2e-5)
@@ -75,7 +82,7 @@ def test_an_operation_of_auto_augment_is_torchvisions(name: str, strength: int, 
 @pytest.mark.parametrize("name", trivial_file.NAMES)
 def test_an_operation_of_trivial_augment_is_torchvisions(name: str, strength: int) -> None:
     x = images(3)
-    found = apply(x, torch.zeros(3), strength / 30, torch.full((3,), -1), [name], trivial_file.WIDE)
+    found = one(x, name, strength / 30, torch.full((3,), -1), trivial_file.WIDE)
     for image, new in zip(x, found):
         expected = torchvisions(v2().TrivialAugmentWide(), image, name, strength, -1, 31).clamp(0, 1)
         assert torch.allclose(new, expected, atol=2e-5)
@@ -96,10 +103,8 @@ def test_trivial_augment_is_one_operation_written_out() -> None:
     draws, names = Draws(4, torch.arange(N)), trivial_file.NAMES
     which, strength, sign = draws.integers(14), draws.integers(31), 2 * draws.integers(2) - 1
     for i in range(N):
-        expected = apply(
-            x[i : i + 1], torch.zeros(1), int(strength[i]) / 30, sign[i : i + 1],
-            [names[int(which[i])]], trivial_file.WIDE,
-        )  # fmt: skip
+        name = names[int(which[i])]
+        expected = one(x[i : i + 1], name, int(strength[i]) / 30, sign[i : i + 1], trivial_file.WIDE)
         assert torch.equal(new[i], expected[0])
     assert len(which.unique()) == 14
 
@@ -114,9 +119,7 @@ def test_auto_augment_is_two_operations_written_out() -> None:
         expected = x[i : i + 1]
         for (name, likely, level), (drawn, sign) in zip(POLICIES["cifar10"][int(pair[i])], steps):
             if drawn[i] < likely:
-                expected = apply(
-                    expected, torch.zeros(1), level / 9, sign[i : i + 1], [name], auto_file.KNOWN
-                )
+                expected = one(expected, name, level / 9, sign[i : i + 1], auto_file.KNOWN)
         assert torch.equal(new[i], expected[0])
 
 
@@ -144,7 +147,8 @@ def test_augmix_is_the_mixture_written_out() -> None:
             which = draws.integers(len(augmix_file.NAMES))
             strength = draws.uniform(low=0.1, high=5).double() / 10
             sign = 2 * draws.integers(2) - 1
-            chain = apply(chain, which, strength, sign, augmix_file.NAMES, augmix_file.KNOWN)
+            steps = (each[:, None] for each in (which, strength, sign))
+            chain = applied(chain, *steps, augmix_file.NAMES, augmix_file.KNOWN)
         chains.append(chain)
     mixed = sum((shares[:, k, None, None, None] * chain for k, chain in enumerate(chains)), torch.zeros(()))
     share = share[:, None, None, None]
@@ -158,18 +162,16 @@ def test_shares_are_dirichlet_and_beta(alpha: float) -> None:
     assert stats.kstest(share, stats.beta(alpha, 2 * alpha).cdf).pvalue > 1e-3
 
 
-def test_a_chain_has_one_to_three_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    def brighter(x: Tensor, amount: Tensor) -> Tensor:
-        return x + 0.125
-
-    known = {name: Operation(brighter, lambda strength, sign, size: sign) for name in augmix_file.NAMES}
-    monkeypatch.setattr(augmix_file, "KNOWN", known)
-    x = torch.zeros(3000, 1, 1, 1)
-    after = augmix_file._chain(x, Draws(0, torch.arange(3000)), torch.arange(3000), 3.0, None)
-    counts = (after.flatten() / 0.125).round().long().bincount()
+def test_a_chain_has_one_to_three_operations() -> None:
+    which, strength, signs = augmix_file._chain(Draws(0, torch.arange(3000)), 3.0, None)
+    counts = (which >= 0).sum(1).bincount()
     assert counts[0] == 0
     assert len(counts) == 4
     assert (counts[1:] - 1000).abs().max() < 110  # four standard errors
+    assert bool((which.diff(dim=1)[which[:, 1:] == -1] <= 0).all())  # none behind the last one
+    assert strength.min() >= 0.01
+    assert strength.max() < 0.3
+    assert signs.unique().tolist() == [-1, 1]
 
 
 def test_a_severity_of_almost_nothing_is_almost_the_image() -> None:

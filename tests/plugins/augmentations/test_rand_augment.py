@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.torchvision_compat import torchvision
-from stresslens.plugins.augmentations._operations import Operation, apply, for_channels
+from stresslens.plugins.augmentations._operations import Operation, applied, for_channels
 from stresslens.plugins.augmentations.rand_augment import KNOWN, NAMES, rand_augment
 
 FACTOR = {"brightness": "Brightness", "colour": "Color", "contrast": "Contrast", "sharpness": "Sharpness"}
@@ -28,7 +28,8 @@ HEIGHT, WIDTH = 33, 24
 
 
 def done(name: str, x: Tensor, strength: float, sign: float = 1.0) -> Tensor:
-    return apply(x, torch.zeros(len(x)), strength, torch.full((len(x),), sign), [name], KNOWN)
+    which, signs = torch.zeros(len(x), 1), torch.full((len(x), 1), sign)
+    return applied(x, which, torch.full((len(x), 1), strength), signs, [name], KNOWN)
 
 
 def torchvisions(name: str, x: Tensor, strength: float, sign: float) -> Tensor:

@@ -12,7 +12,11 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.augmentations.crop import crop
-from stresslens.plugins.augmentations.random_resized_crop import _resampled, random_resized_crop
+from stresslens.plugins.augmentations.random_resized_crop import (
+    _resampled,
+    _resized,
+    random_resized_crop,
+)
 
 
 def positions(n: int, height: int, width: int) -> Tensor:
@@ -33,11 +37,13 @@ def test_a_given_part_is_resized_as_by_torchvision(size: tuple[int, int]) -> Non
     h, w = 1 + draws.integers(height), 1 + draws.integers(width)
     top, left = (draws.uniform() * (height - h + 1)).long(), (draws.uniform() * (width - w + 1)).long()
     x = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(0)).double()
-    found = _resampled(_resampled(x, top, h, size[0], 2), left, w, size[1], 3)
+    as_on_a_gpu = _resampled(_resampled(x, top, h, size[0], 2), left, w, size[1], 3)
+    found = _resized(x, (top, left, h, w), size)
     for i in range(n):
         box = (int(top[i]), int(left[i]), int(h[i]), int(w[i]))
         expected = v2.functional.resized_crop(x[i], *box, list(size), antialias=True)
-        assert torch.allclose(found[i], expected, atol=1e-7)
+        assert torch.equal(found[i], expected)
+        assert torch.allclose(as_on_a_gpu[i], expected, atol=1e-7)
 
 
 def shown(n: int = 4000, **options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

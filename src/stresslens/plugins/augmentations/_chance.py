@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,11 +21,11 @@ def chosen(draws: Draws, chance: float) -> Tensor:
     return draws.uniform() < chance
 
 
-def rows(mask: Tensor) -> Tensor:
-    """The positions of the images that `mask` (N,) selects."""
-    return mask.nonzero()[:, 0]
+def changed(x: Tensor, mask: Tensor, change: Callable[..., Tensor], *each: Tensor) -> Tensor:
+    """A copy of images x (N, C, H, W) in which those of the mask (N,) are `change(images, *values)`;
+    `each` (N, …) are values of each image."""
 
-
-def replaced(x: Tensor, where: Tensor, new: Tensor) -> Tensor:
-    """A copy of x with the images `new` at the positions `where`."""
-    return new if len(where) == len(x) else x.index_copy(0, where, new)
+    rows = mask.nonzero()[:, 0]
+    if len(rows) == len(x):
+        return change(x, *each).contiguous()
+    return x.index_copy(0, rows, change(x[rows], *(value[rows] for value in each)))

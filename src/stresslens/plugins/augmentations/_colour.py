@@ -17,13 +17,13 @@ def brightness(x: Tensor, amount: Tensor) -> Tensor:
 def contrast(x: Tensor, amount: Tensor) -> Tensor:
     """Scales the distance from the mean of the grey image."""
     mean = grey(x).double().mean((1, 2, 3), keepdim=True).to(x.dtype)
-    return mean + (x - mean) * amount
+    return (x - mean).mul_(amount).add_(mean)
 
 
 def saturation(x: Tensor, amount: Tensor) -> Tensor:
     """Scales the distance from the grey image."""
     of_grey = grey(x)
-    return of_grey + (x - of_grey) * amount
+    return (x - of_grey).mul_(amount).add_(of_grey)
 
 
 def hue(x: Tensor, amount: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def sharpness(x: Tensor, amount: Tensor) -> Tensor:
 def posterize(x: Tensor, amount: Tensor) -> Tensor:
     """Keeps the `amount` highest of each value's eight bits."""
     step = 2 ** (8 - amount)
-    return (x * 255).round().div(step, rounding_mode="floor") * step / 255
+    return (x * 255).round_().div_(step).floor_().mul_(step).div_(255)  # division by step is exact
 
 
 def solarize(x: Tensor, amount: Tensor) -> Tensor:
@@ -82,7 +82,9 @@ def identity(x: Tensor, amount: Tensor) -> Tensor:
 def autocontrast(x: Tensor, amount: Tensor) -> Tensor:
     """Each channel's darkest value becomes 0 and its brightest 1."""
     low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
-    return ((x - low) / (high - low)).where(high > low, x)
+    varies = high > low
+    low, spread = low.where(varies, 0), (high - low).where(varies, 1)
+    return (x - low).div_(spread)
 
 
 def equalize(x: Tensor, amount: Tensor) -> Tensor:
@@ -106,4 +108,4 @@ def grey(x: Tensor) -> Tensor:
     """(N, 1, H, W) the luminance of three channels, or the mean of any other number of channels."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
-    return 0.2989 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
+    return (0.2989 * x[:, :1]).add_(0.587 * x[:, 1:2]).add_(0.114 * x[:, 2:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from stresslens.plugins.augmentations import _colour, _geometry
@@ -73,28 +72,25 @@ def for_channels(names: Sequence[str], channels: int) -> list[str]:
     return [name for name in names if channels == 3 or name != "colour"]
 
 
-def apply(
+def applied(
     x: Tensor,
     which: Tensor,
-    strength: Tensor | float,
-    sign: Tensor,
+    strength: Tensor,
+    signs: Tensor,
     names: Sequence[str],
     known: Mapping[str, Operation],
 ) -> Tensor:
-    """Images after one operation each: `which` (N,) counts in `names`; images with another number
-    stay. `strength` in [0, 1] and `sign` ±1 are (N,), or one strength for all."""
-    changed = x.clone()
-    strengths = torch.as_tensor(strength, dtype=torch.float64, device=x.device).expand(len(x))
-    signs = sign.to(x.dtype)
-    size = (x.shape[2], x.shape[3])
-    for k, name in enumerate(names):
-        rows = (which == k).nonzero()[:, 0]
-        if not len(rows):
-            continue
-        strong, way = (values[rows, None, None, None] for values in (strengths, signs))
-        amount = known[name].amount(strong, way, size)
-        changed[rows] = known[name].change(changed[rows], amount).clamp(0, 1)
-    return changed
+    """Images after some operations each, one after the other. `which` (N, steps) counts in `names`;
+    another number is no operation. `strength` in [0, 1] and `signs` ±1 are (N, steps) too."""
+    size, strengths, signs = (x.shape[2], x.shape[3]), strength.double(), signs.to(x.dtype)
+    x = x.clone()
+    for step in range(which.shape[1]):
+        for k, name in enumerate(names):
+            at = (which[:, step] == k).nonzero()[:, 0]
+            if len(at):
+                strong, way = (values[at, step, None, None, None] for values in (strengths, signs))
+                x[at] = known[name].change(x[at], known[name].amount(strong, way, size)).clamp_(0, 1)
+    return x
 
 
 def _nothing(strength: Tensor, sign: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Count, Positive
-from stresslens.plugins.augmentations._chance import chosen, replaced, rows
-from stresslens.plugins.augmentations._operations import apply, known_operations
+from stresslens.plugins.augmentations._chance import changed, chosen
+from stresslens.plugins.augmentations._operations import applied, known_operations
 
 KNOWN = known_operations(shift=lambda strength, length: strength * length / 3, bits=(4, 0))
 NAMES = [
@@ -41,21 +41,31 @@ def augmix(
     interpolated bilinearly. The paper's consistency loss is not part of it. An image is changed
     with probability `chance`.
     """
-    at = rows(chosen(draws, chance))
-    shares = _gammas(draws, alpha, width).to(x)[at]
+    mask = chosen(draws, chance)
+    shares = _gammas(draws, alpha, width).to(x)
     shares = shares / shares.sum(1, keepdim=True)
-    mixture = _gammas(draws, alpha, 2).to(x)[at]
-    share = (mixture[:, 0] / mixture.sum(1))[:, None, None, None]
-    images = x[at]
-    mixed = torch.zeros_like(images)
-    for k in range(width):
-        mixed += shares[:, k, None, None, None] * _chain(images, draws, at, severity, depth)
-    blended = torch.lerp(images, mixed, share).clamp(0, 1)
-    return replaced(x, at, blended), y
+    mixture = _gammas(draws, alpha, 2).to(x)
+    share = mixture[:, 0] / mixture.sum(1)
+    chains = [_chain(draws, severity, depth) for _ in range(width)]
+    which, strength, signs = (torch.stack(values, 1) for values in zip(*chains))  # (N, width, steps)
+    return changed(x, mask, _blended, shares, share, which, strength, signs), y
 
 
-def _chain(x: Tensor, draws: Draws, at: Tensor, severity: float, depth: int | None) -> Tensor:
-    """Images x after a chain of operations; `at` are their positions in the batch of the draws."""
+def _blended(
+    x: Tensor, shares: Tensor, share: Tensor, which: Tensor, strength: Tensor, signs: Tensor
+) -> Tensor:
+    """Images x blended with their mixtures of chains."""
+    mixed = torch.zeros_like(x)
+    for k in range(shares.shape[1]):
+        chain = applied(x, which[:, k], strength[:, k], signs[:, k], NAMES, KNOWN)
+        mixed += shares[:, k, None, None, None] * chain
+    return torch.lerp(x, mixed, share[:, None, None, None]).clamp(0, 1)
+
+
+def _chain(draws: Draws, severity: float, depth: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """A chain of operations for each image: which, how strong and which way, each (N, steps); -1 is
+    none."""
+    steps = []
     length = draws.integers(DEEPEST) + 1 if depth is None else None
     for step in range(depth or DEEPEST):
         which = draws.integers(len(NAMES))
@@ -63,8 +73,9 @@ def _chain(x: Tensor, draws: Draws, at: Tensor, severity: float, depth: int | No
         sign = 2 * draws.integers(2) - 1
         if length is not None:
             which = which.where(step < length, -1)
-        x = apply(x, which[at], strength[at], sign[at], NAMES, KNOWN)
-    return x
+        steps.append((which, strength, sign))
+    which, strength, sign = (torch.stack(values, 1) for values in zip(*steps))
+    return which, strength, sign
 
 
 def _gammas(draws: Draws, alpha: float, count: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance
 from stresslens.plugins.augmentations._chance import chosen
-from stresslens.plugins.augmentations._operations import apply, for_channels, known_operations
+from stresslens.plugins.augmentations._operations import applied, for_channels, known_operations
 from stresslens.plugins.augmentations._policies import POLICIES
 
 KNOWN = known_operations()
@@ -34,7 +34,7 @@ def auto_augment(
     pairs = POLICIES[policy]
     pair = draws.integers(len(pairs))
     left_out = set(NAMES) - set(for_channels(NAMES, x.shape[1]))
-    changed = x.clone()
+    chosen_steps = []
     for k in range(2):
         steps = [each[k] for each in pairs]
         number, probability, magnitude = (
@@ -46,6 +46,6 @@ def auto_augment(
             )
         )
         which = number.where(mask & (draws.uniform() < probability), -1)
-        sign = 2 * draws.integers(2) - 1
-        changed = apply(changed, which, magnitude.double() / 9, sign, NAMES, KNOWN)
-    return changed, y
+        chosen_steps.append((which, magnitude.double() / 9, 2 * draws.integers(2) - 1))
+    which, strength, signs = (torch.stack(values, 1) for values in zip(*chosen_steps))
+    return applied(x, which, strength, signs, NAMES, KNOWN), y

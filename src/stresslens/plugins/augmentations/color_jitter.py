@@ -8,7 +8,9 @@ from torch import Tensor
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, NonNegative
 from stresslens.plugins.augmentations import _colour
-from stresslens.plugins.augmentations._chance import chosen, rows
+from stresslens.plugins.augmentations._chance import chosen
+
+CHANGES = (_colour.brightness, _colour.contrast, _colour.saturation, _colour.hue)
 
 
 def color_jitter(
@@ -34,13 +36,14 @@ def color_jitter(
         draws.uniform(low=max(0.0, 1 - width), high=1 + width) for width in (brightness, contrast, saturation)
     ]
     amounts.append(draws.uniform(low=-hue, high=hue))
-    order = draws.uniform(4).argsort(1)  # (N, 4)
-    changes = (_colour.brightness, _colour.contrast, _colour.saturation, _colour.hue)
+    order = draws.uniform(4).argsort(1).where(mask[:, None], -1)  # (N, 4)
     used = [k for k, width in enumerate((brightness, contrast, saturation, hue)) if width > 0]
+    if x.shape[1] != 3:
+        used = [k for k in used if CHANGES[k] in (_colour.brightness, _colour.contrast)]
     changed = x.clone()
     for step in order.unbind(1):
-        for k in used if x.shape[1] == 3 else [k for k in used if k < 2]:
-            at = rows(mask & (step == k))
+        for k in used:
+            at = (step == k).nonzero()[:, 0]
             amount = amounts[k][at, None, None, None].to(x.dtype)
-            changed[at] = changes[k](changed[at], amount).clamp(0, 1)
+            changed[at] = CHANGES[k](changed[at], amount).clamp_(0, 1)
     return changed, y

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -8,6 +7,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Chance, Count, Natural
 from stresslens.plugins.augmentations._chance import chosen
+from stresslens.plugins.augmentations._windows import windows
 
 
 def crop(
@@ -33,13 +33,8 @@ def crop(
             f"crop: a part of {height}×{width} is larger than images of {x.shape[2]}×{x.shape[3]} "
             f"with {padding} pixels of padding"
         )
-    top, left = (draws.integers(most + 1).where(mask, most // 2)[:, None] for most in free)
-    padded = F.pad(x, [padding] * 4)
-    rows = top + torch.arange(height, device=x.device)  # (N, height)
-    columns = left + torch.arange(width, device=x.device)  # (N, width)
-    images = torch.arange(len(x), device=x.device)[:, None, None]
-    cropped = padded.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
-    return cropped.permute(0, 3, 1, 2), y
+    top, left = (draws.integers(most + 1).where(mask, most // 2) for most in free)
+    return windows(F.pad(x, [padding] * 4), top, left, height, width), y
 
 
 def shown_size(*, size: int | tuple[int, int] | None) -> tuple[int, int] | None:

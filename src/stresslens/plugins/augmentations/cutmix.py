@@ -6,7 +6,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Positive
 from stresslens.plugins.augmentations._box import box
 from stresslens.plugins.augmentations._chance import chosen
-from stresslens.plugins.augmentations._partners import beta, blended, partners
+from stresslens.plugins.augmentations._partners import beta, blended, partners, with_partners
 
 
 def cutmix(
@@ -24,6 +24,6 @@ def cutmix(
     mask = chosen(draws, chance)[:, None]
     side, partner = (1 - beta(draws, alpha, x)).sqrt()[:, None].where(mask, 0), partners(draws)
     rows, columns = ((side * length).long() for length in x.shape[2:])
-    filled = box(x, draws, rows, columns)
-    kept = (~filled).sum((1, 2, 3)).to(x.dtype) / filled[0].numel()
-    return x[partner].where(filled, x), blended(y, partner, kept, classes)
+    kept = (~box(x, draws, rows, columns)).to(x.dtype)
+    share = kept.sum((1, 2, 3)) / kept[0].numel()
+    return with_partners(x, partner, kept), blended(y, partner, share, classes)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Natural
-from stresslens.plugins.augmentations._box import box
+from stresslens.plugins.augmentations._box import box, filled
 from stresslens.plugins.augmentations._chance import chosen
 
 
@@ -17,4 +17,4 @@ def cutout(
     probability `chance`.
     """
     mask = chosen(draws, chance)[:, None, None, None]
-    return x.masked_fill(box(x, draws, size, size) & mask, 0.0), y
+    return filled(x, box(x, draws, size, size) & mask, 0.0), y

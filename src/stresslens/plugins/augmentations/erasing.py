@@ -6,8 +6,8 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance
-from stresslens.plugins.augmentations._box import between
-from stresslens.plugins.augmentations._chance import chosen, rows
+from stresslens.plugins.augmentations._box import between, filled
+from stresslens.plugins.augmentations._chance import chosen
 from stresslens.plugins.augmentations._ranges import PositiveRange, ShareRange, boxes, first, start
 
 
@@ -36,11 +36,12 @@ def erasing(
     at = first(fits)[:, None]
     h, w = h.gather(1, at), w.gather(1, at)
     top, left = start(place[:, :1], height - h), start(place[:, 1:], width - w)
-    box = between(x, top, h, left, w) & (mask & fits.any(1))[:, None, None, None]
+    h = h.where((mask & fits.any(1))[:, None], 0)
     if value != "random":
-        return x.masked_fill(box, value), y
-    where = rows(box.flatten(1).any(1))
+        return filled(x, between(x, top, h, left, w), value), y
+    where = (h > 0)[:, 0].nonzero()[:, 0]
     noise = draws.fork(draws.position).select(where).uniform(*x.shape[1:]).to(x.dtype)
+    box = between(x, top, h, left, w)
     erased = x.clone()
     erased[where] = noise.where(box[where], x[where])
     return erased, y

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance
-from stresslens.plugins.augmentations._chance import chosen, replaced, rows
+from stresslens.plugins.augmentations._chance import changed, chosen
 from stresslens.plugins.augmentations._ranges import PositiveRange
 
 
@@ -34,9 +35,9 @@ def gaussian_blur(
     An image is blurred with probability `chance`.
     """
     side = kernel_size or max(3, round(0.05 * min(x.shape[2:])) * 2 + 1)
-    at = rows(chosen(draws, chance))
-    deviation = draws.uniform(low=sigma[0], high=sigma[1])[at, None]
-    return replaced(x, at, _blurred(x[at], deviation.to(x.dtype), side)), y
+    mask = chosen(draws, chance)
+    deviation = draws.uniform(low=sigma[0], high=sigma[1])[:, None].to(x.dtype)
+    return changed(x, mask, partial(_blurred, side=side), deviation), y
 
 
 def _blurred(x: Tensor, deviation: Tensor, side: int) -> Tensor:

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance
-from stresslens.plugins.augmentations._chance import chosen
+from stresslens.plugins.augmentations._chance import changed, chosen
 from stresslens.plugins.augmentations._colour import grey
 
 
@@ -14,4 +14,4 @@ def grayscale(x: Tensor, y: Tensor, draws: Draws, *, chance: Chance = 0.1) -> tu
     The luminance is 0.2989 red + 0.587 green + 0.114 blue. Images of another number of channels
     than three get the mean of their channels.
     """
-    return grey(x).where(chosen(draws, chance)[:, None, None, None], x), y
+    return changed(x, chosen(draws, chance), lambda images: grey(images).expand_as(images)), y

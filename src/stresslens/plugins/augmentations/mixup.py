@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Positive
 from stresslens.plugins.augmentations._chance import chosen
-from stresslens.plugins.augmentations._partners import beta, blended, partners
+from stresslens.plugins.augmentations._partners import beta, blended, partners, with_partners
 
 
 def mixup(
@@ -21,4 +20,4 @@ def mixup(
     """
     mask = chosen(draws, chance)
     share, partner = beta(draws, alpha, x).where(mask, 1), partners(draws)
-    return torch.lerp(x[partner], x, share[:, None, None, None]), blended(y, partner, share, classes)
+    return with_partners(x, partner, share[:, None, None, None]), blended(y, partner, share, classes)

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Natural
 from stresslens.plugins.augmentations._chance import chosen
-from stresslens.plugins.augmentations._operations import apply, for_channels, known_operations
+from stresslens.plugins.augmentations._operations import applied, for_channels, known_operations
 
 KNOWN = known_operations()
 NAMES = [name for name in KNOWN if name != "invert"]
@@ -37,7 +38,5 @@ def rand_augment(
     available = for_channels(NAMES, x.shape[1])
     which = draws.integers(len(available), operations).where(mask[:, None], -1)  # (N, operations)
     signs = 2 * draws.integers(2, operations) - 1
-    changed = x.clone()
-    for each, sign in zip(which.unbind(1), signs.unbind(1)):
-        changed = apply(changed, each, magnitude / 30, sign, available, KNOWN)
-    return changed, y
+    strength = torch.full(which.shape, magnitude / 30, dtype=torch.float64, device=x.device)
+    return applied(x, which, strength, signs, available, KNOWN), y

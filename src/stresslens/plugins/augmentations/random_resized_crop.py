@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stresslens.core.draws import Draws
@@ -43,8 +44,7 @@ def random_resized_crop(
     top, left = top.where(found, (height - middle[0]) // 2), left.where(found, (width - middle[1]) // 2)
     top, left = top.where(mask, 0), left.where(mask, 0)
     rows, columns = shown_size(size=size) or (height, width)
-    down = _resampled(x, top, h, rows, 2)
-    return _resampled(down, left, w, columns, 3).clamp(0, 1), y
+    return _resized(x, (top, left, h.long(), w.long()), (rows, columns)).clamp_(0, 1), y
 
 
 def shown_size(*, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -59,6 +59,19 @@ def _middle(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, i
     if width / height > ratio[1]:
         return height, round(height * ratio[1])
     return height, width
+
+
+def _resized(x: Tensor, boxes: tuple[Tensor, Tensor, Tensor, Tensor], size: tuple[int, int]) -> Tensor:
+    """The boxes (top, left, height, width; each (N,)) of images x (N, C, H, W), resized to `size`."""
+    top, left, height, width = boxes
+    if x.device.type != "cpu":
+        return _resampled(_resampled(x, top, height, size[0], 2), left, width, size[1], 3)
+    resized = torch.empty(*x.shape[:2], *size, dtype=x.dtype)
+    for image, new, *box in zip(x, resized, *(values.tolist() for values in boxes)):
+        first_row, first_column, rows, columns = box
+        part = image[None, :, first_row : first_row + rows, first_column : first_column + columns]
+        new.copy_(F.interpolate(part, size, mode="bilinear", antialias=True, align_corners=False)[0])
+    return resized
 
 
 def _resampled(x: Tensor, start: Tensor, length: Tensor, size: int, dim: int) -> Tensor:

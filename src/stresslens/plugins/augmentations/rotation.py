@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance
-from stresslens.plugins.augmentations._chance import chosen, replaced, rows
+from stresslens.plugins.augmentations._chance import changed, chosen
 from stresslens.plugins.augmentations._geometry import Interpolation, rotate
 
 
@@ -24,6 +25,6 @@ def rotation(
 
     The size stays, and the corners become black. An image is rotated with probability `chance`.
     """
-    at = rows(chosen(draws, chance))
-    angle = draws.uniform(low=-degrees, high=degrees)[at, None, None, None]
-    return replaced(x, at, rotate(x[at], angle, interpolation)), y
+    mask = chosen(draws, chance)
+    angle = draws.uniform(low=-degrees, high=degrees)[:, None, None, None]
+    return changed(x, mask, partial(rotate, interpolation=interpolation), angle), y

@@ -5,7 +5,7 @@ from torch import Tensor
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance
 from stresslens.plugins.augmentations._chance import chosen
-from stresslens.plugins.augmentations._operations import apply, for_channels, known_operations
+from stresslens.plugins.augmentations._operations import applied, for_channels, known_operations
 
 LEVELS = 31
 WIDE = known_operations(
@@ -24,7 +24,7 @@ def trivial_augment(x: Tensor, y: Tensor, draws: Draws, *, chance: Chance = 1.0)
     """
     mask = chosen(draws, chance)
     available = for_channels(NAMES, x.shape[1])
-    which = draws.integers(len(available)).where(mask, -1)
-    strength = draws.integers(LEVELS).double() / (LEVELS - 1)
-    sign = 2 * draws.integers(2) - 1
-    return apply(x, which, strength, sign, available, WIDE), y
+    which = draws.integers(len(available), 1).where(mask[:, None], -1)
+    strength = draws.integers(LEVELS, 1).double() / (LEVELS - 1)
+    signs = 2 * draws.integers(2, 1) - 1
+    return applied(x, which, strength, signs, available, WIDE), y
