@@ -24,7 +24,9 @@ from stresslens.core.torchvision_compat import torchvision
 from stresslens.evaluation.export import export_run
 from stresslens.evaluation.predictor import open_predictor
 from stresslens.evaluation.saved_model import open_model
+from stresslens.plugins.models import openclip
 from stresslens.plugins.models.timm import default_preprocessing
+from stresslens.plugins.models.torchvision import published as torchvision_weights
 from stresslens.study import stages
 from stresslens.training.input_sizes import InputSizes
 from stresslens.training.loop import Training
@@ -90,6 +92,17 @@ def test_evaluation_is_that_of_torchvisions_weights(size: tuple[int, int]) -> No
     model = front.before(nn.Identity(), Normalize.by_moments([0.4] * 3, [0.2] * 3))
     x = torch.rand(4, 3, *size, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(model(x), reference(x), atol=1e-5)
+
+
+def test_each_zoo_tells_how_it_crops() -> None:
+    weights = {
+        "openai": openclip.published(name="ViT-B-32", weights="openai"),
+        "siglip": openclip.published(name="ViT-B-16-SigLIP", weights="webli"),
+        "torchvision": torchvision_weights(name="resnet50", weights="IMAGENET1K_V2"),
+    }
+    crops = {name: each and each.preprocessing and each.preprocessing.crop for name, each in weights.items()}
+    assert crops == {"openai": 1.0, "siglip": None, "torchvision": pytest.approx(224 / 232)}
+    assert default_preprocessing(name="resnet18.a1_in1k").crop == 0.95
 
 
 def test_evaluation_is_that_of_timm() -> None:
