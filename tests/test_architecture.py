@@ -28,6 +28,7 @@ from stresslens.config.registry import VOCABULARY
 NOUNS = {
     "spelling",
     "embedding",
+    "erasing",
     "finding",
     "listing",
     "overfitting",

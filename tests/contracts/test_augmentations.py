@@ -14,7 +14,7 @@ from stresslens.config import registry
 from stresslens.core.draws import Draws
 
 CLASSES = 5
-MIXING = {"mixup", "cutmix"}
+MIXING = {"mixup", "cutmix", "random_choice"}
 """Those that blend images of a batch, so that a result depends on who else is in it."""
 every = pytest.mark.parametrize("name", registry.names("augmentations"))
 alone = pytest.mark.parametrize(
@@ -98,6 +98,8 @@ def test_soft_labels_pass_through(name: str) -> None:
         ("crop", {"padding": 0}),
         ("cutout", {"size": 0}),
         ("rand_augment", {"operations": 0}),
+        ("color_jitter", {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}),
+        ("gaussian_blur", {"kernel_size": 1}),
     ],
     ids=str,
 )
@@ -106,6 +108,21 @@ def test_nothing_asked_is_nothing_done(name: str, options: dict[str, Any]) -> No
     new, labels = apply(name, x, y, **options)
     assert torch.equal(new, x)
     assert torch.equal(labels, y)
+
+
+@every
+def test_only_some_images_change(name: str) -> None:
+    x, y = batch(2000, (3, 16, 16))
+    new, labels = apply(name, x, y, chance=0.3)
+    kept = (new == x).flatten(1).all(1)
+    always = (apply(name, x, y, chance=1.0)[0] != x).flatten(1).any(1).double().mean()
+    assert abs((~kept).double().mean() - 0.3 * always) < 0.045  # four standard errors
+    hard = labels if labels.ndim == 1 else labels.argmax(1)
+    assert torch.equal(hard[kept], y[kept])
+    assert labels.ndim == 1 or bool((labels[kept].amax(1) == 1).all())
+    none, labels = apply(name, x, y, chance=0.0)
+    assert torch.equal(none, x)
+    assert torch.equal(labels if labels.ndim == 1 else labels.argmax(1), y)
 
 
 def test_flip_mirrors_left_and_right_by_chance() -> None:

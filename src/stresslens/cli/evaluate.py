@@ -22,6 +22,15 @@ def evaluate(
     ] = "test",
     data: DataNow = None,
     trust: Trust = False,
+    tta: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tta",
+            help="Test-time augmentation: average the probabilities over these views too; flip, "
+            "vertical_flip, quarter_turns or five_crops; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     fail_under: FailUnder = None,
     as_json: Json = False,
 ) -> None:
@@ -29,19 +38,30 @@ def evaluate(
 
     Every score has its n and its interval. A read of the test split is counted in the run's record.
     The run's saved predictions are made anew; with the validation split also likeness.npz, which
-    marks out-of-distribution images, where that file is missing or damaged.
+    marks out-of-distribution images, where that file is missing or damaged. With --tta the scores are
+    those of averaged probabilities, beside which the record keeps those of the image alone.
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder
+    from stresslens.evaluation.averaged_views import averaged_in_words, score_averaged
+    from stresslens.evaluation.finished_run import finished
     from stresslens.study.predict_stage import evaluate_again
 
     if split not in ("train", "validation", "test"):
         raise ConfigError(f"--split {split}: expected train, validation or test")
     asked = gates.parsed(fail_under or [])
-    record = evaluate_again(RunFolder(run), split, trust=trust, data=data)
-    scores = record.scores[split]
+    if tta:
+        with finished(RunFolder(run), split, trust=trust, data=data) as (model, found, record):
+            averaged = score_averaged(RunFolder(run), model, found, record, tta, [split])
+        scores, document = averaged.scores[split], averaged.as_json()
+    else:
+        record = evaluate_again(RunFolder(run), split, trust=trust, data=data)
+        scores, document = record.scores[split], record.as_json()
     if as_json:
-        print_json({"run": str(run), "split": split, "scores": record.as_json()["scores"][split]})
+        extra = {"tta": document["views"], "gain": document["gain"][split]} if tta else {}
+        print_json({"run": str(run), "split": split, "scores": document["scores"][split], **extra})
     else:
         print_scores(scores, f"{run}: {split}")
+        if tta:
+            print(averaged_in_words(averaged))
     gates.check(asked, {str(run): scores})

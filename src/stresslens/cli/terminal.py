@@ -57,6 +57,12 @@ def print_finished(
     print(f"{queue} {task.run} seed {task.seed}: {scored}, {time_taken}", file=sys.stderr)
     if weights:
         print(f"    {'; '.join(filter(None, [weights.said, weights.input]))}", file=sys.stderr)
+    elif record.input:
+        print(f"    images: {record.input}", file=sys.stderr)
+    if record.averaged:
+        from stresslens.evaluation.averaged_views import averaged_in_words
+
+        print(f"    {averaged_in_words(record.averaged)}", file=sys.stderr)
     for note in record.findings:
         print(f"    {note.kind}: {note.message}", file=sys.stderr)
 

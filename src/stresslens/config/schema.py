@@ -22,7 +22,11 @@ Target = Literal["least_likely", "random"] | ClassName
 """The target class of an attack."""
 Split = Literal["train", "validation", "test"]
 
-EVALUATION_KEYS = ("robustness", "corruptions", "explain", "views", "track")
+LATER_INPUT_KEYS = {"crop": "auto"}
+"""Settings of `input` that earlier versions did not have, which are left out of config.yaml and of
+fingerprints where they have this default."""
+
+EVALUATION_KEYS = ("evaluation", "robustness", "corruptions", "explain", "views", "track")
 """Sections about a trained model: its evaluation and its trackers. They do not change the
 training."""
 
@@ -51,10 +55,11 @@ class ChannelMoments:
 
 @dataclass(config=STRICT)
 class Input:
-    """Preprocessing of an image before the net: resizing to `size` in pixels, then normalisation.
+    """Preprocessing of an image before the net: resizing, centre crop, then normalisation.
 
     `auto` is the preprocessing of the pretrained weights. Without pretrained weights it means no
-    resizing, and the normalisation `standard`.
+    resizing, and the normalisation `standard`. If training shows random crops of another size
+    (`random_resized_crop: {size: 24}`), `auto` is that size, and the middle of the image.
     """
 
     size: Positive | tuple[Positive, Positive] | Literal["auto"] | None = "auto"
@@ -63,6 +68,9 @@ class Input:
     """How the values of the channels are normalised."""
     interpolation: Literal["auto", "bilinear", "bicubic"] = "auto"
     """How images are resized."""
+    crop: Literal["auto", "none", "weights"] | Annotated[float, Field(gt=0, le=1)] = "auto"
+    """The share of the shorter side that the net sees, from the middle: 0.875 resizes to 256 and
+    crops 224. `none` resizes the whole image, `weights` is the share of the published weights."""
 
 
 @dataclass(config=STRICT)
@@ -243,6 +251,18 @@ class Corruptions:
     """Seed of the random draw of the images."""
 
 
+View = Literal["flip", "vertical_flip", "quarter_turns", "five_crops"]
+
+
+@dataclass(config=STRICT)
+class Evaluation:
+    """A second evaluation of the trained models, beside that of the image alone."""
+
+    tta: Annotated[list[View], Field(min_length=1)]
+    """Test-time augmentation: probabilities are averaged over these views of an image, the image
+    itself included."""
+
+
 Choice = Literal[
     "one_per_class",
     "random",
@@ -309,6 +329,8 @@ class VariantConfig:
     """Preprocessing of an image before the net."""
     train: Train = field(default_factory=Train)
     """How the model is trained."""
+    evaluation: Evaluation | None = None
+    """Test-time augmentation."""
     robustness: Robustness | None = None
     """How the trained models are attacked."""
     corruptions: Annotated[list[PluginValue], Field(min_length=1)] | Corruptions | None = None

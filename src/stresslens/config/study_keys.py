@@ -30,6 +30,7 @@ VARIANT_KEYS = (
     "model",
     "estimator",
     "train",
+    "evaluation",
     "robustness",
     "corruptions",
     "explain",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.center_crop import seen_part
 from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_graph import is_relu, nodes
@@ -225,8 +226,10 @@ def spatial(model: nn.Module, x: Tensor) -> dict[str, Layout]:
         )
     modules = dict(model.named_modules(remove_duplicate=False))
     shapes = [_output_shapes(model, _noise(x, count)) for count in (2, 3)]
+    part = seen_part(model, (x.shape[2], x.shape[3]))
+    sides = (part.height, part.width)
     layouts = {
-        name: layout_of(shape, shapes[1].get(name, ()), (x.shape[2], x.shape[3]), modules[name])
+        name: layout_of(shape, shapes[1].get(name, ()), sides, modules[name])
         for name, shape in shapes[0].items()
     }
     return {name: layout for name, layout in layouts.items() if layout is not None}
@@ -304,7 +307,7 @@ def layer_to_explain(model: nn.Module, x: Tensor, name: str = "auto") -> str:
     layers = spatial(model, x)
     if name != "auto":
         if name not in layers:
-            inner = [layer for layer in layers if layer not in ("normalize", "resize")]
+            inner = [layer for layer in layers if layer not in ("normalize", "resize", "crop")]
             raise ConfigError(
                 f"the model has no layer {name!r} laid out like the image; {closest(name, inner)}"
             )

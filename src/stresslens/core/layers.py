@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.core.center_crop import CenterCrop, Size
 from stresslens.core.copies import copied
 from stresslens.core.data import Split
 from stresslens.core.dtypes import as_input, float_dtypes, image_dtype, keep_own_dtypes, why_not
@@ -175,13 +176,22 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
 def with_input_layers(
     net: nn.Module,
     normalize: Normalize,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     interpolation: Interpolation = "bilinear",
+    crop: CenterCrop | None = None,
 ) -> nn.Sequential:
-    """`net` with resizing and normalisation in front, so that the whole model takes images in
-    [0,1]."""
+    """`net` with resizing, centre crop and normalisation in front, so that the whole model takes
+    images in [0,1]."""
     first: list[tuple[str, nn.Module]] = [("resize", Resize(size, interpolation))] if size else []
+    first += [("crop", crop)] if crop else []
     return nn.Sequential(OrderedDict([*first, ("normalize", normalize), ("net", net)]))
+
+
+def for_shown_images(model: nn.Module) -> nn.Sequential:
+    """The same net and normalisation for images that have the net's size already: without resizing
+    and centre crop."""
+    kept = [(name, part) for name, part in model.named_children() if name not in ("resize", "crop")]
+    return nn.Sequential(OrderedDict(kept))
 
 
 def input_layers(model: nn.Module) -> nn.Sequential:
@@ -199,13 +209,15 @@ def shape_seen(model: nn.Module, shape: Shape) -> Shape:
 
 def preparation(model: nn.Module, shape: Shape) -> str:
     """How images of this shape are prepared for the net, in words; empty if only normalised."""
-    resize = dict(model.named_children()).get("resize")
+    parts = dict(model.named_children())
+    resize, crop = parts.get("resize"), parts.get("crop")
     size = (
         f"resized from {shape[1]}×{shape[2]} to {resize.extra_repr()}" if isinstance(resize, Resize) else ""
     )
+    middle = f"{crop.extra_repr()} of {crop.of[0]}×{crop.of[1]}" if isinstance(crop, CenterCrop) else ""
     channels = shape_seen(model, shape)[0]
     grey = f"grey images repeated in {channels} channels" if channels != shape[0] else ""
-    return "; ".join(filter(None, [size, grey]))
+    return "; ".join(filter(None, [size, middle, grey]))
 
 
 def settle_dtypes(model: nn.Module, shape: Shape) -> None:

@@ -30,12 +30,17 @@ State = Mapping[str, Tensor]
 class Preprocessing:
     """The preprocessing of the images that weights were trained on.
 
-    They were resized to `shape` (channels, height, width) and normalised.
+    They were resized to `shape` (channels, height, width) and normalised. Published models are
+    evaluated on the middle of an image, `crop` of its shorter side (0.875 is 224 of 256); None: on
+    the whole image.
     """
 
     shape: Shape
     normalize: Normalize
     interpolation: Interpolation = "bilinear"
+    crop: float | None = None
+    crops_by_default: bool = False
+    """Whether `input: {crop: auto}` takes that crop, as for the weights of a run that did so."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Card(JsonFile):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    LATER_KEYS = frozenset({"white"})
+    LATER_KEYS = frozenset({"white", "crop"})
 
 
 class ModelCard(Card):
@@ -58,12 +58,14 @@ class ModelCard(Card):
     """How image files of another size are fitted to `shape`."""
     white: int = WHITE
     """The value of white in image files of more than 8 bits."""
+    crop: tuple[int, int] | None = None
+    """The middle part of the image, after resizing to `size`, that the net gets; None: the whole."""
 
     @property
     def seen(self) -> tuple[int, int, int]:
-        """The shape that the net gets: after resizing, and with the channels that it was made
-        for."""
-        height, width = self.size or self.shape[1:]
+        """The shape that the net gets: after resizing and the centre crop, and with the channels that
+        it was made for."""
+        height, width = self.crop or self.size or self.shape[1:]
         return (len(self.gain), height, width)
 
 

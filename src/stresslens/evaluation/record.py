@@ -196,6 +196,18 @@ class Note(OrderedJsonFile):
     message: str = ""
 
 
+class AveragedRecord(OrderedJsonFile):
+    """Test-time augmentation: the `views` over which probabilities were averaged, `passes` of each
+    image; by split the scores, the accuracy of the image `alone`, and the `gain` in accuracy over
+    it, with a paired interval."""
+
+    views: list[str] = []
+    passes: int = 1
+    scores: dict[str, dict[str, Figure]] = {}
+    alone: dict[str, Figure] = {}
+    gain: dict[str, Figure] = {}
+
+
 class Position(OrderedJsonFile):
     """Where a training was resumed, and by how many processes."""
 
@@ -234,7 +246,7 @@ class RunRecord(OrderedJsonFile):
     The stages set fields by assignment, so that the record knows which were set.
     """
 
-    LATER_KEYS = frozenset({"failures", "parent"})
+    LATER_KEYS = frozenset({"failures", "parent", "input", "averaged"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -259,6 +271,9 @@ class RunRecord(OrderedJsonFile):
     parent: ParentRun | None = None
     layers: Annotated[LayerTable, PlainSerializer(LayerTable.as_json)] | None = None
     weights: WeightsRecord | None = None
+    input: str = ""
+    """How images are resized and cropped for a net without initial weights, in words (those of
+    `weights` have it themselves)."""
     weights_digest: str = ""
     """RunFolder.weights_digest of the weights that the training wrote."""
     training: TrainingRecord = TrainingRecord()
@@ -273,6 +288,7 @@ class RunRecord(OrderedJsonFile):
     slices: dict[str, list[SliceRecord]] = {}
     reliability: dict[str, Reliability] = {}
     """By split, like those above."""
+    averaged: AveragedRecord | None = None
     likeness: LikenessRecord | None = None
     certificates: list[str] = []
     robustness: list[str] = []

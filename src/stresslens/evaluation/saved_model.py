@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.core import layers
+from stresslens.core.center_crop import CenterCrop
 from stresslens.core.class_names import name_classes
 from stresslens.core.compute_choice import usual_format
 from stresslens.core.copies import CHECKED, copied, eager_module, usable_module
@@ -98,7 +99,8 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
         normalize = layers.Normalize(
             torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)
         )
-        model = layers.with_input_layers(net, normalize, card.size, card.interpolation)
+        crop = CenterCrop(card.crop, card.size or card.shape[1:]) if card.crop else None
+        model = layers.with_input_layers(net, normalize, card.size, card.interpolation, crop)
         layers.settle_dtypes(model, card.shape)
         in_dtype(model, torch.float32)
         layers.check_output(model, card.shape, len(card.classes), str(card.model))

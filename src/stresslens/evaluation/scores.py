@@ -175,6 +175,12 @@ def predictions_of_module(model: nn.Module, split: Split) -> Predictions:
     return predictions_of(for_many_images(model, split.floats(split.images[:CHECKED])), split)
 
 
+def right(predictions: Predictions) -> np.ndarray:
+    """(N,) whether each image is classified correctly; one without an answer is not."""
+    answers: np.ndarray = predicted(predictions.scores) == predictions.labels
+    return answers
+
+
 def distinct_predictions(predictions: Predictions, split: Split) -> Predictions:
     """The predictions of a split without images that repeat an earlier one, pixel by pixel and with
     the same label; a Notice says how many."""

@@ -45,6 +45,7 @@ def run_contents(sections: dict[str, Any], record: RunRecord) -> list[tuple[str,
     """(anchor, title) of the sections that a run's page has."""
     contents = [
         ("scores", "Scores", sections["scores"]),
+        ("averaged", "Test-time augmentation", record.averaged),
         ("curves", "Curves", sections["curves"]),
         ("confusion", "Confusion", sections["confusion"]),
         ("pictures", "Images", sections["gallery"]),

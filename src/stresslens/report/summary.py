@@ -258,6 +258,7 @@ def missing_parts(study: StudyFolder) -> list[MissingPart]:
 
 
 PARTS = {
+    "evaluation": "test-time augmentation",
     "robustness": "attacks and certificates",
     "explain": "explanations",
     "track": "trackers",

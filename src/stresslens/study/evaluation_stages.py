@@ -14,6 +14,7 @@ from stresslens.core.data import Data
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import split_named
+from stresslens.evaluation.averaged_views import score_averaged
 from stresslens.evaluation.record import RunRecord
 from stresslens.explanation import maps, views
 from stresslens.robustness import corrupt
@@ -51,6 +52,12 @@ def check_surrogate_run(task: Task) -> None:
 def _whole(kind: type[T], section: list[Any] | T | None) -> T | None:
     """A section as its dataclass; a study may give only the list of its plug-ins."""
     return kind(section) if isinstance(section, list) else section
+
+
+def _average(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
+    config = task.config.evaluation
+    assert config is not None
+    score_averaged(folder, model, data, record, config.tta, [s for s in SCORED if s in data.splits])
 
 
 def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
@@ -91,7 +98,9 @@ def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: R
     views.view_stage(folder, model, data, config, record, base=task.base)
 
 
+SCORED = ("validation", "test")
 STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]] = {
+    "evaluation": _average,
     "robustness": _attack,
     "corruptions": _corrupt,
     "explain": _explain,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stresslens.config.schema import FineTune
 from stresslens.config.validation import objective_of
 from stresslens.core import devices, layer_table, layers
+from stresslens.core.center_crop import CenterCrop
 from stresslens.core.data import Data
 from stresslens.core.errors import Stopped
 from stresslens.core.files import write_bytes, write_json
@@ -56,13 +57,16 @@ def train_stage(
         return
     model = build_model(task, data)
     record.layers = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
+    prepared = layers.preparation(model, data.shape)
     state, unreadable = folder.load_checkpoint()
     if unreadable:
         record.findings = [*record.findings, Note(kind="checkpoint", message=unreadable)]
     if state is None and (report := load_initial_weights(task, data, model)) is not None:
-        record.weights = WeightsRecord(**report.as_json(), input=layers.preparation(model, data.shape))
+        record.weights = WeightsRecord(**report.as_json(), input=prepared)
         if (finding := leak(task, data)) is not None:
             record.data.findings = [*record.data.findings, finding]
+    if record.weights is None and prepared:
+        record.input = prepared
     fine_tune = task.config.train.fine_tune
     if fine_tune is not None and task.config.train.probed:
         weights = _probed(fine_tune, compute_config(task).place(model), data, record)
@@ -164,7 +168,8 @@ def _probed(fine_tune: FineTune, model: nn.Module, data: Data, record: RunRecord
 
 def model_card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
     """The content of model.json, from which the model is built again."""
-    resize, normalize = dict(model.named_children()).get("resize"), model.get_submodule("normalize")
+    parts = dict(model.named_children())
+    resize, crop, normalize = parts.get("resize"), parts.get("crop"), parts["normalize"]
     return ModelCard(
         format=FORMAT,
         model=task.plan.configuration["model"],
@@ -177,6 +182,7 @@ def model_card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
         seed=task.seed,
         fit=data.fit,
         white=data.white,
+        crop=crop.size if isinstance(crop, CenterCrop) else None,
     )
 
 

@@ -24,14 +24,21 @@ from stresslens.core.types import Augmentation, Loss, Step
 
 def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
     """An augmentation by its name and options. Calling it raises ConfigError when it returns
-    anything but images and labels."""
+    anything but images and labels, or images of a size that it does not tell (`shown_size`)."""
     bound = registry.resolve("augmentations", value, base=base)
+    size = registry.answer_beside(bound, "shown_size")
 
     def augmented(x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         result = bound(x=x, y=y, draws=draws, classes=classes)
         if not (isinstance(result, tuple) and len(result) == 2 and len(result[0]) == len(x)):
             raise ConfigError(
                 f"the augmentation {value!r} returned {result!r:.60}; expected images and labels (x, y)"
+            )
+        if result[0].shape[2:] != (size or x.shape[2:]):
+            shapes = ", ".join("×".join(map(str, each.shape[2:])) for each in (x, result[0]))
+            raise ConfigError(
+                f"the augmentation {value!r} changes the size of images ({shapes}); a function shown_size "
+                "beside it must return the new height and width"
             )
         return result
 
@@ -78,9 +85,9 @@ def weighted(loss: Loss, weights: Tensor) -> Loss:
 class BatchLoss:
     """The loss of a batch: what the objective returns, in the precision of the run.
 
-    `model` is a net behind its input layers; `step` tells the objective how far training has come,
-    for the places of a batch. With `takes_inputs` batches hold the net's inputs (`net_inputs`)
-    instead of images.
+    `model` is a net behind its input layers for the images of a batch; `step` tells the objective
+    how far training has come, for the places of a batch. With `takes_inputs` batches hold the net's
+    inputs (`net_inputs`) instead of images.
     """
 
     def __init__(

@@ -96,7 +96,9 @@ def _of_file(file: Path, card: ModelCard | EstimatorCard | None, source: str) ->
     if not isinstance(card, ModelCard):
         return PretrainedWeights(source, lambda: read_state(file), digest=_digest(file))
     gain, shift = (torch.tensor(values, dtype=torch.float32) for values in (card.gain, card.shift))
-    preprocessing = Preprocessing(card.seen, layers.Normalize(gain, shift), card.interpolation)
+    crop = card.crop[0] / (card.size or card.shape[1:])[0] if card.crop else None
+    normalize = layers.Normalize(gain, shift)
+    preprocessing = Preprocessing(card.seen, normalize, card.interpolation, crop, crop is not None)
     return PretrainedWeights(
         source, lambda: read_state(file), preprocessing, tuple(card.classes), _digest(file)
     )

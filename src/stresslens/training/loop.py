@@ -21,6 +21,7 @@ from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.inspection import fresh_images
+from stresslens.core.layers import for_shown_images
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step, reported
 from stresslens.evaluation import scores
@@ -30,6 +31,7 @@ from stresslens.training.checkpoint import Checkpointer, TrainingParts
 from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.first_batch import check_first_batch
+from stresslens.training.input_sizes import shown_size
 from stresslens.training.moving_average import moving_average
 from stresslens.training.optimization import build_optimizer, build_schedule
 from stresslens.training.setup import laid_out
@@ -126,8 +128,10 @@ class Training:
         self.images = data.train if inputs is None else inputs
         if inputs is not None:  # batches may be views of them, or come again
             nn.Module.register_forward_pre_hook(model.get_submodule("net"), fresh_images, prepend=True)
+        shown = shown_size(train, base) is not None  # batches then hold images of the net's size
+        of_batches = for_shown_images(model) if shown else model
         self.batch_loss = BatchLoss(
-            model, objective, compute=compute, step=self._step, takes_inputs=inputs is not None
+            of_batches, objective, compute=compute, step=self._step, takes_inputs=inputs is not None
         )
         rule = RULES.get(self.select)
         robust = rule is not None and rule.needs_robust_accuracy

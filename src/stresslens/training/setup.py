@@ -25,6 +25,7 @@ from stresslens.evaluation.finished_run import data_of
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import net_from
 from stresslens.training import initial_weights
+from stresslens.training.input_sizes import InputSizes, shown_size
 from stresslens.training.task import Task, other_run
 
 
@@ -36,19 +37,22 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
     the preprocessing that the weights were trained with.
     """
     origin = task.plan.initial_weights
-    size, normalize, interpolation = _input(
-        task.config.input, data.train, origin.preprocessing if origin else None
-    )
+    known = origin.preprocessing if origin else None
+    front = InputSizes.of(task.config.input, data.shape, known, shown_size(task.config.train, task.base))
+    normalize = _normalization(task.config.input, data.train, known)
+    if normalize.gain.shape[1:] not in ((1, 1), front.seen):
+        raise ConfigError(
+            f"input.normalize: pixel_minmax scales each pixel of {data.shape[1]}×{data.shape[2]} by itself, "
+            f"and the net sees {front.seen[0]}×{front.seen[1]}; use standard"
+        )
     torch.manual_seed(task.seed)
     if task.module is not None:
         net, name = copied(task.module), type(task.module).__name__
     else:
         name = registry.name_and_options("models", task.config.model)[0]
-        height, width = size or data.shape[1:]
-        net = net_from(
-            task.config.model, (len(normalize.gain), height, width), data.classes, data.train, task.base
-        )
-    model = layers.with_input_layers(net, normalize, size, interpolation)
+        shape = (len(normalize.gain), *front.seen)
+        net = net_from(task.config.model, shape, data.classes, data.train, task.base)
+    model = front.before(net, normalize)
     if task.module is not None:
         with torch.no_grad():
             inputs = layers.input_layers(model)(_first_images(data))
@@ -138,22 +142,6 @@ def leak(task: Task, data: Data) -> Finding | None:
     )
     remedy = "split the data the same way in both runs, or use weights that were trained on other images"
     return Finding("trained on before", "sign", "serious", evidence, len(data.test), remedy) if seen else None
-
-
-def _input(
-    inputs: Input, train: Split, known: Preprocessing | None
-) -> tuple[tuple[int, int] | None, layers.Normalize, layers.Interpolation]:
-    """The size (H, W) that images are resized to (None: no resizing), the normalisation and the
-    interpolation. `known` is the preprocessing of the pretrained weights."""
-    size = (inputs.size, inputs.size) if isinstance(inputs.size, int) else inputs.size
-    if size == "auto":
-        size = known.shape[1:] if known is not None else None
-    if size == train.shape[1:]:
-        size = None
-    interpolation = inputs.interpolation
-    if interpolation == "auto":
-        interpolation = known.interpolation if known is not None else "bilinear"
-    return size, _normalization(inputs, train, known), interpolation
 
 
 def _normalization(inputs: Input, train: Split, known: Preprocessing | None) -> layers.Normalize:

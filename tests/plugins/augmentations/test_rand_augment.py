@@ -11,8 +11,8 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.torchvision_compat import torchvision
-from stresslens.plugins.augmentations import _operations
-from stresslens.plugins.augmentations.rand_augment import COLOUR, GREY, rand_augment
+from stresslens.plugins.augmentations._operations import Operation, applied, for_channels
+from stresslens.plugins.augmentations.rand_augment import KNOWN, NAMES, rand_augment
 
 FACTOR = {"brightness": "Brightness", "colour": "Color", "contrast": "Contrast", "sharpness": "Sharpness"}
 STRETCHED = {"autocontrast": "AutoContrast"}
@@ -28,8 +28,8 @@ HEIGHT, WIDTH = 33, 24
 
 
 def done(name: str, x: Tensor, strength: float, sign: float = 1.0) -> Tensor:
-    operation: _operations.Operation = getattr(_operations, name)
-    return operation(x, torch.full((len(x), 1, 1, 1), sign, dtype=x.dtype), strength).clamp(0, 1)
+    which, signs = torch.zeros(len(x), 1), torch.full((len(x), 1), sign)
+    return applied(x, which, torch.full((len(x), 1), strength), signs, [name], KNOWN)
 
 
 def torchvisions(name: str, x: Tensor, strength: float, sign: float) -> Tensor:
@@ -55,9 +55,9 @@ def torchvisions(name: str, x: Tensor, strength: float, sign: float) -> Tensor:
 
 
 def test_all_fourteen_are_known() -> None:
-    names = [operation.__name__ for operation in COLOUR]
-    assert sorted(names) == sorted([*FACTOR, *MOVED, *STRETCHED, *LEVELS])
-    assert sorted(operation.__name__ for operation in GREY) == sorted(set(names) - {"colour"})
+    assert sorted(NAMES) == sorted([*FACTOR, *MOVED, *STRETCHED, *LEVELS])
+    assert for_channels(NAMES, 3) == NAMES
+    assert sorted(for_channels(NAMES, 1)) == sorted(set(NAMES) - {"colour"})
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
@@ -138,16 +138,19 @@ def test_each_operation_is_drawn_equally_often_either_way(monkeypatch: pytest.Mo
     counts: dict[tuple[str, float], int] = {}
 
     def counting(name: str) -> Any:
-        def operation(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-            assert strength == 0.5
+        def amount(strength: Tensor, sign: Tensor, size: tuple[int, int]) -> Tensor:
+            assert bool((strength == 0.5).all())
+            return sign
+
+        def change(x: Tensor, sign: Tensor) -> Tensor:
             for each in (-1.0, 1.0):
                 counts[name, each] = counts.get((name, each), 0) + int((sign == each).sum())
             return x
 
-        return operation
+        return Operation(change, amount)
 
     monkeypatch.setattr(
-        "stresslens.plugins.augmentations.rand_augment.COLOUR", [counting(each.__name__) for each in COLOUR]
+        "stresslens.plugins.augmentations.rand_augment.KNOWN", {name: counting(name) for name in NAMES}
     )
     x = torch.rand(7000, 3, 2, 2)
     changed, _ = rand_augment(x, torch.zeros(7000), Draws(0, torch.arange(7000)), operations=4, magnitude=15)

@@ -25,6 +25,12 @@ def partners(draws: Draws) -> Tensor:
     return partner
 
 
+def with_partners(x: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+    """Images x (N, C, H, W) mixed with those of their partners; `share` (N, 1, 1, 1) or (N, 1, H, W) is
+    that of an image's own pixels."""
+    return x.index_select(0, partner).lerp_(x, share)
+
+
 def blended(y: Tensor, partner: Tensor, share: Tensor, classes: int) -> Tensor:
     """(N, K) mixed labels: `share` (N,) of each image's label y (N,) or (N, K), the rest its
     partner's."""

@@ -2,33 +2,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from stresslens.core.draws import Draws
-from stresslens.core.types import Natural
-from stresslens.plugins.augmentations import _operations
+from stresslens.core.types import Chance, Natural
+from stresslens.plugins.augmentations._chance import chosen
+from stresslens.plugins.augmentations._operations import applied, for_channels, known_operations
 
-GREY: tuple[_operations.Operation, ...] = (
-    *(
-        _operations.identity,
-        _operations.shear_x,
-        _operations.shear_y,
-        _operations.translate_x,
-        _operations.translate_y,
-        _operations.rotate,
-        _operations.brightness,
-    ),
-    *(
-        _operations.contrast,
-        _operations.sharpness,
-        _operations.posterize,
-        _operations.solarize,
-        _operations.autocontrast,
-        _operations.equalize,
-    ),
-)
-COLOUR = (*GREY, _operations.colour)
+KNOWN = known_operations()
+NAMES = [name for name in KNOWN if name != "invert"]
 
 
 def rand_augment(
@@ -38,6 +22,7 @@ def rand_augment(
     *,
     operations: Natural = 2,
     magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0,
+    chance: Chance = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """RandAugment: random operations, one after the other, all of one magnitude (Cubuk et al.
     2020).
@@ -47,14 +32,11 @@ def rand_augment(
     autocontrast, equalize. Magnitude 30 is a shear of 0.3, a translation by 150/331 of the side,
     30°, a factor of 0.1 or 1.9, four bits, or inversion of every value; the direction is drawn. The
     operation colour is only for images of three channels. Moved images are interpolated bilinearly;
-    in the paper they are not interpolated.
+    in the paper they are not interpolated. An image is changed with probability `chance`.
     """
-    available = COLOUR if x.shape[1] == 3 else GREY
-    chosen = draws.integers(len(available), operations)  # (N, operations)
+    mask = chosen(draws, chance)
+    available = for_channels(NAMES, x.shape[1])
+    which = draws.integers(len(available), operations).where(mask[:, None], -1)  # (N, operations)
     signs = 2 * draws.integers(2, operations) - 1
-    changed = x.clone()
-    for which, sign in zip(chosen.unbind(1), signs.to(x.dtype).unbind(1)):
-        for k, operation in enumerate(available):
-            rows = (which == k).nonzero()[:, 0]
-            changed[rows] = operation(changed[rows], sign[rows, None, None, None], magnitude / 30).clamp(0, 1)
-    return changed, y
+    strength = torch.full(which.shape, magnitude / 30, dtype=torch.float64, device=x.device)
+    return applied(x, which, strength, signs, available, KNOWN), y

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stresslens.core.attack_base import apart
+from stresslens.core.center_crop import SeenPart, seen_part
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_graph import is_opaque, nodes
 from stresslens.core.inspection import Layout, layout_of, without_compiling
@@ -168,10 +169,11 @@ def tokens_of(model: nn.Module, x: Tensor) -> Tokens:
 
     of_image = (by_token(first.values - other[0].values, first.axis).abs() > 0).any(1)
     shape = (int(of_image.sum()), 1)
-    layout = layout_of((2, *shape), (3, *shape), (x.shape[2], x.shape[3]))
+    part = seen_part(model, (x.shape[2], x.shape[3]))
+    layout = layout_of((2, *shape), (3, *shape), (part.height, part.width))
     if layout is None or layout.extra:
-        raise refused(f"{shape[0]} tokens cannot be laid out like an image of {x.shape[2]}×{x.shape[3]}")
-    _check_places(first, image, of_image, layout)
+        raise refused(f"{shape[0]} tokens cannot be laid out like an image of {part.height}×{part.width}")
+    _check_places(first, image, of_image, layout, part)
     for one, following in itertools.pairwise(layers):
         reached = _reached(_some(following.values, following.axis, count), one.mixed)
         if reached is None or bool((by_token(reached, one.axis).abs() > 0).any(1)[~_chosen(count)].any()):
@@ -205,7 +207,7 @@ def _reached(values: Tensor, source: Tensor) -> Tensor | None:
     return torch.autograd.grad(total, source, retain_graph=True, allow_unused=True)[0]
 
 
-def _check_places(first: Attention, image: Tensor, of_image: Tensor, layout: Layout) -> None:
+def _check_places(first: Attention, image: Tensor, of_image: Tensor, layout: Layout, part: SeenPart) -> None:
     """Raises ConfigError unless tokens depend on the pixels where the layout places them, for the
     first and for the last head: the middles of these pixels lie on a grid over the image."""
     rows, columns = layout.sides
@@ -216,7 +218,7 @@ def _check_places(first: Attention, image: Tensor, of_image: Tensor, layout: Lay
     found = []
     for head in (0, -1):
         values = first.values.movedim(first.axis, 1)[head]  # (T, d)
-        found.append(torch.stack([_middle(_reached(values[token], image), layout) for token in tokens]))
+        found.append(torch.stack([_middle(_reached(values[token], image), layout, part) for token in tokens]))
     span = (found[0][1] - found[0][0]) / (expected[1] - expected[0])
     on_grid = found[0][0] + span * expected
     near = [(middles - on_grid).abs().max() <= 0.5 for middles in found]
@@ -226,11 +228,11 @@ def _check_places(first: Attention, image: Tensor, of_image: Tensor, layout: Lay
         )
 
 
-def _middle(slope: Tensor | None, layout: Layout) -> Tensor:
+def _middle(slope: Tensor | None, layout: Layout, part: SeenPart) -> Tensor:
     """(row, column) the middle of the pixels that count, in cells of the grid; NaN without any."""
     if slope is None:
         return torch.full((2,), torch.nan, dtype=torch.float64)
-    weight = slope[0].abs().sum(0).double().cpu()
+    weight = part.of(slope)[0].abs().sum(0).double().cpu()
     sides = zip((weight.sum(1), weight.sum(0)), layout.sides)
     ends = [
         (w @ (torch.arange(len(w), dtype=w.dtype) + 0.5)) / w.sum() * cells / len(w) - 0.5

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from stresslens.core.attack_base import apart
+from stresslens.core.center_crop import enlarged, seen_part
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_graph import is_mask, is_opaque, is_relu, nodes
 from stresslens.core.inspection import layer_to_explain, spatial, tapped, without_compiling
@@ -44,6 +44,7 @@ def gradcam(
     """
     name = layer_to_explain(model, x, layer)
     layout = spatial(model, x)[name]
+    sides = (x.shape[2], x.shape[3])
     maps = []
     for part, classes in pieces(model, x, y):
         with torch.enable_grad(), tapped(model, [name]) as outputs:
@@ -54,7 +55,7 @@ def gradcam(
         activation, slope = layout.grid(output.detach()), layout.grid(grad)
         weights = slope.mean((2, 3), keepdim=True) if kind == "gradcam" else slope.relu()
         small = (weights * activation).sum(1, keepdim=True).relu()
-        maps.append(F.interpolate(small.float(), x.shape[2:], mode="bilinear", align_corners=False)[:, 0])
+        maps.append(enlarged(small.float(), seen_part(model, sides), sides))
     values = torch.cat(maps)
     if guided:
         values = values * torch.cat([_guided(model, *part).abs().amax(1) for part in pieces(model, x, y)])

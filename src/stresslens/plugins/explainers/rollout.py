@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.core.attack_base import attacked
+from stresslens.core.center_crop import enlarged, seen_part
 from stresslens.core.maps import Maps
 from stresslens.core.types import Decay
 from stresslens.plugins.explainers._attention import Attention, attentions, tokens_of
@@ -33,7 +33,8 @@ def rollout(
                 mixed = _step(attention, heads, residual) @ mixed
             rows.append(mixed[tokens.read].mean(0)[tokens.of_image])
     read = torch.stack(rows).unflatten(1, tokens.layout.sides)[:, None]
-    values = F.interpolate(read, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    sides = (x.shape[2], x.shape[3])
+    values = enlarged(read, seen_part(model, sides), sides)
     return Maps(values.float().cpu(), False, "share of what is read", ("the same for every class",))
 
 

@@ -131,7 +131,8 @@ def published(*, name: str | None = None, weights: str | None = None) -> Pretrai
         "bilinear" if known["interpolation"] == "bilinear" else "bicubic"
     )
     normalize = Normalize.by_moments(known["mean"], known["std"])
-    preprocessing = Preprocessing((3, height, width), normalize, interpolation)
+    crop = None if known.get("resize_mode") == "squash" else 1.0
+    preprocessing = Preprocessing((3, height, width), normalize, interpolation, crop)
     return PretrainedWeights(f"open_clip {name} {weights}", lambda: _load(name, weights), preprocessing)
 
 

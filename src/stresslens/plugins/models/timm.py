@@ -87,7 +87,13 @@ def default_preprocessing(*, name: str) -> Preprocessing:
     """The preprocessing of the model's published weights."""
     config = _config(name)
     interpolation: Interpolation = "bicubic" if config.interpolation == "bicubic" else "bilinear"
-    return Preprocessing(config.input_size, Normalize.by_moments(config.mean, config.std), interpolation)
+    whole = config.crop_mode == "squash" and config.crop_pct == 1
+    return Preprocessing(
+        config.input_size,
+        Normalize.by_moments(config.mean, config.std),
+        interpolation,
+        None if whole else config.crop_pct,
+    )
 
 
 def catalogue() -> dict[str, dict[str, dict[str, Any]]]:

@@ -67,7 +67,8 @@ def published(*, name: str, weights: str | None = None) -> PretrainedWeights | N
         # these weights come with transform_input=True: the net undoes this normalisation, for its own
         mean = std = [0.5, 0.5, 0.5]
     normalize = Normalize.by_moments(mean, std)
-    preprocessing = Preprocessing((3, size, size), normalize, transforms.interpolation.value)
+    crop = size / transforms.resize_size[0]
+    preprocessing = Preprocessing((3, size, size), normalize, transforms.interpolation.value, crop)
     source = f"torchvision {name} {entry.name}"
 
     def load() -> State:
