@@ -29,6 +29,7 @@ NOUNS = {
     "spelling",
     "embedding",
     "finding",
+    "learning",
     "listing",
     "overfitting",
     "ranking",
