@@ -29,16 +29,8 @@ def data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -
     from Python and are not given.
     """
     config = read_run_data(folder.config)
-    value, repeats, subset = config.data, config.repeats, config.train.subset
-    if isinstance(data, Data):
-        found = data.uncached()
-    elif isinstance(value, str) and value.startswith("own data"):
-        raise UnreadableRun(
-            f"{folder.path} was trained on your {value}; give these data from Python, "
-            "for example sl.attack(RUN, data=DATA)"
-        )
-    else:
-        found = _loaded(value, folder, data, trust)
+    repeats, subset = config.repeats, config.train.subset
+    found = undivided_data_of(folder, trust=trust, data=data)
     seed = (repeats if isinstance(repeats, list) else repeats.seeds)[0]
     if not isinstance(repeats, list):
         found = repeats.division.of(found, seed)
@@ -46,6 +38,20 @@ def data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -
     if splits and "test" not in splits:
         found = replace(found, test=None)
     return found if subset is None else fewer(found, subset.images, balanced=subset.balanced, seed=seed)
+
+
+def undivided_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -> Data:
+    """The data set of a run before it was divided anew for the run's seed, or reduced. `data`, `trust` and
+    errors are as in `data_of`."""
+    value = read_run_data(folder.config).data
+    if isinstance(data, Data):
+        return data.uncached()
+    if isinstance(value, str) and value.startswith("own data"):
+        raise UnreadableRun(
+            f"{folder.path} was trained on your {value}; give these data from Python, "
+            "for example sl.attack(RUN, data=DATA)"
+        )
+    return _loaded(value, folder, data, trust)
 
 
 def same_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -> Data:
