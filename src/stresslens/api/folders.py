@@ -17,7 +17,7 @@ from stresslens.api.studies import Study, comparable, run_in
 from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
 from stresslens.comparison.folders import compare_folders
-from stresslens.config import registry
+from stresslens.config.data_sets import loaded_data_set
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import Findings
@@ -114,8 +114,7 @@ def check_data(
         if run is not None:
             found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data)
             return Findings(data_findings(found))
-        found = registry.resolve("datasets", plain_data(data), base=Path.cwd())()
-        return Findings(data_findings(found))
+        return Findings(data_findings(loaded_data_set(plain_data(data), base=Path.cwd())))
 
 
 def _run_with_data(data: Any) -> Run | None:

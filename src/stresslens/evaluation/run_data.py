@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from stresslens.config import registry
+from stresslens.config.data_sets import loaded_data_set
 from stresslens.config.run_config import read_run_data
 from stresslens.core.data import Data
 from stresslens.core.data_root import data_in
@@ -72,26 +73,22 @@ def same_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = No
 def _loaded(value: Any, folder: RunFolder, place: Path | None, trust: bool) -> Data:
     """The data set of a configuration, from `place` if that is given."""
     name, options = registry.name_and_options("datasets", value)
+    if isinstance(corrections := options.get("corrections"), str):
+        options = {**options, "corrections": str(_found(Path(corrections).expanduser(), folder))}
+        value = {name: options}
     path = Path(options["path"]).expanduser() if isinstance(options.get("path"), str) else None
     if place is not None and path is None:
         with data_in(place):
-            return _resolved(value, folder, trust)
+            return loaded_data_set(value, path=("data",), base=folder.path, trust=trust)
     if path is not None:
         value = {name: {**options, "path": str(place or _found(path, folder))}}
     try:
-        return _resolved(value, folder, trust)
+        return loaded_data_set(value, path=("data",), base=folder.path, trust=trust)
     except (ConfigError, DataError) as error:
         missing = not _found(path, folder).exists() if path else isinstance(error, DataError)
         if place is not None or not missing:
             raise
         raise type(error)(f"{error}. If the data lie elsewhere now, say where: --data PATH") from error
-
-
-def _resolved(value: Any, folder: RunFolder, trust: bool) -> Data:
-    data = registry.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
-    if not isinstance(data, Data):
-        raise ConfigError(f"the dataset {value} returned a {type(data).__name__}; expected a stresslens.Data")
-    return data
 
 
 def _found(path: Path, folder: RunFolder) -> Path:
