@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stresslens.config import registry
 from stresslens.config.data_sets import loaded_data_set
 from stresslens.config.run_config import read_run_data
-from stresslens.core.data import Data
+from stresslens.core.data import Data, Split
 from stresslens.core.data_root import data_in
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import UnreadableRun
@@ -53,6 +56,25 @@ def undivided_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace
             "for example sl.attack(RUN, data=DATA)"
         )
     return _loaded(value, folder, data, trust)
+
+
+def pooled_positions(folder: RunFolder, split: str, data: Data, whole: Split) -> NDArray[np.int64]:
+    """(n,) the places of a run's validation or test images in `whole`, the pooled images of `data`, which
+    are those of `undivided_data_of`.
+
+    Raises ConfigError for the validation images of a run that divided the data anew, and where the split
+    is missing.
+    """
+    repeats = read_run_data(folder.config).repeats
+    if isinstance(repeats, list):
+        if split not in data.splits:
+            raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
+        starts = dict(zip(data.splits, np.cumsum([0, *map(len, data.splits.values())])))
+        return np.arange(starts[split], starts[split] + len(data.splits[split]))
+    if split != "test":
+        raise ConfigError(f"{folder.path} divided the data anew; only its test images can be told apart")
+    positions: NDArray[np.int64] = repeats.division.test_positions(data, whole, repeats.seeds[0]).numpy()
+    return positions
 
 
 def same_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -> Data:

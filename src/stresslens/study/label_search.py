@@ -30,7 +30,7 @@ from stresslens.evaluation.label_errors import (
     mean_probabilities,
 )
 from stresslens.evaluation.record import read_record
-from stresslens.evaluation.run_data import DataPlace, undivided_data_of
+from stresslens.evaluation.run_data import DataPlace, pooled_positions, undivided_data_of
 from stresslens.evaluation.scores import Predictions
 from stresslens.metrics.classification import Labels
 from stresslens.metrics.intervals import Floats, wilson
@@ -152,13 +152,7 @@ def _held_out(run: RunFolder, split: str, data: Data, whole: Split) -> tuple[Lab
     """A run's predictions on a split, and the positions of its images in `whole`, the pooled images of
     `data`."""
     record, predictions = read_record(run), Predictions.of_arrays(run.load_predictions(split))
-    repeats = read_run_data(run.config).repeats
-    if isinstance(repeats, list):
-        starts = dict(zip(data.splits, np.cumsum([0, *map(len, data.splits.values())])))
-        positions = starts[split] + np.arange(len(data.splits[split]))
-    else:
-        positions = repeats.division.test_positions(data, whole, repeats.seeds[0]).numpy()
-    of_images = positions[predictions.index]
+    of_images = pooled_positions(run, split, data, whole)[predictions.index]
     if not np.array_equal(whole.labels.cpu().numpy()[of_images], predictions.labels):
         raise ConfigError(f"{run.path}: the labels of the data set have changed since the run was tested")
     fitted = record.calibration
