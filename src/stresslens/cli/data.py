@@ -29,7 +29,7 @@ def check(
     """Find duplicates, leaks and rare classes.
 
     It says first which classes, parts and sizes it found. It also finds shortcuts and copies with
-    different labels. Other wrong labels are not looked for. It reads the images, whatever their sizes,
+    different labels; `data labels` finds other wrong labels. It reads the images, whatever their sizes,
     and needs no trained model.
     """
     from stresslens.evaluation.data_check import data_findings

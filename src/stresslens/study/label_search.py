@@ -107,7 +107,8 @@ def search_labels(
         if len(chosen):
             found = probabilities_by(flipped)
             planted.append(found_flips(kind, labels, flipped, chosen, found, flagged(labels, mean)))
-    models = f"{seeds} models of {label(model.value)} ({folds} folds, {seeds} seeds)"
+    several = "s" if seeds > 1 else ""
+    models = f"{seeds} model{several} of {label(model.value)} ({folds} folds, {seeds} seed{several})"
     return _result(data, whole, list(names), probabilities, models, planted)
 
 
