@@ -13,6 +13,7 @@ from stresslens.cli.terminal import print_comparison, print_json
 from stresslens.core.errors import ConfigError, GateNotMet
 
 
+# long: the options of a command are spelled out, one after the other
 def compare(
     folders: Annotated[
         list[Path],
