@@ -22,6 +22,7 @@ from stresslens.cli.audit import audit
 from stresslens.cli.compare import compare
 from stresslens.cli.corruptions import corruptions
 from stresslens.cli.data import app as data_app
+from stresslens.cli.data_labels import labels
 from stresslens.cli.doctor import doctor
 from stresslens.cli.evaluate import evaluate
 from stresslens.cli.explain import explain
@@ -66,6 +67,7 @@ for command in (
     app.command(cls=WithOldOptions)(command)
 app.command()(layers)
 app.command("list")(list_plugins)
+data_app.command(cls=WithOldOptions)(labels)
 app.add_typer(data_app, name="data")
 app.command()(init)
 app.command()(schema)

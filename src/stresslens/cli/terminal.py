@@ -151,6 +151,8 @@ def print_comparison(result: FolderComparison, *, plans: bool) -> None:
     print_verdicts(compared, plans=plans)
     for cost in compared.costs:
         print(cost.verdict)
+    for sentence in result.changes.sentences if result.changes else ():
+        print(sentence)
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:

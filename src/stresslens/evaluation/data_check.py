@@ -21,6 +21,7 @@ from stresslens.core.errors import StresslensError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.image_files import digest
 from stresslens.core.progress import advance
+from stresslens.core.splits import image_names
 from stresslens.core.text import counted
 from stresslens.core.types import Finding
 from stresslens.evaluation.duplicates import LISTED, Severity, duplicate_findings
@@ -67,7 +68,7 @@ def check_data(data: Data) -> list[Finding]:
     They are about duplicates, duplicates with two labels, constant images, classes, groups and
     shortcuts.
     """
-    names = _names(data)
+    names = image_names(data)
     features = [_features(split, f"checking {data.name}, {name}") for name, split in data.splits.items()]
     small, colours, spans = (np.concatenate(values) for values in zip(*features))
     return [
@@ -76,15 +77,6 @@ def check_data(data: Data) -> list[Finding]:
         *_classes(data),
         _groups(data),
         *_shortcuts(data, colours[: len(data.train)]),
-    ]
-
-
-def _names(data: Data) -> list[str]:
-    """A name for each image: its file, or its split and its position there."""
-    return [
-        str(split.columns["file"][k]) if "file" in split.columns else f"{name}[{k}]"
-        for name, split in data.splits.items()
-        for k in range(len(split))
     ]
 
 
