@@ -29,12 +29,12 @@ def corruptions(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a run on a published set of corrupted images.
+    """Measure a run on CIFAR-10-C or ImageNet-C.
 
-    It prints the error under each corruption at the severities 1 to 5, and the mean corruption error
-    (Hendrycks and Dietterich 2019) with its interval: relative to a baseline if one is given, or else
-    the mean error. The images are corrupted test images: the read is counted, and nothing may be chosen
-    by them. The figures are also written to corruption-sets/ in the run.
+    It reads the published set and prints the error under each corruption at the severities 1 to 5, and
+    the mean corruption error (Hendrycks and Dietterich 2019) with its interval: relative to a baseline
+    if one is given, or else the mean error. The images are corrupted test images: the read is counted,
+    and nothing may be chosen by them. The figures are also written to corruption-sets/ in the run.
     """
     from stresslens.cli.terminal import print_json, print_table
     from stresslens.core.errors import ConfigError

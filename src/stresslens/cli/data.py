@@ -90,10 +90,11 @@ def stats(
 
 @app.command("card")
 def card(data: DataSet, as_json: Json = False) -> None:
-    """Say what is published of a data set: parts, classes, sizes, licence, copies, wrong labels.
+    """Show what is published of a data set.
 
-    It also says how much of an accuracy on its test images is chance. Published figures need no files;
-    a data set of your own is counted. What we are not sure of is "not known to us".
+    These are its parts, classes, sizes, licence, copies and wrong labels, and how much of an accuracy on
+    its test images is chance. Published figures need no files; a data set of your own is counted. What
+    we are not sure of is "not known to us".
     """
     from stresslens.evaluation.dataset_card import card_of
 
