@@ -11,9 +11,8 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import typer.main
 from pydantic import PydanticUserError, TypeAdapter
@@ -21,9 +20,11 @@ from pydantic import PydanticUserError, TypeAdapter
 import stresslens
 from stresslens.cli.main import app
 from stresslens.config import registry
-from stresslens.config.dotted_keys import LISTS, SLOTS
+from stresslens.config.attribute_docstrings import WithAttributeDocstrings
+from stresslens.config.json_schema import PLUGINS, with_plugins
 from stresslens.config.schema import VariantConfig
 from stresslens.config.study_keys import StudyKeys
+from stresslens.config.yaml_source import head_of
 
 ROOT = Path(__file__).parents[1]
 MARK = re.compile(r"^<!-- made from: (\w+)(?: ([\w.]+))? -->$", re.MULTILINE)
@@ -142,15 +143,11 @@ def _dataclasses_in(annotation: Any) -> Iterator[type]:
 def _key_table(sections: list[type], path: str = "") -> list[str]:
     lines = ["| key | type | default | what it is |", "|---|---|---|---|"]
     for section in sections:
-        schema = TypeAdapter(section).json_schema()
+        schema = TypeAdapter(section).json_schema(schema_generator=WithAttributeDocstrings)
         for each in fields(section):
             node = schema["properties"][each.name]
-            dotted = tuple(filter(None, (*path.split("."), each.name)))
-            kind = SLOTS.get(dotted) or LISTS.get(dotted)
-            inner = set(_dataclasses_in(get_type_hints(section, include_extras=True)[each.name]))
-            what = _plugins_link(kind, dotted in LISTS) if kind else _type_words(node)
-            if inner and kind:
-                what += ", or the keys below"
+            kind = PLUGINS.get(tuple(filter(None, (*path.split("."), each.name))))
+            what = _type_words(with_plugins(node, kind) if kind else node)
             row = _row(f"`{each.name}`", what, _default(each), _plain(node.get("description", "")))
             lines.append(row)
     return lines
@@ -165,10 +162,6 @@ def _default(each: Any) -> str:
     if value is dataclasses.MISSING or type(value).__name__ == "PydanticUndefinedType":
         return "must be given"
     return "none" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
-
-
-def _plugins_link(kind: str, many: bool) -> str:
-    return f"{'a list of ' if many else 'one of the '}[{kind}](plugins/{kind}.md)"
 
 
 # --- plug-ins -------------------------------------------------------------------------------------
@@ -203,12 +196,10 @@ def _option_row(name: str, parameter: inspect.Parameter) -> str:
 
 
 def _annotation_words(annotation: Any) -> str:
-    if get_origin(annotation) is Union and get_args(annotation)[1:] == (Any,):
-        annotation = get_args(annotation)[0]
-    if (kind := registry.NESTED.get(annotation)) is not None:
+    if (kind := registry.nested_folder(annotation)) is not None:
         return f"one of the [{kind}]({kind}.md)"
     try:
-        return _type_words(TypeAdapter(annotation).json_schema())
+        return _type_words(registry.adapter_of(annotation).json_schema())
     except PydanticUserError:
         return f"`{inspect.formatannotation(annotation)}`"
 
@@ -221,9 +212,8 @@ def studies() -> str:
     lines: list[str] = []
     for file in sorted((ROOT / "studies").glob("*.yaml")):
         text = file.read_text(encoding="utf-8").splitlines()
-        head = list(takewhile(lambda line: line.startswith("#"), text))
-        comment = [line.removeprefix("#").removeprefix(" ") for line in head]
-        lines += [f"## {file.stem}", "", "```text", *comment, "```", ""]
+        head = head_of(file)
+        lines += [f"## {file.stem}", "", "```text", *head, "```", ""]
         lines += ["```yaml", *text[len(head) :], "```", ""]
     return "\n".join(lines)
 
@@ -247,20 +237,31 @@ def _type_words(node: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(map(_type_words, node["anyOf"])))
     if "enum" in node or "const" in node:
         return ", ".join(f"`{value}`" for value in node.get("enum", [node.get("const")]))
+    if kind := _plugin_kind(node):
+        return f"one of the [{kind}](plugins/{kind}.md)"
     if "$ref" in node:
-        return "a section of its own, below"
+        known = {section.__name__ for section in _sections()}
+        return "the keys below" if node["$ref"].rpartition("/")[2] in known else "mapping"
     kind = node.get("type")
     if kind == "null":
         return "none"
     if kind == "array":
-        items = node.get("prefixItems")
-        return f"[{', '.join(map(_type_words, items))}]" if items else f"list of {_type_words(node['items'])}"
+        if items := node.get("prefixItems"):
+            return f"[{', '.join(map(_type_words, items))}]"
+        kind = _plugin_kind(node["items"])
+        return f"a list of [{kind}](plugins/{kind}.md)" if kind else f"list of {_type_words(node['items'])}"
     if kind == "object":
         return "mapping"
     bounds = [
         f"{sign} {node[key]:g}" for key, sign in BOUNDS.items() if key in node and abs(node[key]) < MANY
     ]
     return " ".join([TYPES.get(kind or "", "any value"), " and ".join(bounds)]).strip()
+
+
+def _plugin_kind(node: dict[str, Any]) -> str:
+    """The kind of the plug-ins that a JSON schema allows; empty where it allows something else."""
+    name = str(node.get("$ref", "")).rpartition("/")[2]
+    return name if name in registry.VOCABULARY else ""
 
 
 def _row(*cells: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ def test_documented_code_runs(file: Path, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "studies").symlink_to(ROOT / "studies")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    for block in found:
-        exec(compile(block, str(file), "exec"), names)
+    for k, block in enumerate(found):
+        cell = f"<{file.name} {k}>"
+        linecache.cache[cell] = (len(block), None, block.splitlines(keepends=True), cell)
+        exec(compile(block, cell, "exec"), names)
 
 
 def test_own_module_and_tensors_twice(tmp_path: Path) -> None:

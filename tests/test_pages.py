@@ -165,6 +165,15 @@ def test_an_unknown_part_is_refused() -> None:
         code_reference.with_parts("<!-- made from: nothing -->")
 
 
+def test_a_key_that_holds_plug_ins_links_to_their_page() -> None:
+    keys, models = code_reference.keys(), code_reference.plugins("models")
+    attacks = "[attacks](plugins/attacks.md)"
+    assert f"| `protocol` | `fast`, `standard`, `none` or a list of {attacks} | `fast` |" in keys
+    assert f"| `attack` | one of the {attacks} | must be given |" in keys
+    assert "| `views` | a list of [views](plugins/views.md) or the keys below or none | none |" in keys
+    assert "| `weights` | mapping or none | none |" in models
+
+
 def test_the_drawing_of_the_packages_has_each_of_them() -> None:
     texts = [each.text for each in ElementTree.fromstring(drawing()).iter("text")]
     assert sorted(filter(None, texts)) == sorted(ORDER)

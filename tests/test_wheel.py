@@ -70,7 +70,7 @@ def test_what_it_says_about_itself(wheel: Path) -> None:
     said = zipfile.ZipFile(wheel).read(name).decode()
     for extra in ("classical", "tensorboard", "sweep", "clip", "onnx", "parquet", "ray", "wandb", "all"):
         assert f"Provides-Extra: {extra}\n" in said
-    assert "\nRequires-Dist: filelock" in said
+    assert "\nRequires-Dist: filelock>=3.30" in said
 
 
 def test_it_works_in_a_fresh_environment(python: Path, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_a_stop_saves_and_says_so_and_the_next_call_goes_on(tmp_path: Path) -> N
     import os, signal, sys
     import stresslens as sl
     def stop(what, done, total):
-        if sys.argv[1] == "stop" and done > 2:
+        if sys.argv[1] == "stop" and what == "long" and done > 2:
             os.kill(os.getpid(), signal.SIGINT)
     run = sl.train("mlp", "digits", epochs=300, batch_size=16, precision="float32", lr=0.0001,
                    out="runs", name="long", progress=stop, select="last")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from finished_runs import OPTIONS, SMALL, Finished
+from PIL import Image
 
 import stresslens as sl
 from stresslens.core.errors import ConfigError, DataError
@@ -19,7 +23,7 @@ from stresslens.core.errors import ConfigError, DataError
 def test_a_run_holds_what_its_files_hold(subjects: Finished) -> None:
     run = sl.open(subjects.run.folder)
     assert isinstance(run, sl.Run)
-    assert run.record == subjects.run.record
+    assert run.record["scores"] == subjects.run.record["scores"]
     assert run.scores() == subjects.run.scores()
     assert os.fspath(run) == str(run.folder)
     assert (run.status, run.finished, run.split, run.seed) == ("finished", True, "test", 0)
@@ -100,10 +104,19 @@ def test_open_tells_runs_from_studies(subjects: Finished, tmp_path: Path) -> Non
     assert isinstance(python, sl.Study)
     assert len(python.runs) == 3
     assert len(python.comparison["recipes"]) == 3
-    with pytest.raises(ConfigError, match=r"holds the studies one, two; give the folder of one of them"):
+    with pytest.raises(ConfigError, match=r"holds the studies one, python, two; give the folder of one"):
         sl.open(out)
     with pytest.raises(ConfigError, match="is a study; module and data are those of a run"):
         sl.open(subjects.study.folder, data=tmp_path)
+
+
+def test_open_opens_the_only_study_of_a_folder(subjects: Finished, tmp_path: Path) -> None:
+    shutil.copytree(subjects.study.folder, tmp_path / "only")
+    study = sl.open(tmp_path)
+    assert isinstance(study, sl.Study)
+    assert study.folder == tmp_path / "only"
+    with pytest.raises(ConfigError, match="only is a study; module and data are those of a run"):
+        sl.open(tmp_path, data=tmp_path)
 
 
 def test_an_unreadable_run_is_shown_as_such(subjects: Finished, tmp_path: Path) -> None:
@@ -178,11 +191,13 @@ def test_scores_that_the_record_has_are_not_computed_again(subjects: Finished) -
 def test_an_attack_on_own_images_is_kept_and_counted(subjects: Finished) -> None:
     run = subjects.single.runs[0]
     asked: dict[str, Any] = {"radii": ["2/255", 0.1], "protocol": ["fgsm"], "n_images": 30, "audit": False}
+    before = sl.open(run.folder)
+    assert isinstance(before, sl.Run)
     found = sl.attack(run, **asked)
     again = sl.open(run.folder)
     assert isinstance(again, sl.Run)
-    assert again.record["reads_of_test"] == run.record["reads_of_test"] + 1
-    assert again.record["robustness"] == [found.result.key]
+    assert again.record["reads_of_test"] == before.record["reads_of_test"] + 1
+    assert again.record["robustness"] == [*before.record.get("robustness", []), found.result.key]
     assert found.robust_accuracy("2/255") == found.robust_accuracy(2 / 255)
     recount = sl.verify(run, found)
     assert recount.robust == found.robust_accuracy(0.1)
@@ -239,3 +254,73 @@ def own(model, x):
     monkeypatch.chdir(tmp_path)
     found = sl.explain(subjects.run, explainer="mine.py:own", n_images=2, trust=True)
     assert found.maps.shape == (2, 8, 8)
+
+
+def test_a_name_that_is_not_there_is_told_with_the_closest(subjects: Finished) -> None:
+    scores = subjects.run.scores()
+    with pytest.raises(sl.StresslensError, match=r"^there is no score 'acuracy'; did you mean 'accuracy'\?"):
+        scores["acuracy"]
+    with pytest.raises(KeyError):
+        scores["acuracy"]
+    assert scores.get("acuracy") is None
+    assert "acuracy" not in scores
+    for get in (subjects.study.scores().__getitem__, subjects.study.__getitem__):
+        with pytest.raises(sl.StresslensError, match=r"^there is no variant 'c'; valid: a, b$"):
+            get("c")
+    with pytest.raises(KeyError, match="did you mean 'verdicts'"):
+        sl.compare(subjects.study)["verdict"]
+
+
+def test_a_study_gives_its_variants(subjects: Finished) -> None:
+    study, variant = subjects.study, subjects.study["b"]
+    assert "b" in study
+    assert "c" not in study
+    assert (variant.name, variant.folder) == ("b", study.folder / "b")
+    assert [run.folder for run in variant.runs] == [study.folder / "b" / "seed-0"]
+    assert variant.scores() == study.scores()["b"]
+    assert sl.compare(study["a"], variant) == sl.compare(study.folder / "a", study.folder / "b")
+    assert sl.evaluate(variant) == variant.runs[0].scores()
+
+
+def test_pandas_makes_the_same_tables(subjects: Finished) -> None:
+    pandas = pytest.importorskip("pandas")
+    for result in (subjects.run, subjects.run.per_class, subjects.study, subjects.study["a"]):
+        assert pandas.DataFrame(result).equals(result.to_frame())  # type: ignore[union-attr]
+
+
+def test_a_comparison_says_whether_the_difference_is_real(subjects: Finished) -> None:
+    found = sl.compare(subjects.study)
+    (contrast,) = found["contrasts"]
+    assert repr(found).startswith(
+        f"Comparison(1 contrast, {int(contrast['real'])} real: {contrast['verdict']}"
+    )
+    none = type(found)({**found, "contrasts": []})
+    assert repr(none).startswith(f"Comparison(0 contrasts, 0 real: {found['verdicts'][0][:40]}")
+
+
+def test_numbers_agree_with_their_nouns(subjects: Finished) -> None:
+    assert repr(subjects.single).endswith(": 1 variant, 1 run>")
+    assert repr(subjects.study).endswith(": 2 variants, 2 runs>")
+    assert repr(subjects.run.history).startswith("RowList(1 row of epoch")
+
+
+def test_the_pictures_of_mistakes_have_a_heading(subjects: Finished) -> None:
+    html = subjects.run._repr_html_()
+    assert re.search(r"<p><bdi>\d mistakes? of the images that the run keeps, truth → answer:", html)
+
+
+def test_a_module_that_cannot_take_a_picture_is_told_why(subjects: Finished, tmp_path: Path) -> None:
+    Image.new("RGB", (80, 60)).save(tmp_path / "why.png")
+    assert sl.predict(subjects.run, [tmp_path / "why.png"]).shape == (1, 10)
+    with pytest.raises(ConfigError, match="a module gets images as they are, only a run resizes pictures"):
+        sl.predict(subjects.net, [tmp_path / "why.png"])
+
+
+def test_a_record_shows_itself_in_one_line(subjects: Finished) -> None:
+    record = sl.open(subjects.run.folder).record
+    assert repr(record).startswith("Record(finished; ")
+    assert len(repr(record)) < 400
+    assert dict(record) == json.loads((subjects.run.folder / "record.json").read_text())
+    assert json.loads(json.dumps(record)) == record
+    with pytest.raises(KeyError, match="did you mean 'scores'"):
+        record["score"]

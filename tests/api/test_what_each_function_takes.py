@@ -166,7 +166,7 @@ TABLE: dict[str, Mapping[str, str]] = {
         **dict.fromkeys(GIVEN, NOT_TRAINED),
         "a module": OK,
         "a class of modules": r"make a module of it: Linear\(…\)",
-        "a run": r"to go on from the weights of a run: its model\(\)",
+        "a run": r"for more epochs, repeat the call of the run with name= and epochs=; .* its model\(\)",
         "a folder as text": "no model is called",
     },
     "train, data": {

@@ -277,7 +277,7 @@ def test_a_sweep_from_the_command_line(type_: Type, tmp_path: Path) -> None:
     assert type_("evaluate", trial, "--split", "validation")[0] == 0
     code, _, err = type_("evaluate", trial)
     assert code == 2
-    assert "has no test split in this run; it has train, validation" in err
+    assert "has no test split here; it has train, validation" in err
 
 
 def test_usage_mistakes_exit_2(type_: Type, tiny: Path) -> None:

@@ -45,7 +45,8 @@ def test_the_contents_come_first(
     code, out, _ = type_("data", verb, "photos")
     assert code == 0
     assert said in out.splitlines()
-    places = [out.index(each) for each in ("photos", "cat", "all", "2 classes, images of 3×24×24", said)]
+    shape = f"2 classes, {24 * len(parts)} images of 3×24×24 (channels, height, width), 1,728 values each"
+    places = [out.index(each) for each in ("photos", "cat", "all", shape, said)]
     assert places == sorted(places)
     if verb == "check":
         assert places[-1] < out.index("class imbalance")

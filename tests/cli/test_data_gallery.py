@@ -42,7 +42,18 @@ def test_of_many_classes_the_first_are_shown(type_: Type, tmp_path: Path, mode: 
     assert "<00>" not in text
 
 
-def test_another_format_is_refused(type_: Type) -> None:
-    code, _, err = type_("data", "stats", "digits", "--gallery", "digits.png")
+def test_a_class_without_training_images_has_an_empty_row(type_: Type, tmp_path: Path) -> None:
+    code, out, err = type_("data", "stats", "{digits: {subset: 5}}", "--gallery", "few.SVG", "--json")
+    assert code == 0
+    text = (tmp_path / "few.SVG").read_text()
+    assert text.count("<image ") == 5
+    assert all(f">{k}</text>" in text for k in range(10))
+    counts = json.loads(out)["images"]["train"]
+    none = ", ".join(str(k) for k in range(10) if counts[k] == 0)
+    assert err.strip().endswith(f"of each class; there are none of {none}")
+
+
+def test_another_format_is_refused_before_the_images_are_read(type_: Type) -> None:
+    code, _, err = type_("data", "stats", "no_such_data", "--gallery", "digits.png")
     assert code == 2
     assert "ends in .svg" in err

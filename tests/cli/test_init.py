@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from stresslens.config import study_file
+from stresslens.config import json_schema, study_file
 from stresslens.config.json_schema import schema_text
 from stresslens.config.shipped_studies import shipped_studies
+from stresslens.core.errors import ConfigError
 
 Type = Callable[..., tuple[int, str, str]]
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -78,8 +81,32 @@ def test_the_schema(type_: Type, tmp_path: Path) -> None:
     assert (code, out) == (0, schema_text())
     assert type_("schema", "--out", "s.json") == (0, "", "wrote s.json\n")
     assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["type"] == "object"
-    code, _, err = type_("schema", "--out", "none/s.json")
-    assert (code, err) == (1, "stresslens: none/s.json: No such file or directory\n")
+    assert type_("schema", "--out", "none/s.json") == (0, "", "wrote none/s.json\n")
+    assert (tmp_path / "none/s.json").read_bytes() == schema_text().encode()
+
+
+def test_a_failure_leaves_no_half_written_file(
+    type_: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> str:
+        raise ConfigError("no schema")
+
+    monkeypatch.setattr(json_schema, "schema_text", fails)
+    assert type_("init")[0] == 2
+    assert [file.name for file in (tmp_path / "studies").iterdir()] == ["quickstart.yaml"]
+    (tmp_path / "schema.json").write_text("old")
+    monkeypatch.setattr(json_schema, "schema_text", lambda: "{}")
+    monkeypatch.setattr(os, "fsync", no_space)
+    code, _, err = type_("schema", "--out", "schema.json")
+    assert code == 1
+    assert err.startswith("stresslens: cannot write schema.json: ")
+    assert type_("init", "here")[0] == 1
+    assert (tmp_path / "schema.json").read_text() == "old"
+    assert not list((tmp_path / "here/studies").iterdir())
+
+
+def no_space(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_study_that_is_not_there_names_init(type_: Type) -> None:

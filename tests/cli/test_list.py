@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from stresslens.config.catalogues import matches, search_catalogues
 from stresslens.config.shipped_studies import shipped_studies
 from stresslens.config.yaml_source import parse_value
 from stresslens.core import extras
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import RunRecord, write_record
 
 Type = Callable[..., tuple[int, str, str]]
 
@@ -85,7 +89,7 @@ def test_what_it_says_is_a_model_of_a_study(name: str) -> None:
 def test_a_zoo_that_is_not_installed(
     type_: Type, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, module, None)
+    monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == module else object())
     code, out, _ = type_("list", "models", "resnet18")
     assert code == 0
@@ -94,15 +98,45 @@ def test_a_zoo_that_is_not_installed(
     assert "torchvision: 1 of 80" in out
 
 
-def test_without_a_pattern_the_zoos_are_named(type_: Type) -> None:
-    out = type_("list", "models")[1]
-    assert "torchvision (80)" in out
-    assert "stresslens list models 'resnet*'" in out
+def test_without_a_pattern_the_zoos_are_named_and_not_searched(
+    type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("timm", "open_clip"):
+        monkeypatch.setitem(sys.modules, library, None)  # an import fails
+    code, out, _ = type_("list", "models")
+    assert code == 0
+    assert out.endswith(
+        "search the models of openclip, timm, torchvision: stresslens list models 'resnet*'\n"
+    )
+    assert "cannot be imported" not in out
 
 
 def test_a_pattern_of_another_kind(type_: Type) -> None:
     assert set(json.loads(type_("list", "losses", "m*", "--json")[1])["losses"]) == {"mse"}
     assert type_("list", "losses", "zzz") == (0, "losses: none of 2 is like 'zzz'\n", "")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("", ["quickstart/adam", "quickstart/sgd", "slow/quick-adam"]),
+        ("quick*", ["quickstart/adam", "quickstart/sgd", "slow/quick-adam"]),
+        ("quickstart", ["quickstart/adam", "quickstart/sgd"]),
+        ("s??", ["quickstart/sgd"]),
+        ("slow", ["slow/quick-adam"]),
+        ("quick*/adam", ["quickstart/adam"]),
+        ("*/adam/seed-0", ["quickstart/adam"]),
+        ("runs/q*", ["quickstart/adam", "quickstart/sgd"]),
+        ("ru*s", []),
+        ("seed-1", []),
+    ],
+)
+def test_runs_by_a_part_of_their_path(type_: Type, tmp_path: Path, pattern: str, expected: list[str]) -> None:
+    for name in ("quickstart/adam", "quickstart/sgd", "slow/quick-adam"):
+        write_record(RunFolder(tmp_path / "runs" / name / "seed-0"), RunRecord(status="finished"))
+    code, out, _ = type_("list", "runs", pattern, "--json")
+    assert code == 0
+    assert list(json.loads(out)) == [f"runs/{name}/seed-0" for name in expected]
 
 
 def test_studies(type_: Type) -> None:

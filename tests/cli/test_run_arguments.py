@@ -86,7 +86,7 @@ def test_predict_takes_the_runs_of_a_pattern_side_by_side(here: list[str], type_
         ("predict RUN OTHER", "no image is given behind"),
         ("predict RUN new OTHER", "the folder of a run is never read as images; the runs come first"),
         ("predict RUN new runs", "the folder of a run is never read as images"),
-        ("predict VARIANT new", "is not the folder of a run, but holds runs/train/"),
+        ("predict runs/train new", "is not the folder of a run, but holds runs/train/"),
         ("predict runs new", "is not the folder of a run, but holds runs/train/"),
         ("evaluate RUN OTHER", "evaluate takes one run"),
         ("evaluate new", "new is not the folder of a run"),
@@ -97,7 +97,7 @@ def test_predict_takes_the_runs_of_a_pattern_side_by_side(here: list[str], type_
         ("explain RUN OTHER new/a.png", "/seed-0 new/a.png"),
         ("explain new RUN", "new is not the folder of a run"),
         ("export RUN OTHER --to onnx", "export takes one run"),
-        ("export VARIANT --to onnx", "is not the folder of a run, but holds"),
+        ("export runs/train --to onnx", "is not the folder of a run, but holds"),
         ("verify RUN OTHER", "cannot be read"),
         ("verify new x.npz", "new is not the folder of a run"),
         ("report RUN OTHER", "for the first: stresslens report"),
@@ -137,6 +137,21 @@ def test_images_in_the_folders_of_runs_are_left_out_with_a_notice(here: list[str
     assert "runs/" not in out
 
 
+def test_a_variants_folder_with_one_run_is_that_run(
+    here: list[str], type_: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = Path(here[0]).absolute().parent
+    shutil.copytree("photos", tmp_path / "photos")
+    copied = Path(shutil.copytree(variant, tmp_path / "runs" / "train" / "mine"))
+    monkeypatch.chdir(tmp_path)
+    assert type_("predict", "runs/train/mine", "photos", "--csv")[0] == 0
+    assert type_("evaluate", "runs/train/mine", "--json")[0] == 0
+    shutil.copytree(copied / "seed-0", copied / "seed-3")
+    code, _, err = type_("evaluate", "runs/train/mine")
+    assert code == 2
+    assert "holds runs/train/mine/seed-0, runs/train/mine/seed-3; give one of them" in err
+
+
 def test_a_folder_of_version_0_3_0_goes_on(
     here: list[str], type_: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +159,7 @@ def test_a_folder_of_version_0_3_0_goes_on(
     words = TRAININGS[0]
     shutil.copytree("photos", tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
-    assert type_("train", *words, "--name", "run", "-q")[0] == 0
+    assert type_("train", *words, "--name", ",".join(["run", *SHORT]), "-q")[0] == 0
     assert type_("train", *words, "-q")[0] == 0
     assert type_("train", "photos", "mlp", *SHORT, "-q")[0] == 0
     assert sorted(run.path.parent.name for run in run_folders(Path("runs"))) == [

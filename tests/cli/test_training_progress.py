@@ -75,3 +75,15 @@ def test_train_speaks_of_its_own_run_first(type_: Type, quiet: bool) -> None:
     assert " of 360 test images" in told[0]
     assert "digits_subset" in told[0] or "subset" in told[0] or "linear" in told[0]
     assert told[1] == "the runs were tested on different images; only those of the same images are ranked"
+
+
+def test_a_run_that_is_left_out_has_its_short_name(type_: Type, tmp_path: Path) -> None:
+    """An override is part of every folder's name, and no line on a run repeats it."""
+    (tmp_path / "s.yaml").write_text(
+        "data: {digits: {subset: 100}}\ntrain: {threads: 1}\n"
+        "runs: {good: {model: linear}, lost: {model: {linear: {weights: {file: nowhere}}}}}\n"
+    )
+    code, _, err = type_("run", "s.yaml", "train.epochs=1")
+    assert code != 0
+    assert "    lost seed 0: " in err
+    assert "good seed 0: " in err

@@ -129,6 +129,22 @@ def test_identical_recipes_are_not_distinguishable() -> None:
     assert "not distinguishable" in difference.verdict
 
 
+def test_a_difference_that_is_written_as_zero_has_no_winner() -> None:
+    a, b = np.ones((2, 1, 4000), np.float32)
+    a[0, :20], b[0, 20:41] = 0, 0  # 20 and 21 of 4,000 wrong: 0.025 points
+    assert with_holm([difference_of("c", "a", "b", a, b)])[0].verdict == (
+        "a and b are not distinguishable: b minus a is 0.0 points (-0.3 to 0.3; 4000 images)"
+    )
+
+
+def test_a_real_difference_is_written_with_the_digits_that_tell_it() -> None:
+    a, b = np.ones((2, 1, 60_000), np.float32)
+    a[0, :18] = 0  # 0.03 points, p < 0.0001
+    assert with_holm([difference_of("c", "a", "b", a, b)])[0].verdict.startswith(
+        "b is better than a by 0.03 points ("
+    )
+
+
 def test_verdict_names_the_better_whichever_stands_first() -> None:
     low, high = answers(6, 8, 360, 0.7), answers(7, 8, 360, 0.95)
     assert with_holm([difference_of("c", "a", "b", low, high)])[0].verdict.startswith(

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from stresslens.comparison.claims import judged_claims
+from stresslens.comparison.claims import judged_claims, variants_best_last
 from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim
 from stresslens.config import study_file
 from stresslens.config.study_record import StatedClaim, StudyRecord
 from stresslens.core.errors import ConfigError
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import ALL_EPOCHS, DataRecord, RunRecord, TrainingRecord, write_record
 
 
 def pair(value: float, low: float, high: float, *, real: bool, a: str = "full", b: str = "mini") -> Contrast:
@@ -209,3 +211,53 @@ def test_overrides_leave_the_own_names(tmp_path: Path) -> None:
     study = study_file.read_study(file, ["train.epochs=3"])
     assert [name + ",train.epochs=3" for name in study.own_names.values()] == list(study.own_names)
     assert list(study.own_names) == [variant.name for variant in study.variants]
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "said"),
+    [
+        ([], "It holds for 4 of 4 pairs."),
+        (["mini"], "pairs. mini was best in its last epoch: more epochs may change this."),
+        (["full", "a"], "pairs. full and a were best in their last epochs: more epochs may change this."),
+        (
+            [*"abcdef", "full", "mini"],
+            " full, mini, a, b, c, d and 2 more were best in their last epochs",
+        ),
+        (["another"], "It holds for 4 of 4 pairs."),
+    ],
+)
+def test_variants_that_were_best_in_their_last_epoch_are_named(
+    unfinished: list[str], said: str, tmp_path: Path
+) -> None:
+    made = [pair(0.03, 0.01, 0.05, real=True, a=a, b=b) for a, b in PAIRS]
+    (result,) = judged_claims([CLAIM], made, tmp_path, unfinished=unfinished)
+    assert said in result.sentence
+    assert ("more epochs" in result.sentence) == ("more epochs" in said or "2 more" in said)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "stopped", "select", "found"),
+    [
+        ([5, 5, 2], ALL_EPOCHS, "accuracy", True),
+        ([5, 2, 2], ALL_EPOCHS, "accuracy", False),
+        ([5, 2], ALL_EPOCHS, "accuracy", False),
+        ([5], ALL_EPOCHS, "loss", True),
+        ([5], ALL_EPOCHS, "last", False),
+        ([5], "no better loss on validation in 20 evaluations", "loss", False),
+        ([0], ALL_EPOCHS, "accuracy", False),
+    ],
+)
+def test_which_variants_were_best_in_their_last_epoch(
+    chosen: list[int], stopped: str, select: str, found: bool, tmp_path: Path
+) -> None:
+    seeds = list(range(len(chosen)))
+    (tmp_path / "study.json").write_text(json.dumps(StudyRecord(runs=["a"], seeds=seeds).as_json()))
+    for seed, epoch in enumerate(chosen):
+        training = TrainingRecord(
+            epochs=5 if epoch else 0, chosen_epoch=epoch, stopped=stopped, select=select
+        )
+        folder = RunFolder(tmp_path / "a" / f"seed-{seed}")
+        folder.path.mkdir(parents=True)
+        record = RunRecord(format=1, status="finished", stages={}, data=DataRecord(), training=training)
+        write_record(folder, record)
+    assert variants_best_last(tmp_path) == (["a"] if found else [])

@@ -80,6 +80,21 @@ def test_noise_is_not_distinguishable_and_one_seed_has_no_interval() -> None:
     assert stop.measure == "seconds to the stop"
 
 
+def test_equal_costs_have_no_winner() -> None:
+    """One seed, several seeds, and counts that differ in the fifth digit."""
+    a, b = [record(1.0), record(1.01), record(0.99)], [record(1.001), record(1.0), record(1.0)]
+    one_seed = costs.compare_costs({"a": of(a[0]), "b": of(b[0])}, [("c", "a", "b")])[0]
+    assert one_seed.verdict == "a takes as long per epoch as b (one seed, so without an interval)"
+    several = costs.compare_costs({"a": of(*a), "b": of(*b)}, [("c", "a", "b")])[0]
+    assert several.verdict.startswith(
+        "a and b are not distinguishable in seconds per epoch: no difference was seen (0.976 to 1.03"
+    )
+    sizes = {"a": of(record(1.0, parameters=20_000)), "b": of(record(1.0, parameters=20_006))}
+    assert costs.compare_costs(sizes, [("c", "a", "b")])[-1].verdict == (
+        "b has 1.0003 times as many parameters as a, 20,006 against 20,000"
+    )
+
+
 def test_a_ratio_of_a_thousand_is_never_called_not_distinguishable() -> None:
     a, b = of(record(1.0), record(1.1)), of(record(500.0), record(2420.0))
     slower = costs.compare_costs({"a": a, "b": b}, [("c", "a", "b")])[0]

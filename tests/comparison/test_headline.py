@@ -34,6 +34,10 @@ def test_unbalanced_data_are_judged_by_balanced_accuracy_as_well(made: Make) -> 
     assert contrast.balanced is not None
     assert contrast.balanced.value == pytest.approx(0.35)
     assert "; by balanced accuracy even is ahead by 35.0 points (" in contrast.verdict
+    same = {name: {"seed-0": made(name, 2, always, labels=labels)} for name in ("x", "y")}
+    assert "; by balanced accuracy no difference was seen (-" in (
+        compare_accuracy(same, [("c", "x", "y")]).contrasts[0].verdict
+    )
     even = {name: {"seed-0": made(name, 1, np.ones(40))} for name in ("x", "y")}
     assert "balanced" not in compare_accuracy(even, [("c", "x", "y")]).as_json()["contrasts"][0]
 
@@ -61,11 +65,47 @@ def test_the_headline_is_what_validation_chose(made: Make) -> None:
         "the test images: 95.0 % (91.0 to 97.3)"
     ]
     assert verdicts(0.97, 0.97, 0.9)[0] == (
-        "validation does not choose between v0, v1 (97.0 % on the validation images)"
+        "validation does not choose between v0 and v1 (97.0 % on the validation images)"
     )
     assert verdicts(None, 0.97, 0.9) == [
         "highest mean accuracy: v1, 95.0 % (91.0 to 97.3); chosen by the test images, so a little too high"
     ]
+
+
+def test_equal_accuracies_have_no_winner(made: Make) -> None:
+    right = np.ones((3, 200))
+    right[0, :10], right[1, 5:15], right[2, :30] = 0, 0, 0  # 95, 95 and 85 %
+    named = {name: made(name, 0, each) for name, each in zip("abc", right)}
+
+    def verdicts(**on_validation: float) -> list[str]:
+        for name, value in on_validation.items():
+            accuracy = Estimate(value, 0, 1, 50, "").as_json()
+            record = read_json(named[name].record)
+            write_json(named[name].record, record | {"scores": {"validation": {"accuracy": accuracy}}})
+        return compare_accuracy({name: {"seed-0": folder} for name, folder in named.items()}, []).verdicts
+
+    both = "a, 95.0 % (91.0 to 97.3); b, 95.0 % (91.0 to 97.3)"
+    assert verdicts() == [
+        f"equal highest mean accuracy: {both}; chosen by the test images, so a little too high"
+    ]
+    assert verdicts(a=0.9, b=0.97, c=0.9) == [
+        "validation chooses b (97.0 % on the validation images); it also has the highest mean accuracy on "
+        "the test images: 95.0 % (91.0 to 97.3); a is equal there"
+    ]
+    assert verdicts(a=0.9, b=0.9, c=0.97)[1] == (
+        f"equal highest mean accuracy on the test images: {both}; validation did not choose them"
+    )
+    assert verdicts(a=0.97, b=0.97, c=0.9)[1] == f"equal highest mean accuracy on the test images: {both}"
+
+
+def test_equal_balanced_accuracies_have_no_winner(made: Make) -> None:
+    labels = np.repeat([0, 1], [320, 40])
+    right = np.ones((2, 360))
+    right[0, :8], right[1, 8:16] = 0, 0
+    variants = {name: {"seed-0": made(name, 0, each, labels=labels)} for name, each in zip("ab", right)}
+    found = compare_accuracy(variants, [("c", "a", "b")])
+    assert "; equal highest balanced accuracy: a, 98.8 % (" in found.verdicts[1]
+    assert "; by balanced accuracy no difference was seen (-" in found.contrasts[0].verdict
 
 
 def test_a_model_that_is_not_better_than_the_largest_class_is_told(made: Make) -> None:

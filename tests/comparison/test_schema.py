@@ -102,6 +102,7 @@ STUDY = StudyRecord(
     own_names={"x": "x", "y-lr-1": "y"},
     overrides={"y-lr-1": ["train.lr=1"]},
     seeds=[0, 1],
+    own_seeds={"y": [1]},
     contrasts=[("c", "x", "y")],
     claims=[StatedClaim(contrast="c", claim="y is better", protocol=None, pairs=[("x", "y")])],
     curves=[SizeCurve(name="x", runs=[(100, "x"), (200, "y")])],

@@ -59,6 +59,19 @@ def test_every_cell_by_hand(study: Path) -> None:
     json.dumps(found.as_json(), allow_nan=False)
 
 
+def test_of_many_runs_the_first_seed_of_each_variant_is_used(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transferability, "MOST_RUNS", 2)
+    shutil.move(study / "mlp" / "seed-0", study / "mlp" / "seed-7")
+    described = json.loads((study / "study.json").read_text())
+    own_seeds = {"mlp": [7], "linear": [0], "wide": [0]}
+    (study / "study.json").write_text(json.dumps(described | {"seeds": [0, 7], "own_seeds": own_seeds}))
+    found = transferability.study_transferability(study)
+    assert found is not None
+    assert found.groups[0].sources == list(MODELS)
+
+
 def test_nothing_is_computed_again_until_something_changes(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

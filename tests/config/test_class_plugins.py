@@ -98,6 +98,68 @@ def test_a_class_of_ones_own(folder: str, tmp_path: Path) -> None:
     assert bound.function.__name__ == "Mine"
 
 
+@pytest.mark.parametrize(
+    ("folder", "signature"),
+    [
+        ("losses", "logits, target"),
+        ("losses", "target, logits"),
+        ("losses", "labels, pred"),
+        ("losses", "y_true, y_pred"),
+        ("losses", "target, input"),
+        ("losses", "y, x"),
+        ("losses", "x, labels"),
+        ("losses", "a, b"),
+        ("losses", "*, pred, labels"),
+        ("losses", "*, y, anything"),
+        ("losses", "y, logits, /"),
+        ("losses", "target, /, *, logits"),
+        ("losses", "a, y, target=None, scores=None"),
+        ("attacks", "labels, inputs"),
+        ("attacks", "image, label"),
+        ("attacks", "y, anything"),
+    ],
+)
+def test_a_call_gets_what_its_parameters_are_called_in_any_order(
+    folder: str, signature: str, tmp_path: Path
+) -> None:
+    made = "" if folder == "losses" else "def __init__(self, model): ...\n    "
+    text = f"class Mine:\n    {made}def __call__(self, {signature}): return locals()\n"
+    write(tmp_path, "mine.py", text)
+    given = {"logits": 1, "y": 2} if folder == "losses" else {"model": "m", "x": 1, "y": 2}
+    answer = registry.resolve(folder, "mine.py:Mine", base=tmp_path)(**given)
+    names = [name.split("=")[0] for name in signature.split(", ") if name not in "*/"]
+    labels = {"y", "target", "labels", "label", "y_true", "b"}
+    expected = {name: 2 if name in labels else 1 for name in names}
+    if "=" in signature:
+        expected |= {"target": None, "scores": None}
+    assert {name: answer[name] for name in names} == expected
+
+
+def test_a_constructor_may_have_parameters_that_are_given_by_position_only(tmp_path: Path) -> None:
+    text = """
+    class Mine:
+        def __init__(self, lr, beta: float = 0.5, gamma: float = 0.25, /, *, params):
+            self.given = (lr, beta, gamma, params)
+    """
+    write(tmp_path, "mine.py", text)
+    bound = registry.resolve("optimizers", {"mine.py:Mine": {"gamma": 0.75}}, base=tmp_path)
+    assert bound(parameters=[1], lr=0.1).given == (0.1, 0.5, 0.75, [1])
+
+
+def test_a_loss_of_torch_may_take_the_labels_first(tmp_path: Path) -> None:
+    text = """
+    from torch import nn
+
+    class Mine(nn.Module):
+        def forward(self, target, logits):
+            return nn.functional.cross_entropy(logits, target)
+    """
+    write(tmp_path, "mine.py", text)
+    logits, y = torch.tensor([[0.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1])
+    loss = registry.resolve("losses", "mine.py:Mine", base=tmp_path)(logits=logits, y=y)
+    assert loss.item() == pytest.approx(0.6931, abs=1e-4)  # ln 2
+
+
 PARAMETERS = [nn.Parameter(torch.ones(2))]
 
 

@@ -17,7 +17,9 @@ from stresslens.cli.completion import plugins_of
 from stresslens.cli.main import app
 from stresslens.config import installed_plugins as found
 from stresslens.config import own_plugins, registry
+from stresslens.config.catalogues import catalogues
 from stresslens.config.json_schema import schema_text
+from stresslens.config.setting_keys import option_keys, unknown_setting
 from stresslens.core.errors import ConfigError, Notice
 
 MODULE = """
@@ -191,3 +193,31 @@ def test_it_is_in_the_schema_and_completed(install: Install) -> None:
     assert study.is_valid({"train": {"loss": {"odd": {"times": 3, "kind": [1]}}}})
     assert not study.is_valid({"train": {"loss": {"odd": {"time": 3}}}})
     assert plugins_of("losses")("") == ["cross_entropy", "gone", "mse", "odd"]
+
+
+def test_its_options_are_meant_by_a_key_and_its_catalogue_is_searched(
+    install: Install, request: pytest.FixtureRequest
+) -> None:
+    text = (
+        MODULE
+        + """
+def zoo(shape, classes, *, name: str = "small", width_of_zoo: int = 3):
+    return Net(shape, classes)
+
+def catalogue():
+    return {"small": {}, "large": {"best": {"name": "large", "weights": "best"}}}
+"""
+    )
+    points = {"models": {"zoo": "stresslens_foo:zoo", "gone": "stresslens_foo:gone"}}
+    install("stresslens-foo", "1.2", points, text)
+    option_keys.cache_clear()
+    request.addfinalizer(option_keys.cache_clear)
+    assert unknown_setting("width_of_zoo", {}) == (
+        "unknown key; did you mean model.width_of_zoo (an option of zoo)?"
+    )
+    assert list(catalogues()) == ["openclip", "timm", "torchvision", "zoo"]
+    shown = json.loads(CliRunner().invoke(app, ["list", "models", "small", "--json"]).stdout)
+    assert shown["zoos"]["zoo"] == {
+        "size": 2,
+        "found": {"small": {"weights": {}, "in_study": "{zoo: {name: small}}"}},
+    }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,9 @@ from jsonschema import Draft202012Validator
 from malformed_studies import VALUES, malformed_studies
 
 from stresslens.config import registry, study_file
+from stresslens.config.attribute_docstrings import attribute_docstrings
 from stresslens.config.json_schema import FOLDERS, schema_text
+from stresslens.config.schema import Train
 from stresslens.config.yaml_source import Source
 from stresslens.core.errors import ConfigError
 
@@ -124,6 +128,8 @@ INVALID: dict[str, dict[str, Any]] = {
     "unknown plug-in of a run": {"runs": {"a": {"model": "mlpp"}}},
     "unknown dotted option": {"runs": {"a": {"model.hiden": 3}}},
     "unknown dotted option with the name": {"runs": {"a": {"model.mlp.width": [3]}}},
+    "no dotted option": {"runs": {"a": {"train.loss.": 3}}},
+    "no dotted option behind the name": {"runs": {"a": {"train.loss.mse.": 3}}},
     "wrong type of a dotted option": {"runs": {"a": {"model.batch_norm": 3}}},
     "unknown option beside another custom plug-in": {
         "train": {"loss": "losses.py:mine"},
@@ -212,3 +218,20 @@ def test_every_plugin_and_option_has_its_help_and_default() -> None:
 def test_every_key_has_its_help(section: str) -> None:
     keys = SCHEMA["$defs"][section]["properties"]
     assert [key for key, schema in keys.items() if not schema.get("description")] == []
+
+
+def test_a_key_is_described_by_the_text_below_it_also_under_another_name() -> None:
+    keys = SCHEMA["$defs"]["Range"]["properties"]
+    assert keys["from"]["description"] == "The smallest value."
+    assert (
+        attribute_docstrings(Train)["epochs"]
+        == SCHEMA["$defs"]["Train"]["properties"]["epochs"]["description"]
+    )
+
+
+def test_the_program_does_not_read_its_own_source_when_it_starts() -> None:
+    code = (
+        "import inspect, torch, pydantic; inspect.getsource = inspect.getblock = None; "
+        "import stresslens.config.study_file"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -62,6 +62,7 @@ def test_an_own_plugin_may_take_another(tmp_path: Path) -> None:
         ("mine.py:value", r"mine\.py defines no function 'value'; "),
         ("mine.py:sqrt", r"mine\.py defines no function 'sqrt'; "),
         ("mine.py:", r"mine\.py defines no function ''; "),
+        ("torch.optim:NAdamm", r"torch\.optim defines no function 'NAdamm'; did you mean 'NAdam'\?"),
         (
             "alien.py:alien",
             r"'alien\.py:alien' asks for pixels, size; a model may ask for: shape, classes, names, train",
@@ -134,6 +135,47 @@ def test_what_a_plugin_may_import(tmp_path: Path, text: str) -> None:
     write(tmp_path, "beside.py", "width = 5")
     write(tmp_path, "math.py", "floor = None")
     assert registry.resolve("models", "mine.py:mine", base=tmp_path)(shape=(1, 2, 2), classes=2) == 3
+
+
+FOR_TYPE_CHECKERS = """
+from __future__ import annotations
+import typing
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from beside import Net
+if typing.TYPE_CHECKING:
+    from .beside import Shape
+else:
+    from math import floor
+
+def mine(shape: Shape, classes: int, *, depth: int = 3) -> Net:
+    return floor(depth + 0.5)
+"""
+
+
+def test_a_plugin_may_import_a_file_beside_it_for_type_checkers(tmp_path: Path) -> None:
+    write(tmp_path, "beside.py", "Net = Shape = None")
+    write(tmp_path, "mine.py", FOR_TYPE_CHECKERS)
+    assert registry.resolve("models", {"mine.py:mine": {"depth": 4}}, base=tmp_path)() == 4
+    with pytest.raises(Problems, match="valid integer"):
+        registry.resolve("models", {"mine.py:mine": {"depth": "deep"}}, base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FOR_TYPE_CHECKERS + "    from beside import Net",
+        FOR_TYPE_CHECKERS.replace("from math import floor", "from beside import floor"),
+        FOR_TYPE_CHECKERS.replace("depth: int", "depth: Net"),
+    ],
+    ids=["in the function too", "in else", "the type of an option"],
+)
+def test_what_only_type_checkers_import_is_not_there_otherwise(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "beside.py", "Net = Shape = None\nfloor = round")
+    write(tmp_path, "mine.py", text)
+    with pytest.raises(ConfigError, match=r"beside\.py beside it|annotations cannot be read .*'Net'"):
+        registry.plugin("models", "mine.py:mine", base=tmp_path)
 
 
 def test_a_module_that_is_a_file_here(tmp_path: Path) -> None:

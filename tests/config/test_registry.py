@@ -120,6 +120,12 @@ def test_a_number_is_a_number(folder: str, name: str, option: str, value: Any) -
         ),
         ("losses", "cross_entropi", "no loss is called .* did you mean 'cross_entropy'\\?"),
         ("models", "zzz", "no model is called 'zzz'; valid: .*lenet"),
+        (
+            "models",
+            "resnet18",
+            r"it is a model of timm and torchvision: write \{torchvision: \{name: resnet18\}\}, on the "
+            r"command line in quotes; `stresslens list models resnet18` shows its published weights$",
+        ),
         ("models", "__init__", "no model is called"),
         ("models", "../find", "no model is called"),
         ("models", "", "no model is called ''"),

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stresslens.config.run_names import LONGEST, READABLE, data_and_model, folder_name, label, short_names
+from stresslens.config.run_names import (
+    LONGEST,
+    READABLE,
+    data_and_model,
+    folder_name,
+    label,
+    name_in_words,
+    short_names,
+)
 
 PAIRS = st.lists(st.text(min_size=1, max_size=60).map(lambda text: f"key={text}"), max_size=8)
 
@@ -60,7 +68,7 @@ def test_what_differs_stays_in_the_name() -> None:
     names = ["mlp,train.epochs=1,train.lr=0.1", "mlp,train.epochs=2,train.lr=0.1"]
     short = short_names(names, dict.fromkeys(names, "mlp"))
     assert short.shared == ["train.lr=0.1"]
-    assert list(short.names.values()) == ["mlp, epochs=1", "mlp, epochs=2"]
+    assert list(short.names.values()) == ["mlp epochs=1", "mlp epochs=2"]
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -78,6 +86,31 @@ def test_long_names_of_a_grid_give_their_values() -> None:
     assert short.keys == ["optimizer", "lr", "batch_size", "schedule"]
 
 
+def test_names_that_no_grid_made_keep_their_keys() -> None:
+    names = {f"folder{lr}": f"digits mlp epochs=12 lr={lr} batch_size=64" for lr in (0.1, 0.01)}
+    short = short_names(list(names), names, {name: [] for name in names})
+    assert list(short.names.values()) == list(names.values())
+    assert (short.keys, short.shared) == ([], [])
+
+
+def test_a_folder_called_by_its_own_name_leaves_its_overrides_out() -> None:
+    assert short_names(["mine"], {"mine": "mine"}, {"mine": ["train.lr=0.1"]}).names == {"mine": "mine"}
+
+
+def test_a_name_does_not_depend_on_other_variants_where_it_is_cut() -> None:
+    long = "digits mlp widths=[64, 64] optimizer=adam schedule=cosine epochs=12 lr=0.01"
+    alone = short_names(["x"], {"x": long}, {"x": []}).names["x"]
+    assert re.fullmatch(r"digits mlp widths=\[64, … epochs=12 lr=0.01 #[0-9a-f]{6}", alone)
+    both = short_names(["y", "x"], {"x": long, "y": long}, {"x": [], "y": []}).names
+    assert both["x"] == alone != both["y"]
+
+
+def test_names_in_words() -> None:
+    data, model = {"folder": {"path": "my/photos"}}, {"mlp": {"widths": [32, 16]}}
+    assert name_in_words(data, model, ["train.lr=0.1"]) == "photos mlp widths=[32, 16] lr=0.1"
+    assert name_in_words({"digits": {"subset": 100}}, "knn", []) == "digits subset=100 knn"
+
+
 @given(st.lists(st.text("ab,=.1", min_size=1, max_size=60), min_size=1, max_size=12, unique=True))
 def test_short_names_are_short_and_differ(names: list[str]) -> None:
     short = short_names(names, dict(zip(names, names)), {name: [] for name in names})
@@ -89,5 +122,5 @@ def test_names_in_sentences_are_replaced_whole() -> None:
     names = ["mlp,train.lr=0.1", "mlp,train.lr=0.15", "mlp,train.lr=0.1,train.epochs=2"]
     short = short_names(names, dict.fromkeys(names, "mlp"))
     said = "mlp,train.lr=0.15 is better than mlp,train.lr=0.1, and mlp,train.lr=0.1,train.epochs=2."
-    expected = "mlp, lr=0.15 is better than mlp, lr=0.1, and mlp, lr=0.1, epochs=2."
-    assert short.replaced([said, {names[0]: (1, said)}]) == [expected, {"mlp, lr=0.1": [1, expected]}]
+    expected = "mlp lr=0.15 is better than mlp lr=0.1, and mlp lr=0.1 epochs=2."
+    assert short.replaced([said, {names[0]: (1, said)}]) == [expected, {"mlp lr=0.1": [1, expected]}]

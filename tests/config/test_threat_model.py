@@ -13,7 +13,7 @@ from stresslens.config.threat_model import resolve_threat_model
 from stresslens.core.errors import Problems
 from stresslens.robustness import attack_run
 from stresslens.robustness.autotune import step_of
-from stresslens.robustness.measure import _gradients
+from stresslens.robustness.measure import expected_gradients
 
 
 def test_the_length_of_steps_is_known_where_it_is_fixed() -> None:
@@ -60,7 +60,7 @@ def test_an_attack_of_ones_own_says_its_steps_and_its_cost(tmp_path: Path) -> No
         base=tmp_path,
     )
     assert [step_of(each.bound, 0.1) for each in threat.attempts] == [0.05, None, 0.2, 0.05, None]
-    assert [_gradients(each) for each in threat.attempts] == [701, 301, 1, 1, 1]
+    assert [expected_gradients(each) for each in threat.attempts] == [701, 301, 1, 1, 1]
     assert registry.beside(threat.attempts[0].bound.function, "may_be_flat") is None  # takes a position
     assert registry.answer_beside(threat.attempts[0].bound, "may_be_flat") is None
 
@@ -84,7 +84,7 @@ def test_an_attack_of_ones_own_says_its_steps_and_its_cost(tmp_path: Path) -> No
 )
 def test_the_cost_of_the_attacks(attack: Any, gradients: float) -> None:
     threat = resolve_threat_model(Robustness(radii=[0.1], protocol=[attack]), base=Path.cwd())
-    assert _gradients(threat.attempts[0]) == gradients
+    assert expected_gradients(threat.attempts[0]) == gradients
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stresslens.config.yaml_source import Source, parse_value, scalar
+from stresslens.config.yaml_source import Source, head_of, parse_value, scalar, yaml_text
 from stresslens.core.errors import ConfigError
 
 
@@ -204,3 +204,46 @@ def test_values_of_the_command_line(text: str, value: Any) -> None:
 
 def test_a_value_nested_too_deep_stays_a_word() -> None:
     assert parse_value("[" * 20_000) == "[" * 20_000
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "with a byte-order mark"])
+def test_the_comment_at_the_head(tmp_path: Path, mark: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_bytes(f"{mark}# stresslens run\r\n#\r\n#  two\r\nmodel: mlp\r\n# later\r\n".encode())
+    assert head_of(file) == ["stresslens run", "", " two"]
+    file.write_text("model: mlp\n# later\n")
+    assert head_of(file) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("1e5", "'1e5'"),
+        ("1.5e3", "'1.5e3'"),
+        ("08", "'08'"),
+        ("0o17", "'0o17'"),
+        ("no", "'no'"),
+        ("2020-01-01", "'2020-01-01'"),
+        ("resnet18.a1_in1k", "resnet18.a1_in1k"),
+        (1e-5, "1.0e-05"),
+        (
+            {"b": {"name": "a, b", "pretrained": True}, "a": None},
+            "{b: {name: 'a, b', pretrained: true}, a: null}",
+        ),
+    ],
+)
+def test_values_as_yaml(value: Any, text: str) -> None:
+    assert yaml_text(value, on_one_line=True) == text
+    assert parse_value(text) == value
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+TEXTS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])) | st.from_regex(
+    r"[-+.\deox_]{1,6}", fullmatch=True
+)
+
+
+@given(st.recursive(PLAIN | TEXTS, lambda part: st.lists(part) | st.dictionaries(TEXTS, part), max_leaves=6))
+def test_what_is_written_as_yaml_is_read_as_the_same_values(value: Any) -> None:
+    assert parse_value(yaml_text(value, on_one_line=True)) == value
+    assert parse_value(yaml_text(value)) == value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ import torch
 from torch import nn
 
 from stresslens.config import registry
+from stresslens.config.schema import Train
 from stresslens.core.errors import ConfigError
+from stresslens.training.optimization import build_schedule
 
 LR = 0.4
 VALUES: list[Any] = [
@@ -173,6 +177,20 @@ def third(optimizer):
     assert found[-1] < found[-2]  # not silently the learning rate all along
 
 
+def test_a_warning_of_the_training_is_not_repeated_at_every_step_of_a_warmup() -> None:
+    optimizer, schedule = started({"warmup": {"share": 0.2}}, 50)
+    registry_of_warnings: dict[Any, Any] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for step in range(50):
+            warnings.warn_explicit("of the network", UserWarning, "net.py", 1, registry=registry_of_warnings)
+            if step == 5:
+                assert len(caught) == 1
+            optimizer.step()
+            schedule.step()
+    assert len(caught) <= 2
+
+
 def grouped_rates(value: Any, steps: int, shares: tuple[float, ...]) -> list[list[float]]:
     """The learning rates of several groups, with the given shares of LR, at each step and at the end."""
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": LR * share} for share in shares]
@@ -203,5 +221,17 @@ def test_the_floor_of_cosine_belongs_to_the_learning_rate() -> None:
 
 @pytest.mark.parametrize("then", ["one_cycle", {"one_cycle": {"rise": 0.1}}, "warmup"])
 def test_warmup_refuses_a_schedule_that_rises_by_itself(then: Any) -> None:
-    with pytest.raises(ConfigError, match="warmup rises to the learning rate"):
+    with pytest.raises(ConfigError, match="warmup rises to the learning rate") as refused:
         started({"warmup": {"share": 0.2, "then": then}}, 50)
+    assert ("its option `rise`" in str(refused.value)) == (then != "warmup")
+
+
+PLATEAU = "torch.optim.lr_scheduler:ReduceLROnPlateau"
+
+
+def test_a_schedule_that_needs_a_metric_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"warmup can only be followed by .* needs no metric"):
+        started({"warmup": {"then": PLATEAU}}, 50)
+    optimizer, _ = started("constant", 10)
+    with pytest.raises(ConfigError, match="needs a metric at every step, and a schedule gets none"):
+        build_schedule(Train(schedule=PLATEAU), optimizer, 5, Path())

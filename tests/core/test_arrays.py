@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import stresslens as sl
 from stresslens.core.arrays import as_shaped, image_tensor
@@ -212,7 +215,7 @@ def test_what_is_further_out_is_refused_with_a_figure_that_shows_it(value: float
         lambda: sl.evaluate(Shades(), images, torch.arange(40) % 2),
         lambda: sl.attack(Shades(), images, torch.arange(40) % 2, radii=[0.1]),
     ):
-        with pytest.raises(DataError, match=rf"1 images leave \[0, 1\].*{shown}.*first at index 3"):
+        with pytest.raises(DataError, match=rf"1 image leaves \[0, 1\].*{shown}.*first at index 3"):
             call()
 
 
@@ -244,3 +247,28 @@ def test_arrays_without_all_values_are_refused() -> None:
     nested = torch.nested.nested_tensor([images[0, 0], images[0, 0, :2]])
     with pytest.raises(DataError, match="nested, each part of its own shape"):
         image_tensor(nested)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [np.zeros((8, 6), np.uint8), np.zeros((9, 8), np.uint8)],
+        [np.zeros((8, 6, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)],
+        [np.zeros((8, 6)), np.zeros((9, 8))],
+        [torch.zeros(3, 8, 6), torch.zeros(3, 9, 9)],
+        [Image.new("L", (6, 8)), Image.new("L", (9, 9))],
+    ],
+    ids=["grey", "colours", "floats", "tensors", "pictures"],
+)
+def test_images_of_several_sizes_are_refused_with_what_makes_them_one(images: list[Any]) -> None:
+    with pytest.raises(DataError, match="resize them to one size") as error:
+        image_tensor(images)
+    call = re.search(r"images = (\[.*\])", str(error.value))
+    assert call is not None
+    resized = eval(call[1], {"images": images, "np": np, "torch": torch, "PIL": PIL, "F": nn.functional})
+    assert image_tensor(resized, 2).shape[2:] == (8, 6)
+
+
+def test_images_of_several_channels_are_refused() -> None:
+    with pytest.raises(DataError, match="give all the same number of channels"):
+        image_tensor([torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)])

@@ -6,13 +6,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stresslens.core.ball import Ball, Norm, parse_radii, parse_radius
+from stresslens.core.ball import Ball, Norm, parse_radii, parse_radius, single_radius
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 
@@ -280,3 +281,27 @@ def test_radii_are_read() -> None:
 def test_radii_that_cannot_be_read_are_refused(text: Any) -> None:
     with pytest.raises(ConfigError, match=r"radi"):
         parse_radii(text, "linf")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0.03, "0.03", "3/100", [0.03], ("0.03",), np.float32(0.03), np.array(0.03), np.array([0.03])),
+        *(np.array([[0.03]], np.float32), np.array(["0.03"]), [np.array([0.03])]),
+        *(torch.tensor(0.03), torch.tensor([0.03], dtype=torch.float16)),
+    ],
+    ids=repr,
+)
+def test_one_radius_is_read_from_whatever_holds_it(value: Any) -> None:
+    assert single_radius(value) == pytest.approx(0.03, rel=1e-3)
+    assert type(single_radius(value)) is float
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, np.bool_(True), None, "a", [], [0.1, 0.2], np.array([0.1, 0.2]), torch.tensor([0.1, 0.2]), {}],
+    ids=repr,
+)
+def test_what_is_not_one_radius_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match="expected a number or a fraction such as 8/255"):
+        single_radius(value)

@@ -79,3 +79,30 @@ def test_a_finding_is_one_line() -> None:
     assert repr(found).startswith("Finding(a check: sign (serious), n = 7: it is")
     assert len(repr(found)) < 400
     assert Finding("b", "no sign", "none", "", 7)._repr_html_().count("<p") == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "value"),
+    [
+        (round(ONE, 2), 0.89),
+        (ONE - estimate(0.5), 0.386),
+        (ONE - 0.5, 0.386),
+        (1 - ONE, 0.114),
+        (np.float32(1) - ONE, 0.114),
+        (100 * ONE, 88.6),
+        (ONE / 2, 0.443),
+        (sum([ONE, estimate(0.5)]) / 2, 0.693),
+        (np.mean([ONE, estimate(0.5)]), 0.693),  # type: ignore[call-overload]
+        (-ONE, -0.886),
+        (abs(estimate(-0.5)), 0.5),
+    ],
+    ids=str,
+)
+def test_what_is_computed_with_it_is_a_plain_number(result: Any, value: float) -> None:
+    assert isinstance(result, float)
+    assert result == pytest.approx(value)
+
+
+def test_text_is_not_added() -> None:
+    with pytest.raises(TypeError):
+        ONE + "1"

@@ -9,7 +9,7 @@ import torch
 
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.splits import Division
+from stresslens.core.splits import Division, split_named
 
 
 def whole_data() -> Data:
@@ -55,3 +55,13 @@ def test_repeated_splits_keep_the_sizes() -> None:
     assert len({frozenset(numbers(each.test)) for each in divided}) == 3
     with pytest.raises(ConfigError, match="no test images"):
         division.of(replace(data, test=None), 0)
+
+
+def test_a_split_is_found_by_its_name() -> None:
+    images = torch.zeros(12, 1, 2, 2)
+    data = replace(Data.from_arrays(images, [0, 1] * 6, validation=0, test=4), name="mine")
+    assert split_named(data, "test") is data.test
+    with pytest.raises(ConfigError, match=r"^explain.split: mine has no validation split here; it has train"):
+        split_named(data, "validation", "explain.split")
+    with pytest.raises(ConfigError, match=r"^mine has no valid split here; it has train, test$"):
+        split_named(data, "valid")

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from stresslens.core.errors import ConfigError
-from stresslens.core.text import duration, harmless, readable
+from stresslens.core.text import counted, duration, harmless, readable
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,16 @@ def test_a_message_stays_readable_whatever_it_quotes() -> None:
     assert "(9,700 characters left out)" in readable("x" * 10_000)
     assert len(readable("word " * 10_000)) < 2100
     assert str(ConfigError("\x1b[2J" + "y" * 5000)).startswith("�[2Jy")
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (counted(1, "variant"), "1 variant"),
+        (counted(0, "variant"), "0 variants"),
+        (counted(2000, "class", "classes"), "2,000 classes"),
+        (counted(1, "class", "classes"), "1 class"),
+    ],
+)
+def test_a_number_with_its_noun(said: str, text: str) -> None:
+    assert said == text

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from stresslens.cli.main import app
 from stresslens.core import torch_versions
 from stresslens.core.torch_versions import NEWEST, OLDEST, torch_problems
 
@@ -87,3 +90,20 @@ def test_no_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_versions, "version", version)
     (problem,) = torch_problems()
     assert problem.startswith("torchvision is not installed; install the pair anew")
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("torchvision"), RuntimeError("torchvision::nms")])
+def test_doctor_says_whether_torchvision_can_be_imported(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def facts() -> dict[str, object]:
+        known: dict[str, object] = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
+        return known
+
+    def imported() -> None:
+        raise error
+
+    assert facts()["torchvision imports"] is True
+    monkeypatch.setattr(torch_versions, "torchvision", imported)
+    assert facts()["torchvision imports"] is False
+    assert facts()["torchvision imports by itself"] is False

@@ -247,12 +247,18 @@ def test_captions_from_the_command_line(clip: Path, pictures: Path) -> None:
 
 
 def test_a_page_with_captions_and_two_runs(clip: Path, pictures: Path, tmp_path: Path) -> None:
-    """All captions are on it, more than `--top` prints otherwise."""
+    """All captions are on it, and `--top` of them are printed, as without a page."""
     captions = [word for k in range(5) for word in ("--prompts", f"caption {k}")]
     page = tmp_path / "page.html"
     words = ["predict", str(clip), str(clip), str(pictures / "00.png"), *captions, "--page", str(page)]
     result = CliRunner().invoke(app, words)
-    assert f"page: {page}" in result.stdout
+    without = CliRunner().invoke(app, words[:-2]).stdout
+    assert result.stdout == f"{without}page: {page}\n"
+    plain, paged = (
+        json.loads(CliRunner().invoke(app, [*given, "--json"]).stdout) for given in (words[:-2], words)
+    )
+    assert paged == plain
+    assert [len(run["pictures"][0]["predictions"]) for run in paged["runs"]] == [3, 3]
     text = page.read_text()
     assert all(f"<bdi>caption {k}</bdi>" in text for k in range(5))
     assert text.count('<td class="bar"') == 10

@@ -39,17 +39,17 @@ def spoiled(value: float) -> Tensor:
 
 
 IMAGES: list[tuple[Any, Any, str]] = [
-    (spoiled(1.5), Y, r"1 images leave \[0, 1\].*first at index 5"),
+    (spoiled(1.5), Y, r"1 image leaves \[0, 1\].*first at index 5"),
     (X * 255, Y, "divide by 255"),
     (2 * X - 1, Y, "put the normalisation into the model"),
-    (spoiled(float("nan")), Y, "1 images hold NaN or infinity, first at index 5"),
+    (spoiled(float("nan")), Y, "1 image holds NaN or infinity, first at index 5"),
     ((X * 255).int(), Y, "int32; expected floats in"),
     (X, Y + 0.5, "label 0 is 0.5; expected words"),
     (X, Y + 1, r"label 3 \(image 2\) is out of range"),
     (X, Y - 1, r"label -1 \(image 0\) is out of range"),
     (X, Y[:5], "12 images but 5 labels"),
     (X, None, "labels are missing"),
-    (X[0], Y, "1 images but 12 labels"),
+    (X[0], Y, "1 image but 12 labels"),
     (X[:0], Y[:0], "no images"),
     ("photos", Y, "photos cannot be read as an image: No such file"),
     (None, Y, "attack needs images and their labels"),
@@ -68,7 +68,7 @@ def test_images_and_labels(images: Any, labels: Any, said: str) -> None:
     [
         (Split(X * 5 - 2, Y, 1.0), "put the normalisation into the model"),
         (Split(X * 255, Y, 1.0), "divide by 255"),
-        (Split(spoiled(1.5), Y, 1.0), r"1 images leave \[0, 1\] \(.* to 1.5\), first at index 5"),
+        (Split(spoiled(1.5), Y, 1.0), r"1 image leaves \[0, 1\] \(.* to 1.5\), first at index 5"),
         (Split((X * 255).to(torch.uint8), Y, 1.0), "divide by 255"),
         (np.full((12, 1, 4, 4), "x"), "images are not an array of numbers"),
     ],

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import stresslens as sl
 from stresslens.cli.main import app
-from stresslens.core.errors import ConfigError, DataError, GateNotMet
+from stresslens.core.errors import ConfigError, DataError, GateNotMet, Problems
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.run_data import data_of, same_data_of
 
@@ -91,6 +91,15 @@ def test_other_data_are_refused_by_their_fingerprint(run: sl.Run, tmp_path: Path
     photographs(Path("photos"), seed=2)
     with pytest.raises(ConfigError, match=r"has changed since.* If the old data lie elsewhere.*data=PATH"):
         sl.attack(run, **asked)
+
+
+def test_a_mistake_in_the_settings_of_data_that_have_moved_is_said(run: sl.Run) -> None:
+    """An option that this version does not know is an error of several mistakes."""
+    shutil.move("photos", "pictures")
+    config = run.folder / "config.yaml"
+    config.write_text(config.read_text().replace("path: photos", "path: photos\n    unknown: 3"))
+    with pytest.raises(Problems, match=r"no option 'unknown'.* say where: --data PATH"):
+        data_of(RunFolder(run.folder))
 
 
 @pytest.mark.slow

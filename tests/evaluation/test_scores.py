@@ -16,8 +16,9 @@ import stresslens as sl
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import Notice
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.types import Estimate
 from stresslens.evaluation import scores
-from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.record import PerClass, RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions, SplitSummary
 from stresslens.metrics import calibration
@@ -69,13 +70,19 @@ def as_json(found: SplitSummary) -> str:
     )
 
 
+def test_a_record_that_repeats_the_means_of_the_classes_is_kept_as_it_is() -> None:
+    figure = Estimate(0.5, 0.4, 0.6, 10, "wilson", 0.95, "images").as_json()
+    table = {"support": [3, 7], "macro": {"f1": figure}, "weighted": {"f1": figure}}
+    assert PerClass.model_validate(table).as_json() == table
+
+
 def test_a_record_has_every_part_and_is_json() -> None:
     found = scores.summary(predictions(), images(), np.zeros(3, np.int64), temperature=2.0)
     assert list(vars(found)) == ["scores", "per_class", "confusion", "risk_coverage", "slices", "reliability"]
     assert sorted(found.scores) == sorted(UNCALIBRATED + CALIBRATED)
     per_class = found.per_class.as_json()
-    assert list(per_class) == ["precision", "recall", "f1", "auroc", "auprc", "support", "macro", "weighted"]
-    assert [len(column) for column in per_class.values()] == [6] * 6 + [3] * 2
+    assert list(per_class) == ["precision", "recall", "f1", "auroc", "auprc", "support"]
+    assert [len(column) for column in per_class.values()] == [6] * 6
     assert len(found.reliability.bins) == len(found.reliability.calibrated) == 15
     assert [each.by for each in found.slices] == ["brightness"]
     (written,) = (each.as_json() for each in found.slices)

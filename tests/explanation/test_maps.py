@@ -254,7 +254,7 @@ def test_the_verb(study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         ),
         (
             {"explainers": ["saliency"], "images": 0},
-            "images: input should be greater than or equal to 1, or input should be 'auto', got 0",
+            "images: input should be greater than or equal to 1, or 'auto', got 0",
         ),
         ({"explainers": ["saliency"], "image": 1}, "image: unexpected keyword argument, got 1"),
     ],
@@ -292,7 +292,7 @@ def test_one_call_from_python() -> None:
         (torch.rand(2, 1, 8, 8) + 1, {}, r"\[0, 1\]"),
         (torch.rand(2, 8, 8), {}, "shape"),
         (torch.rand(2, 3, 8, 8), {}, "cannot take images of shape"),
-        (torch.rand(2, 1, 8, 8), {"answers": [1]}, "2 images but 1 labels"),
+        (torch.rand(2, 1, 8, 8), {"answers": [1]}, "2 images but 1 label"),
         (torch.rand(2, 1, 8, 8), {"answers": [1, 10]}, "10"),
         (torch.rand(2, 1, 8, 8), {"explainer": "rollout"}, "no attention layers"),
     ],

@@ -18,6 +18,17 @@ from stresslens.labs.part import lab_of
 Make = Callable[..., RunFolder]
 
 
+SCORES = {
+    "cross_entropy": 0.31,
+    "cross_entropy_calibrated": 1.31,
+    "ece": 0.032,
+    "auroc": 0.98,
+    "no_answer": 0.012,
+    "macro_f1": 0.9,
+    "weighted_f1": 0.012,
+}
+
+
 def right(share: float, n: int = 1000) -> np.ndarray:
     return (np.arange(n) < round(share * n)).astype(float)
 
@@ -30,8 +41,11 @@ def runs(made: Make, tmp_path: Path) -> Path:
     made("two", 0, right(0.8))
     made("two", 1, right(0.82))
     record = tmp_path / "runs" / "study" / "a" / "seed-0" / "record.json"
-    entropy = {"value": 0.31, "low": 0.29, "high": 0.34, "n": 1000, "method": "bootstrap"}
-    write_json(record, read_json(record) | {"scores": {"test": {"cross_entropy": entropy}}})
+    scores = {
+        name: {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 1000, "method": "bootstrap"}
+        for name, value in SCORES.items()
+    }
+    write_json(record, read_json(record) | {"scores": {"test": scores}})
     return tmp_path
 
 
@@ -58,6 +72,12 @@ def found(folder: Path, columns: str, *rows: str) -> list[Finding]:
         ("91.9 %", "serious", "does not hold: the run has 90.0 %"),
         ("0.85", "serious", "does not hold"),
         ("99", "serious", "does not hold"),
+        ("90.0 percent", "none", "holds"),
+        ("90 points", "none", "holds"),
+        ("0.9 ± 0.1 %", "serious", "does not hold"),
+        ("0.9 (0.8 to 1.1 %)", "serious", "does not hold"),
+        ("0.9 (95 % CI 0.88 to 0.92)", "none", "holds"),
+        ("0", "serious", "does not hold"),
     ],
 )
 def test_an_accuracy(claimed: str, severity: str, words: str, runs: Path) -> None:
@@ -80,10 +100,44 @@ def test_other_scores_and_variants(runs: Path) -> None:
         "runs/study/a/seed-0 | cross_entropy | 1.31",
     )
     assert (entropy.severity, wrong.severity) == ("none", "serious")
-    assert "0.3100 (0.2900 to 0.3400" in entropy.evidence
+    assert "0.3100 (0.3000 to 0.3200" in entropy.evidence
     (variant,) = found(runs, "run | claimed", "runs/study/two | 81.0")
     assert variant.severity == "none"
     assert "both" in variant.evidence  # over seeds and images
+
+
+@pytest.mark.parametrize(
+    ("score", "claimed", "severity"),
+    [
+        ("cross_entropy_calibrated", "1.31", "none"),
+        ("ece", "0.032", "none"),
+        ("ece", "3.2 %", "none"),
+        ("ece", "3.2", "none"),
+        ("auroc", "98.0 %", "none"),
+        ("auroc", "0.98", "none"),
+        ("no_answer", "1.2 %", "none"),
+        ("no_answer", "0.012", "none"),
+        ("macro F1", "90.0", "none"),
+        ("ece", "32 %", "serious"),
+    ],
+)
+def test_a_score_is_read_in_the_unit_that_it_can_have(
+    score: str, claimed: str, severity: str, runs: Path
+) -> None:
+    (finding,) = found(runs, "run | score | claimed", f"runs/study/a/seed-0 | {score} | {claimed}")
+    assert finding.severity == severity
+
+
+def test_the_percent_of_a_header_is_not_of_a_loss(runs: Path) -> None:
+    for score, claimed in (("cross entropy", "0.31"), ("accuracy", "90.0"), ("ece", "3.2")):
+        (finding,) = found(runs, "run | score | claimed (%)", f"runs/study/a/seed-0 | {score} | {claimed}")
+        assert finding.severity == "none", score
+
+
+def test_a_figure_without_a_unit_beside_figures_in_percent_is_not_guessed(runs: Path) -> None:
+    rows = ["runs/study/a/seed-0 | 90.0", "runs/study/b/seed-0 | 0.9"]
+    with pytest.raises(ConfigError, match=r"'0.9', which may be 0.9 % or 90 %; write the one"):
+        found(runs, "run | claimed", *rows)
 
 
 def test_the_better_of_two(runs: Path) -> None:
@@ -117,7 +171,11 @@ def test_a_gain_inside_noise_is_not_shown(runs: Path, made: Make) -> None:
         ("run | claimed", "runs/study/a/seed-0 | good", "claimed is 'good'; expected a number"),
         ("run | claimed", "runs/study/a/seed-0 | ", "claimed is ''"),
         ("run | claimed", "runs | 90", "not the folder of a run"),
-        ("run | score | claimed", "runs/study/a/seed-0 | acuracy | 90", "valid: cross_entropy"),
+        ("run | claimed", "runs/study/a/seed-0 | 1", "may be 1 % or 100 %"),
+        ("run | score | claimed", "runs/study/a/seed-0 | weighted_f1 | 0.9", "may be 0.9 % or 90 %"),
+        ("run | score | claimed", "runs/study/a/seed-0 | cross_entropy | 31 %", "cross_entropy is no share"),
+        ("run | score | claimed (%)", "runs/study/a/seed-0 | ece | 0.032", "may be 0.032 % or 3.2 %"),
+        ("run | score | claimed", "runs/study/a/seed-0 | acuracy | 90", "valid: .*cross_entropy"),
         ("run | score | claimed", "runs/study/two | cross_entropy | 1", "only accuracy is known"),
         ("run | score | claimed", "runs/study/a/seed-0 | robust@0.1 | 1", "was not attacked"),
         ("run | split | claimed", "runs/study/a/seed-0 | valid | 1", "valid"),

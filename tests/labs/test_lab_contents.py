@@ -63,14 +63,48 @@ def test_a_file_may_have_the_line_below_its_docstring(tmp_path: Path) -> None:
     assert lab_of(tmp_path / "own.py").parts[0].reference == "mse"
 
 
-def test_hidden_folders_and_environments_are_not_searched(tmp_path: Path) -> None:
-    for folder in (".ipynb_checkpoints", "venv"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "loss.py").write_text(LOSS)
-    (tmp_path / "venv" / "pyvenv.cfg").touch()
+def test_foreign_folders_are_not_searched_and_named(tmp_path: Path) -> None:
+    marks = {"venv": "pyvenv.cfg", "conda": "conda-meta", "seed-0": "record.json", "study": "study.json"}
+    for folder in (".ipynb_checkpoints", "node_modules/package", "__pycache__", "checkpoints", *marks):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "loss.py").write_text("not Python")
+    for folder, mark in marks.items():
+        (tmp_path / folder / mark).touch()
     (tmp_path / "week 3").mkdir()
     (tmp_path / "week 3" / "own.py").write_text(CONVOLUTION)
-    assert [part.kind for part in lab_of(tmp_path).parts] == ["convolution"]
+    (tmp_path / "week 3" / "again").symlink_to(tmp_path)
+    lab = lab_of(tmp_path)
+    assert [part.kind for part in lab.parts] == ["convolution"]
+    assert lab.problems == []
+    assert lab.searched == (
+        f"{tmp_path}: looked at 1 file (week 3/own.py), left out .ipynb_checkpoints, __pycache__, "
+        "checkpoints, conda, node_modules and 4 more"
+    )
+    assert lab_of(tmp_path / "week 3" / "own.py").searched == ""
+
+
+def test_what_was_looked_at_is_said_where_nothing_is_found(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing to check \(looked at 0 files\): no cell"):
+        lab_of(tmp_path)
+    (tmp_path / "a.py").write_text("x = 1\n")
+    with pytest.raises(ConfigError, match=r"nothing to check \(looked at 1 file \(a.py\)\): no cell"):
+        lab_of(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").write_text(CONVOLUTION)
+    (tmp_path / "locked").mkdir()
+    plain = Path.iterdir
+
+    def iterdir(folder: Path) -> Any:
+        if folder.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return plain(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    lab = lab_of(tmp_path)
+    assert lab.problems == [f"{tmp_path / 'locked'} cannot be read: Permission denied"]
+    assert len(lab.parts) == 1
 
 
 @pytest.mark.parametrize(

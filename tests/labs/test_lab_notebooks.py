@@ -125,3 +125,37 @@ def test_it_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             assert len(output.get("text", "")) < 3000
+
+
+TEMPLATES = ROOT / "src" / "stresslens" / "report" / "templates"
+HEADINGS = [
+    heading
+    for template in TEMPLATES.glob("*.j2")
+    for heading in re.findall(r"<h2[^>]*>([^<{]+)", template.read_text(encoding="utf-8"))
+]
+
+
+def unknown_headings(names: list[str]) -> list[str]:
+    """Those with which no heading of a report begins."""
+    return [name for name in names if not any(heading.startswith(name) for heading in HEADINGS)]
+
+
+def test_every_section_in_the_table_of_questions_is_a_heading_of_the_report() -> None:
+    tables = re.findall(
+        r"^\| question \| study \| section \| doc \|\n\|---.*\n((?:\|.*\n)+)", PAGE, flags=re.M
+    )
+    cells = [row.split(" | ")[2] for table in tables for row in table.splitlines()]
+    places = [re.sub(r" \([^)]*\)", "", cell) for cell in cells if cell not in ("the same", "–")]
+    names = [name for place in places for name in place.split(", ")]
+    assert {"Verdicts", "Contrasts", "Robustness", "Data size", "Views"} <= set(names)
+    assert unknown_headings(names) == []
+
+
+@every
+def test_a_notebook_quotes_headings_of_the_report(file: Path) -> None:
+    text = " ".join(source(cells(file)[0]).split())
+    where = re.search(r"\*\*Where it stands in the report\*\*.*?(?=\*\*What)", text)
+    assert where
+    names = re.findall(r'"([^"]+)"', where[0])
+    assert names
+    assert unknown_headings(names) == []

@@ -74,6 +74,7 @@ def test_what_cannot_be_checked_leaves_the_rest(type_: Type, tmp_path: Path) -> 
     (tmp_path / "d.md").write_text("| run | claimed |\n|--|--|\n| runs/a | 90 |\n")
     code, out, err = type_(".", "--trust")
     assert code == 2
+    assert out.startswith(".: looked at 4 files (a.py, b.py, c.py, d.md)\n")
     assert "b.py: loss (own_loss)" in out
     for words in ("a.py: no kind", "b.py: loss: reference", "c.py: no loss", "d.md, line 3"):
         assert words in err

@@ -11,7 +11,13 @@ from folders import estimate, write_run
 from markupsafe import escape
 
 from stresslens.core.run_folder import RunFolder
-from stresslens.report.curves import confidence_charts, learning_curves, run_curves, run_reliability
+from stresslens.report.curves import (
+    confidence_charts,
+    learning_curves,
+    learning_series,
+    run_curves,
+    run_reliability,
+)
 from stresslens.report.load import load_study, read_run
 from stresslens.report.page import render_run
 
@@ -53,7 +59,7 @@ def test_seeds_are_averaged_as_far_as_all_go_within_the_band_of_all(tmp_path: Pa
         (run / "metrics.jsonl").write_text(
             "".join(f'{{"epoch": {e + 1}, "loss": {x}}}\n' for e, x in enumerate(losses))
         )
-    found = learning_curves(load_study(tmp_path))
+    found = learning_curves(learning_series(load_study(tmp_path)))
     assert found is not None
     (chart,) = map(escape, found.charts)
     assert values(chart) == [(1, 3), (2, 1.5)]
@@ -64,7 +70,7 @@ def test_seeds_are_averaged_as_far_as_all_go_within_the_band_of_all(tmp_path: Pa
 def test_many_recipes_share_one_legend(tmp_path: Path) -> None:
     for k in range(9):
         write_run(tmp_path, f"run {k}", 0)
-    found = learning_curves(load_study(tmp_path))
+    found = learning_curves(learning_series(load_study(tmp_path)))
     assert found is not None
     assert str(found.legend).count("<li>") == 9
     assert "<li>" not in "".join(map(escape, found.charts))
@@ -76,7 +82,7 @@ def test_the_training_loss_begins_before_any_update(tmp_path: Path) -> None:
     record = json.loads((run / "record.json").read_text())
     record["training"]["first_loss"] = 17.7
     (run / "record.json").write_text(json.dumps(record))
-    found = learning_curves(load_study(tmp_path))
+    found = learning_curves(learning_series(load_study(tmp_path)))
     assert found is not None
     assert values(escape(found.charts[0])) == [(0, 17.7), (100, 3.8), (200, 2.0)]
 
@@ -86,7 +92,7 @@ def test_top5_is_drawn_where_there_is_something_to_see(tmp_path: Path, last: flo
     run = write_run(tmp_path, "cnn", 0)
     lines = [{"epoch": k + 1, "validation": {"top5": y}} for k, y in enumerate((0.5, last))]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = learning_curves(load_study(tmp_path))
+    found = learning_curves(learning_series(load_study(tmp_path)))
     charts = run_curves(read_run(RunFolder(run)))
     for each in (found, charts):
         assert (each is not None and "top-5" in escape(each.charts[0]).lower()) == drawn

@@ -11,6 +11,7 @@ from pages import page_of
 
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import TrainingRecord
+from stresslens.report.curves import learning_series
 from stresslens.report.epochs import ROWS, run_epochs, study_epochs
 from stresslens.report.load import load_study, read_run
 from stresslens.report.summary import chosen_epoch
@@ -31,6 +32,16 @@ def test_the_table_of_a_run_has_what_was_logged(tmp_path: Path) -> None:
     assert "Figures of each epoch" in page_of(run)[1].text
 
 
+def test_the_longest_heading_is_not_cut(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "cnn", 0, epochs=2)
+    log = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()[:2]]
+    for line in lines:
+        line["train"] = {"loss": 0.1, "accuracy": 0.9, "top5": 1.0}
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert "<bdi>Training split, top-5 accuracy after the epoch, %</bdi>" in page_of(run)[0]
+
+
 def test_a_long_training_shows_some_epochs_and_always_the_chosen(tmp_path: Path) -> None:
     run = write_run(tmp_path, "cnn", 0, epochs=500)
     table = run_epochs(read_run(RunFolder(run)))
@@ -43,7 +54,7 @@ def test_a_long_training_shows_some_epochs_and_always_the_chosen(tmp_path: Path)
 
 def test_the_table_of_a_study_has_a_column_for_each_variant(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, ["sgd", "adam"], seeds=2, epochs=4))
-    tables = {table.title: table for table in study_epochs(study)}
+    tables = {table.title: table for table in study_epochs(learning_series(study))}
     assert list(tables) == ["Training loss", "Validation loss", "Validation accuracy, %"]
     accuracy = tables["Validation accuracy, %"]
     assert accuracy.columns == ["sgd", "adam"]
@@ -55,7 +66,10 @@ def test_the_table_of_a_study_has_a_column_for_each_variant(tmp_path: Path) -> N
 
 def test_variants_beyond_the_columns_are_counted(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, [f"r{k:02d}" for k in range(15)], epochs=2))
-    assert all(len(table.columns) == 12 and "3 more variants" in table.note for table in study_epochs(study))
+    assert all(
+        len(table.columns) == 12 and "3 more variants" in table.note
+        for table in study_epochs(learning_series(study))
+    )
 
 
 def test_a_run_without_epochs_has_no_table(tmp_path: Path) -> None:

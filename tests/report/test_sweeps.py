@@ -142,6 +142,13 @@ def test_the_head_says_which_settings_the_sweep_chose(tmp_path: Path) -> None:
     assert said in " ".join(head.split()).replace("\u00a0", " ")
 
 
+def test_equal_trials_have_no_winner(tmp_path: Path) -> None:
+    trials = [trial(k, {"train.lr": k / 10}, value) for k, value in enumerate((0.9, 0.94, 0.94, 0.94))]
+    _, page = page_of(study_with(tmp_path, sweep(trials=trials, best=1)))
+    said = "trial 1 of 4, the first of 3 that are equally good; accuracy 94.0 % ("
+    assert said in " ".join(page.text.split()).replace("\u00a0", " ")
+
+
 def test_a_sweep_without_a_best_trial_chose_nothing(tmp_path: Path) -> None:
     _, page = page_of(study_with(tmp_path, sweep(best=None)))
     assert "the sweep chose" not in page.text

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from stresslens.core.format import brief, memory, ratio, signed, with_asides
+from stresslens.cli.terminal import print_accuracy
+from stresslens.core.format import brief, memory, percent_sign, ratio, signed, with_asides
 from stresslens.core.types import Estimate
 
 
@@ -39,3 +40,20 @@ def test_a_name_cannot_turn_the_rest_of_a_sentence_around() -> None:
 def test_memory_and_long_names() -> None:
     assert (memory(812_000_000), memory(1_900_000_000), memory(None)) == ("812 MB", "1.9 GB", "–")
     assert (brief("abc", 3), brief("abcd", 3)) == ("abc", "ab…")
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate(0.982, 0.971, 0.99, 360, "wilson"), "98.2 % (97.1 to 99.0)"),
+        (Estimate(0.982, math.nan, math.nan, 1, "exact", unit="seeds"), "98.2 % (no interval, n = 1)"),
+        (None, "–"),
+    ],
+)
+def test_a_share_in_a_sentence(
+    estimate: Estimate | None, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert percent_sign(estimate) == text
+    if estimate is not None:
+        print_accuracy("adam", "test", estimate)
+        assert capsys.readouterr().out == f"adam: {text} of {estimate.n} test images\n"

@@ -40,6 +40,8 @@ def signs(recount: sl.Verification) -> list[str]:
 def test_sound_images_hold(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> None:
     model, x, y, x_adv = case
     recount = sl.verify(model, x_adv, x, y, eps=EPS)
+    for one in (np.array([EPS]), np.array(EPS), [EPS], torch.tensor([EPS], dtype=torch.float64)):
+        assert repr(sl.verify(model, x_adv, x, y, eps=one)) == repr(recount)
     fooled = model(x_adv).argmax(1) != y
     assert recount.broken.tolist() == fooled.tolist()
     assert 5 < recount.broken.sum() < 40

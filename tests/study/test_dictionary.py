@@ -90,7 +90,7 @@ def test_values_may_be_arrays_paths_and_tuples(tmp_path: Path) -> None:
         ({"train": {"epochs": "many"}}, r"train\.epochs: "),
         ({"data": torch.zeros(3), "model": "linear"}, "data"),
         ({"model": torch.nn.Linear(2, 2)}, "model: a Linear is no setting that can be written down"),
-        ({"train": {"lr": lambda: 1}}, r"train\.lr: a function is no setting"),
+        ({"train": {"lr": lambda: 1}}, r"train\.lr: a lambda cannot be written down"),
         ({"data": {"folder": {"path": Path("nowhere")}}}, "there is no nowhere"),
     ],
     ids=["key", "value", "tensor", "module", "function", "path"],

@@ -153,6 +153,17 @@ def test_only_runs_without_their_weights_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("record.json"))
 
 
+def test_a_reason_that_several_runs_share_is_said_once(tmp_path: Path) -> None:
+    one, other = ({"linear": {"weights": {"file": str(tmp_path / name)}}} for name in ("one", "other"))
+    with pytest.raises(ConfigError) as caught:
+        carried(tmp_path, runs={"a": {"model": one}, "b": {"model": other}, "c": {"model": one}})
+    first, second = sorted(str(caught.value).splitlines(), key=lambda line: "other" in line)
+    assert first.count("cannot be read") == second.count("cannot be read") == 1
+    assert "runs.a, " in first
+    assert "runs.c" in first
+    assert "runs.b" in second
+
+
 def test_what_no_training_can_do_is_refused_at_once_with_lines_and_names(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def net(shape, classes):\n    return 1 / 0\n")
     runs = {"good": {}, "small": {"model": "lenet"}, "mine": {"model": "own.py:net"}}

@@ -128,6 +128,18 @@ def test_a_damaged_or_another_checkpoint_is_no_source_of_weights(tmp_path: Path,
     assert not weights.exists()
 
 
+@pytest.mark.parametrize("position", [{"epoch": 3}, 3], ids=["of an epoch", "a number"])
+def test_a_checkpoint_without_weights_is_refused_in_words(
+    tmp_path: Path, small: sl.Data, position: Any
+) -> None:
+    folder = trained(tmp_path, small)
+    (folder / "model.safetensors").unlink()
+    torch.save({"position": position}, folder / "checkpoint.pt")
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt does not hold what .* delete .* to train again"):
+        trained(tmp_path, small)
+    assert read_record(RunFolder(folder)).status == "incomplete"
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "estimator.npz", "estimator.json"])
 def test_a_model_without_a_checkpoint_is_refused_in_words(tmp_path: Path, small: sl.Data, name: str) -> None:
     def again() -> Path:
@@ -163,7 +175,21 @@ class CastingNet(torch.nn.Module):
         return self.head(x.flatten(1).double())
 
 
-def test_only_the_damaged_run_of_a_study_fails(tmp_path: Path) -> None:
+def unlinked(checkpoint: Path) -> None:
+    checkpoint.unlink()
+
+
+def unreadable(checkpoint: Path) -> None:
+    checkpoint.unlink()
+    checkpoint.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"), [(unlinked, "b/seed-0/model.safetensors is damaged"), (unreadable, "cannot be read")]
+)
+def test_only_the_damaged_run_of_a_study_fails(
+    tmp_path: Path, harm: Callable[[Path], None], said: str
+) -> None:
     study = {
         "data": {"digits": {"subset": 100}},
         "model": "linear",
@@ -185,9 +211,9 @@ def test_only_the_damaged_run_of_a_study_fails(tmp_path: Path) -> None:
     folder = carried().folder
     for run in ("a", "b"):
         cut(folder / run / "seed-0" / "model.safetensors")
-    (folder / "b" / "seed-0" / "checkpoint.pt").unlink()
+    harm(folder / "b" / "seed-0" / "checkpoint.pt")
     with pytest.warns(Notice, match=r"a seed 0: model\.safetensors is damaged"):
         failures = carried().failures
     (failure,) = failures.values()
-    assert "b/seed-0/model.safetensors is damaged" in failure.message
+    assert said in failure.message
     assert read_record(RunFolder(folder / "a" / "seed-0")).status == "finished"

@@ -4,6 +4,7 @@ batch norm included."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.schema import FineTune
+from stresslens.config.study_file import read_study
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Normalize, with_input_layers
@@ -319,3 +321,14 @@ def test_settings_that_mean_nothing_together_are_told(
     with pytest.raises(Problems) as caught:
         study_file.variant_config_from({"train": {"fine_tune": tune, "epochs": epochs}}, tmp_path)
     assert caught.value.problems[0].path == ("train", "fine_tune", key)
+
+
+@pytest.mark.parametrize(("epochs", "said"), [(1, "with 1 epoch only"), (3, "with 3 epochs only")])
+def test_gradual_with_too_few_epochs_is_refused(epochs: int, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        f"train: {{epochs: {epochs}, fine_tune: {{layers: gradual, unfreeze_every: 3}}}}\n"
+        "runs: {a: {model: linear}}\n"
+    )
+    with pytest.raises(ConfigError, match=f"{said} the head would be trained; give more epochs"):
+        read_study(file)

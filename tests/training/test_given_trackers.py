@@ -84,6 +84,39 @@ def test_what_makes_a_tracker_gets_the_folder_and_the_settings(tmp_path: Path) -
     assert epochs_of(of_folder.entries) == epochs_of(made.entries) == [1, 2]
 
 
+def writer(words: str) -> type[Object]:
+    class Writer(Object):
+        def __init__(self, folder: Path) -> None:
+            super().__init__()
+            (folder / "words.txt").write_text(words)
+
+    return Writer
+
+
+def test_trackers_of_one_name_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+class Writer:
+    def __init__(self, folder): (folder / "words.txt").write_text(__file__.rpartition("/")[2])
+    def log(self, entry): pass
+    def close(self): pass
+"""
+    for name in ("one.py", "two.py"):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    run = trained(tmp_path, track=["one.py:Writer", "two.py:Writer", writer("three"), writer("four")])
+    again = trained(tmp_path, track=["one.py:Writer", "two.py:Writer", writer("three"), writer("four")])
+    assert again.folder == run.folder
+    found = {file.parent.name: file.read_text() for file in run.folder.glob("tracker*/words.txt")}
+    assert found == {
+        "tracker-Writer": "one.py",
+        "tracker-Writer-2": "two.py",
+        "tracker-Writer-3": "three",
+        "tracker-Writer-4": "four",
+    }
+
+
 def test_one_that_fails_is_left_out_and_told(tmp_path: Path) -> None:
     def failing(entry: Any) -> None:
         raise OSError("no space")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +65,31 @@ def test_it_is_found(name: str) -> None:
 @pytest.mark.parametrize("name", FINE)
 def test_others_are_not(name: str) -> None:
     assert notes(FINE[name]) == []
+
+
+@pytest.mark.parametrize(
+    ("objective", "of_loss"),
+    [
+        ({"supervised": {"loss": "cross_entropy"}}, True),
+        ({"supervised": {"loss": {"torch.nn:CrossEntropyLoss": {"label_smoothing": 0.1}}}}, True),
+        ({"trades": {"loss": "mse"}}, True),
+        ("contrastive", True),
+        ({"supervised": {"loss": "mse"}}, False),
+        ({"adversarial": {"loss": "torch.nn:BCELoss"}}, False),
+        ({"supervised": {"loss": "torch.nn:MultiMarginLoss"}}, False),
+        ("own.py:objective", False),
+    ],
+)
+def test_a_softmax_of_the_loss_is_said_where_it_has_one(objective: Any, of_loss: bool) -> None:
+    (note,) = ending_findings(Ends(torch.sigmoid), torch.rand(8, 1, 8, 8), objective)
+    assert ("the loss expects logits and has a softmax of its own" in note.message) == of_loss
+    assert "the probabilities" in note.message or "a run's probabilities" in note.message
+    assert "Remove the sigmoid from the net" in note.message
+
+
+def test_training_names_the_loss_that_it_uses(tmp_path: Path) -> None:
+    with pytest.warns(Notice, match=r"ends in a sigmoid; a run's probabilities are the softmax"):
+        sl.train(Ends(nn.Sigmoid()), SMALL, out=tmp_path, loss="mse", **OPTIONS)
 
 
 def test_training_tells_it_once_and_notes_it(tmp_path: Path) -> None:

@@ -341,7 +341,7 @@ def test_settings_go_by_the_names_that_override_them(tmp_path: Path) -> None:
             r"track\.0\.tensorboard\.grph: tensorboard has no option 'grph'; did you mean 'graph'",
         ),
         (["tensorboard", {"tensorboard": {}}], r"track\.1: tensorboard is already in the list"),
-        ("tensorboard", r"track: input should be a valid (list|array), got 'tensorboard'"),
+        ("tensorboard", r"track: input should be a list, as \['tensorboard'\], got 'tensorboard'"),
     ],
 )
 def test_what_cannot_be_tracked_is_told_before_anything_is_trained(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,20 @@ def path_of(value: Any, what: str) -> Path:
         return Path(value)
     said = repr(value) if isinstance(value, str) else kind_of(value)
     raise ConfigError(f"{what} is {said}; expected a path")
+
+
+def is_word(value: Any) -> bool:
+    """Whether a value is a word, such as the name of a plug-in, and not the path of an image."""
+    return isinstance(value, str) and value.isidentifier() and not os.path.exists(value)
+
+
+def is_radii(value: Any) -> bool:
+    """Whether a value is a radius or a list of radii: `0.1`, "8/255", [0, 0.05]."""
+    if isinstance(value, list | tuple):
+        return bool(value) and all(is_radii(each) and not isinstance(each, list | tuple) for each in value)
+    if isinstance(value, str):
+        return re.fullmatch(r"[\d./:,]*\d", value) is not None and not os.path.exists(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def folder_name_of(name: Any) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from stresslens.api.arguments import path_of
+from stresslens.api.arguments import is_radii, is_word, path_of
 from stresslens.api.arrays import Images, Labels
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
@@ -24,6 +24,7 @@ from stresslens.api.subjects import (
     run_of,
 )
 from stresslens.api.words import public_call
+from stresslens.config.function_files import with_names
 from stresslens.config.threat_model import resolved_threat_model, with_known_names
 from stresslens.core.ball import Norm, single_radius
 from stresslens.core.class_names import names_of
@@ -32,6 +33,7 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.splits import split_named
 from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.finished_run import open_run
 from stresslens.evaluation.inputs import check_inputs, returning_logits
@@ -53,8 +55,8 @@ def attack(
     model: ModelLike,
     images: Images | Split | None = None,
     labels: Labels | None = None,
-    *,
     radii: str | float | Sequence[float | str] | None = None,
+    *,
     norm: str = "linf",
     protocol: str | Sequence[Any] = "fast",
     out: str | os.PathLike[str] | None = None,
@@ -74,14 +76,20 @@ def attack(
     as `stresslens attack` does: the result is kept in its folder and shown in its report, and a call that
     was killed resumes. `data` says where these images lie now, or holds them.
 
-    `radii` are in pixel units: "8/255", [0, 0.05] or "0:0.1:0.01". `n_images` are drawn at random, by
-    default all that are given, and 1,000 of a run's own. `options` are those of `robustness:` in a study
-    file (individual_attacks, target, success, eot_samples, bpda, seed); audit=False leaves out the audits,
-    which take longer than the attack. With `out`, a folder, the result on given images is kept there, and a
-    call that was killed resumes. `progress` is as in `train`, `trust` and `module` as in `load`. The model
+    `radii` are in pixel units: "8/255", [0, 0.05] or "0:0.1:0.01"; `attack(run, "8/255")` is a call too.
+    `n_images` are drawn at random, by default all that are given, and 1,000 of a run's own. `options` are
+    those of `robustness:` in a study file (individual_attacks, target, success, eot_samples, bpda, seed);
+    audit=False leaves out the audits, which take longer than the attack. With `out`, a folder, the result on
+    given images is kept there, and a call that was killed resumes. `progress` is as in `train`, `trust` and
+    `module` as in `load`. The model
     is unchanged afterwards. Raises ConfigError and DataError, before anything is computed, for what cannot
     be attacked."""
     run = run_behind(model, trust=trust, module=module, data=data)
+    home = None if out is None else path_of(out, "out")
+    if radii is None and labels is None and is_radii(images):
+        images, radii = None, images
+    if labels is None and is_word(images):
+        raise ConfigError(f"images is {images!r}; choose attacks by protocol=, radii by radii='8/255'")
     if radii is None:
         raise ConfigError("give radii in pixel units, for example radii='8/255' or radii=[0, 0.05, 0.1]")
     values = {
@@ -90,6 +98,7 @@ def attack(
         "norm": norm,
         "protocol": protocol if isinstance(protocol, str) else list(protocol),
     }
+    values = with_names(values, run.folder if images is None and run is not None else home)
     if images is None and run is not None:
         if labels is not None or out is not None:
             raise ConfigError(
@@ -120,7 +129,7 @@ def attack(
     net, card = usable_module(net), None if run is None else card_of(run)
     split = check_inputs(net, images_for(card, images), labels).uncached()
     with shown(progress):
-        return _attack(net, split, values, other, None if out is None else path_of(out, "out"))
+        return _attack(net, split, values, other, home)
 
 
 def _attack(
@@ -187,7 +196,7 @@ def _attack_own(run: Run, values: dict[str, Any], surrogate: Any, trust: bool) -
             base=Path.cwd(),
             trust=run.trust,
             module=run.module,
-            data=run.data,
+            data=run.data_now,
             surrogate=other,
         )
     except KeyboardInterrupt:
@@ -242,9 +251,8 @@ def _verify_own(
     run: Run, adversarials: Any, eps: Any, norm: Norm | None, claimed: float | None, split: str
 ) -> Verification:
     """Recounts adversarial images of a run's own split."""
-    net, data = open_run(RunFolder(run.folder), trust=run.trust, module=run.module, data=run.data)
-    if split not in data.splits:
-        raise ConfigError(f"{data.name} has no {split!r} split in this run; it has {', '.join(data.splits)}")
+    net, data = open_run(RunFolder(run.folder), trust=run.trust, module=run.module, data=run.data_now)
+    images = split_named(data, split)
     if isinstance(adversarials, str | os.PathLike):
         arrays = verification.read_adversarials(Path(adversarials))
     elif isinstance(adversarials, AttackResult):
@@ -255,7 +263,7 @@ def _verify_own(
         arrays = {"adversarials": np.asarray(pixels), "norm": "linf"}
     return verification.verify_run(
         net,
-        data.splits[split],
+        images,
         arrays,
         norm=norm,
         eps=None if eps is None else single_radius(eps),

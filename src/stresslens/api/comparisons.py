@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from stresslens.api.named_scores import ByName
 from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.comparison.schema import Contrast
 from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.tables import PercentagePoints, ResultTable, Tabular
-from stresslens.core.text import brief
+from stresslens.core.text import brief, counted
 from stresslens.report.comparison import difference_chart
 
 SHOWN = 8
 """Contrasts in the chart of a card."""
 
 
-class Comparison(dict[str, Any], Tabular):
+class Comparison(ByName[Any], Tabular):
     """What `stresslens compare --json` prints, as a dictionary that shows its verdicts, its contrasts
     and their intervals."""
 
+    what = "key"
+
     def __repr__(self) -> str:
-        verdicts = self.get("verdicts", [])
-        first = brief(verdicts[0], 200) if verdicts else "no verdict"
-        n = len(self._contrasts)
-        return f"Comparison({n} contrast{'' if n == 1 else 's'}: {first})"
+        contrasts = sorted(self._contrasts, key=lambda contrast: not contrast.real)
+        real = sum(contrast.real for contrast in contrasts)
+        said = [each.verdict for each in contrasts if each.verdict] + self.get("verdicts", [])
+        first = brief(said[0], 200) if said else "no verdict"
+        return f"Comparison({counted(len(contrasts), 'contrast')}, {real} real: {first})"
 
     def _repr_html_(self) -> str:
         lead, *rest = self.get("verdicts", []) or ["Nothing was compared."]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stresslens.api.arguments import path_of
+from stresslens.api.arguments import is_word, path_of
 from stresslens.api.arrays import Images, Labels
 from stresslens.api.named_scores import Scores
 from stresslens.api.runs import Run
@@ -168,6 +168,8 @@ def evaluate(
     Raises DataError for other input, and ConfigError when the model does not return logits of shape
     (N, K)."""
     run = run_behind(model, trust=trust, module=module, data=data)
+    if is_word(images) and split is None:  # `evaluate(run, "validation")`
+        images, split = None, images
     if images is None:
         if run is None or labels is not None:
             raise ConfigError("evaluate needs images and their labels; only a run has its own")
@@ -201,7 +203,9 @@ def _own_scores(run: Run, split: str | None) -> Scores:
         raise ConfigError(f"split is {wanted!r}; expected 'train', 'validation' or 'test'")
     if wanted in run.record.get("scores", {}):
         return run.scores(wanted)
-    record = evaluate_again(RunFolder(run.folder), wanted, trust=run.trust, module=run.module, data=run.data)
+    record = evaluate_again(
+        RunFolder(run.folder), wanted, trust=run.trust, module=run.module, data=run.data_now
+    )
     return Scores(record.scores[wanted])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from stresslens.api.arguments import is_word
 from stresslens.api.arrays import Images, Labels
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
@@ -24,6 +25,7 @@ from stresslens.api.subjects import (
 )
 from stresslens.api.words import public_call
 from stresslens.config import registry
+from stresslens.config.function_files import with_names
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import eager_module, usable_module
 from stresslens.core.data import Split
@@ -41,13 +43,15 @@ from stresslens.explanation.maps import compute_maps, explain_config, explain_ru
 from stresslens.explanation.plan import passes_of_image, telling_passes
 from stresslens.report.page import write_reports_of
 
+DEFAULT = "integrated_gradients"
+
 
 # long: what the caller gives is told apart, one kind after the other
 @public_call()
 def explain(
     model: ModelLike,
     images: Images | Split | None = None,
-    explainer: str | Mapping[str, Any] = "integrated_gradients",
+    explainer: str | Mapping[str, Any] | Callable[..., Any] = DEFAULT,
     *,
     answers: Labels | None = None,
     train: Split | None = None,
@@ -65,15 +69,17 @@ def explain(
     unchanged afterwards.
 
     `images` (N, C, H, W) float in [0, 1] or uint8, or a Split; for a run also pictures of any size, as in
-    `predict`. `explainer` is a plug-in by name or {name: {option: value}}; `answers` (N,) are the classes to
-    explain, by default the predicted ones. Some explainers cover pixels with the mean of the training images:
-    give these as `train`; those of a run are known. `check` also computes the quality checks.
+    `predict`. `explainer` is a plug-in by name, {name: {option: value}}, or a function; `answers` (N,) are
+    the classes to explain, by default the predicted ones. Some explainers cover pixels with the mean of the
+    training images: give these as `train`; those of a run are known. `check` computes the quality checks too.
 
-    Without images a run is explained on images of its own data, as `stresslens explain` does: `n_images` of
-    its `split`, which `choose` selects. The result is kept in its folder and shown in its report. `data` says
-    where the data lie now. `progress` is as in `train`, `trust` and `module` as in `load`. Raises ConfigError
-    and DataError."""
+    Without images, also as `explain(run, "gradcam")`, a run is explained on images of its own data, as
+    `stresslens explain` does: `n_images` of its `split`, which `choose` selects. The result is kept in its
+    folder and shown in its report. `data` says where the data lie now. `progress` is as in `train`, `trust`
+    and `module` as in `load`. Raises ConfigError and DataError."""
     run = run_behind(model, trust=trust, module=module, data=data)
+    images, explainer = _told_apart(images, explainer)
+    explainer = with_names(explainer, run.folder if images is None and run is not None else None, "explainer")
     if images is None:
         if run is None:
             raise ConfigError("explain needs images; only a run has its own")
@@ -96,9 +102,15 @@ def explain(
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     if run is not None and train is None and bound.asks_for("train"):
-        train = same_data_of(RunFolder(run.folder), trust=run.trust, data=run.data).train
+        train = same_data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now).train
     with shown(progress):
         return _explained(net, given.uncached(), bound, name, wanted is not None, train, check, seed)
+
+
+def _told_apart(images: Any, explainer: Any) -> tuple[Any, Any]:
+    """The images and the explainer, also where the explainer alone is given: `explain(run, "gradcam")`."""
+    is_explainer = is_word(images) or isinstance(images, Mapping) or callable(images)
+    return (None, images) if explainer == DEFAULT and is_explainer else (images, explainer)
 
 
 def _explained(
@@ -137,7 +149,7 @@ def _explain_own(run: Run, values: dict[str, Any]) -> Explanation:
             base=Path.cwd(),
             trust=run.trust,
             module=run.module,
-            data=run.data,
+            data=run.data_now,
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; nothing of this explanation is kept") from None

@@ -37,7 +37,7 @@ def open(
     data: DataNow = None,
 ) -> Run | Study:
     """The run or the study in a folder: a Run for that of a run, or of a variant with one seed, and a Study
-    for that of a study.
+    for that of a study, or a folder that holds one study.
 
     Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module
     needs it as `module` before its model is opened; `data` says where its data lie now, or holds them. Raises
@@ -48,15 +48,19 @@ def open(
     trust = trust or (isinstance(folder, Study) and folder.trust)
     if (path / "record.json").is_file():
         return run_in(RunFolder(path), trust=trust, module=module, data=data_now(data))
-    if (path / "study.json").is_file() or any(path.glob("*/seed-*/record.json")):
-        if module is not None or data is not None:
-            raise ConfigError(f"{path} is a study; module and data are those of a run: open its run")
-        return Study(path, trust=trust)
-    studies = sorted(file.parent for file in path.glob("*/study.json"))
-    if studies and len(runs_in(path)) != 1:
+    studies = [path] if _is_study(path) else sorted(each for each in path.glob("*/") if _is_study(each))
+    if len(studies) > 1:
         names = ", ".join(each.name for each in studies)
         raise ConfigError(f"{path} holds the studies {names}; give the folder of one of them")
+    if studies and (studies == [path] or len(runs_in(path)) != 1):
+        if module is not None or data is not None:
+            raise ConfigError(f"{studies[0]} is a study; module and data are those of a run: open its run")
+        return Study(studies[0], trust=trust)
     return run_of(path, what="folder", trust=trust, module=module, data=data)
+
+
+def _is_study(folder: Path) -> bool:
+    return (folder / "study.json").is_file() or any(folder.glob("*/seed-*/record.json"))
 
 
 @public_call()
@@ -112,7 +116,7 @@ def check_data(
             return Findings(data_findings(data.uncached()))
         run = _run_with_data(data)
         if run is not None:
-            found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data)
+            found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now)
             return Findings(data_findings(found))
         found = registry.resolve("datasets", plain_data(data), base=Path.cwd())()
         return Findings(data_findings(found))

@@ -8,16 +8,18 @@ from typing import Literal
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from stresslens.api.named_scores import score_cell
 from stresslens.charts.chart import Chart, card_with_charts, side_by_side
 from stresslens.core.answers import answer_in_words
-from stresslens.core.cards import pictures, sentences
+from stresslens.core.cards import pictures, sentence, sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable
+from stresslens.core.text import counted
 from stresslens.report.curves import run_curves
+from stresslens.report.gallery import example_image
 from stresslens.report.load import Run, read_run, split_of
 from stresslens.report.summary import run_opening, run_scores
 
@@ -62,19 +64,20 @@ def _mistakes(run: Run) -> Markup | str:
     """The first wrongly classified images that the run keeps, with truth and answer."""
     found: list[NDArray[np.uint8]] = []
     captions: list[str] = []
+    opened: dict[str, Image.Image | None] = {}
     for example in run.examples:
         if len(found) == PICTURES:
             break
         if example.predicted == example.truth:
             continue
-        try:
-            with Image.open(run.folder.examples / example.file) as sheet:
-                left, top, width, height = example.box or (0, 0, *sheet.size)
-                pixels = np.asarray(sheet.convert("RGB").crop((left, top, left + width, top + height)))
-        except (OSError, UnidentifiedImageError):
+        picture = example_image(run.folder.examples, example, opened)
+        if picture is None:
             continue
-        found.append(pixels)
+        found.append(np.asarray(picture.convert("RGB")))
         captions.append(
             " → ".join(answer_in_words(k, run.classes) for k in (example.truth, example.predicted))
         )
-    return pictures(found, captions) if found else ""
+    if not found:
+        return ""
+    shown = f"{counted(len(found), 'mistake')} of the images that the run keeps, truth → answer:"
+    return sentence(shown) + pictures(found, captions)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from stresslens.api.named_scores import Scores, scores_table
+from stresslens.api.named_scores import ByName, Scores, scores_table
 from stresslens.api.run_cards import run_card, run_chart
 from stresslens.api.split_results import (
     ClassTable,
@@ -28,20 +28,32 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.tables import ResultTable, Tabular
+from stresslens.core.tables import ResultTable, RowTable
+from stresslens.core.text import counted
 from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.run_data import same_data_of
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
 from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
 
 
+class Record(ByName[Any]):
+    """A record.json as a dictionary of plain values, which shows itself in one line; `dict(record)` shows
+    all."""
+
+    what = "key"
+
+    def __repr__(self) -> str:
+        return f"Record({self.get('status', 'no status')}; {', '.join(map(str, self))})"
+
+
 @dataclass(frozen=True, repr=False)
-class Run(Tabular):
+class Run(RowTable):
     """A finished run: its folder, its record, and what can be read from them. Where a path is taken,
     it stands for its folder.
 
     `module` is the caller's own architecture, if the run was trained on one. Plug-ins that are not
-    built in are executed only with `trust`. `data` are the data of the run, or where they lie now; None:
+    built in are executed only with `trust`. `data_now` are the data of the run, or where they lie now; None:
     where they were.
     """
 
@@ -49,7 +61,10 @@ class Run(Tabular):
     record: Mapping[str, Any]
     module: nn.Module | None = None
     trust: bool = True
-    data: Data | Path | None = None
+    data_now: Data | Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "record", Record(self.record))
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -61,7 +76,7 @@ class Run(Tabular):
             ""
             if accuracy is None
             else f", {self.split} accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
-            f" of {accuracy.n:,} images"
+            f" of {counted(accuracy.n, 'image')}"
         )
         return f"<Run {self.folder}: {status}{scored}>"
 
@@ -71,6 +86,7 @@ class Run(Tabular):
         except ConfigError:
             return card(repr(self))
 
+    @public_call()
     def plot(self, figure: Literal["loss", "accuracy"] | None = None) -> Chart:
         """Loss and accuracy over the epochs, side by side or one of them; the chosen epoch is ringed.
         Raises ConfigError for a run without epochs."""
@@ -82,6 +98,13 @@ class Run(Tabular):
     @cached_property
     def _record(self) -> RunRecord:
         return RunRecord.model_validate(self.record)
+
+    @cached_property
+    @public_call()
+    def data(self) -> Data:
+        """The data of the run, loaded when they are first asked for. Raises ConfigError where they came from
+        Python and are not given, or have changed, and DataError where they are gone."""
+        return same_data_of(RunFolder(self.folder), trust=self.trust, data=self.data_now)
 
     @property
     def split(self) -> str:
@@ -115,6 +138,7 @@ class Run(Tabular):
         """Each named score with its interval. Raises ConfigError for a split without scores."""
         return self.results(split).scores
 
+    @public_call()
     def results(self, split: str | None = None) -> SplitResults:
         """Scores, confusion matrix, reliability and more of a split, by default of `self.split`. Raises
         ConfigError for a split without scores."""
@@ -160,6 +184,7 @@ class Run(Tabular):
         keys = dict.fromkeys(key for row in rows for key in row)
         return RowList({key: row.get(key, math.nan) for key in keys} for row in rows)
 
+    @public_call()
     def predictions(self, split: str = "test") -> Predictions:
         """The scores (N, K), the labels (N,) and the positions (N,) of a split's images. Raises
         ConfigError for a split without predictions."""

@@ -12,8 +12,8 @@ from stresslens.api.named_scores import Scores
 from stresslens.charts.chart import Chart, card_with_charts, distinct
 from stresslens.charts.heat_charts import heat_chart
 from stresslens.core.cards import card, sentences
-from stresslens.core.tables import Percent, ResultTable, Tabular
-from stresslens.core.text import NOT_FINITE
+from stresslens.core.tables import Percent, ResultTable, RowTable
+from stresslens.core.text import NOT_FINITE, counted
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import BinRecord, RunRecord, SliceRecord
 from stresslens.report.curves import reliability_chart, risk_coverage_chart
@@ -23,7 +23,7 @@ MOST_CLASSES, MOST_PAIRS = 40, 6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ConfusionMatrix(Tabular):
+class ConfusionMatrix(RowTable):
     """`counts` (K, K) has a row for each true class and a column for each predicted one. A further
     column counts images without an answer, if there are any."""
 
@@ -62,7 +62,7 @@ class ConfusionMatrix(Tabular):
     @property
     def _said(self) -> str:
         n, right = int(self.counts.sum()), int(np.trace(self.counts))
-        return f"{right:,} of {n:,} images right, {n - right:,} wrong, {len(self.classes)} classes"
+        return f"{right:,} of {counted(n, 'image')} right, {n - right:,} wrong, {len(self.classes)} classes"
 
     def _table(self) -> ResultTable:
         cells = [(name, *row) for name, row in zip(self.classes, self.counts.tolist())]
@@ -70,7 +70,7 @@ class ConfusionMatrix(Tabular):
 
 
 @dataclass(frozen=True, repr=False)
-class ReliabilityDiagram(Tabular):
+class ReliabilityDiagram(RowTable):
     """The accuracy of the images in each bin of the highest probability, as it is, and `calibrated`,
     after temperature scaling; None where no temperature was fitted."""
 
@@ -105,7 +105,7 @@ class ReliabilityDiagram(Tabular):
 
 
 @dataclass(frozen=True, repr=False)
-class RiskCoverageCurve(Tabular):
+class RiskCoverageCurve(RowTable):
     """`risk` is the share of errors among the most confident `coverage` of the images; None where it
     is not known."""
 
@@ -114,7 +114,7 @@ class RiskCoverageCurve(Tabular):
     split: str
 
     def __repr__(self) -> str:
-        return f"RiskCoverageCurve({len(self.coverage)} points on {self.split})"
+        return f"RiskCoverageCurve({counted(len(self.coverage), 'point')} on {self.split})"
 
     def _repr_html_(self) -> str:
         return card_with_charts("", self.plot())
@@ -142,7 +142,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True, repr=False)
-class ClassTable(Tabular):
+class ClassTable(RowTable):
     """A row for each class."""
 
     rows: Sequence[ClassRow]

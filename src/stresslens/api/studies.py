@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from stresslens.api.comparisons import Comparison
+from stresslens.api.named_scores import ByName, Scores, ScoresOfVariants
 from stresslens.api.runs import Run
 from stresslens.api.study_cards import study_card, study_chart, study_table
+from stresslens.api.words import public_call
 from stresslens.charts.chart import Chart
 from stresslens.comparison.folders import FolderComparison, compare_folders
 from stresslens.comparison.schema import ComparisonFile
@@ -20,14 +24,14 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder, run_folders
-from stresslens.core.tables import ResultTable, Tabular
-from stresslens.core.types import Estimate
+from stresslens.core.tables import ResultTable, RowTable
+from stresslens.core.text import counted
 from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.report.load import load_study
 from stresslens.report.page import write_report
 
 
-class Study(Tabular):
+class Study(RowTable):
     """A study: its folder, its runs, and what can be read from their files. Where a path is taken, it
     stands for its folder, and it has the methods of a Path, as what `sl.run` returned before.
 
@@ -46,7 +50,7 @@ class Study(Tabular):
     def __repr__(self) -> str:
         runs = self.runs
         left = sum(not run.finished for run in runs)
-        what = f"{len({run.variant for run in runs})} variants, {len(runs)} runs"
+        what = f"{counted(len({run.variant for run in runs}), 'variant')}, {counted(len(runs), 'run')}"
         return f"<Study {self.folder}: {what}{f', {left} not finished' if left else ''}>"
 
     def _repr_html_(self) -> str:
@@ -55,6 +59,7 @@ class Study(Tabular):
         except ConfigError:
             return card(repr(self))
 
+    @public_call()
     def plot(self) -> Chart:
         """The accuracy of each variant with its interval, in percent. Raises ConfigError where no run has
         finished."""
@@ -94,11 +99,23 @@ class Study(Tabular):
         cannot be read has the status "unreadable"."""
         return [run_in(folder, trust=self.trust) for folder in run_folders(self.folder)]
 
-    def scores(self) -> dict[str, dict[str, Estimate]]:
+    @public_call()
+    def __getitem__(self, name: str) -> Variant:
+        """A variant by the name of its folder. Raises UnknownName for any other name."""
+        return ByVariant({run.variant: Variant(self, run.variant) for run in self.runs})[name]
+
+    def __contains__(self, name: object) -> bool:
+        return any(run.variant == name for run in self.runs)
+
+    def __iter__(self) -> Iterator[Any]:
+        """`rows`, so that `pandas.DataFrame(study)` is the same table."""
+        return iter(self.rows())
+
+    def scores(self) -> ScoresOfVariants:
         """The scores of each variant over its finished seeds, as the report shows them, by the name of
         the variant's folder. Raises ConfigError where there is no run."""
         study = load_study(self.folder)
-        found: dict[str, dict[str, Estimate]] = {}
+        found = ScoresOfVariants()
         for variant in study.variants:
             if not variant.finished:
                 continue
@@ -107,7 +124,7 @@ class Study(Tabular):
             )
             scores = {name: variant.score(study.split, name) for name in names}
             folder = variant.finished[0].folder.path.parent.name
-            found[folder] = {name: score for name, score in scores.items() if score is not None}
+            found[folder] = Scores({name: score for name, score in scores.items() if score is not None})
         return found
 
     def rows(self) -> RowList:
@@ -142,6 +159,39 @@ class Study(Tabular):
         """The page of the study, report.html; it is written if it is not there."""
         page = self.folder / "report.html"
         return page if page.is_file() else write_report(self.folder)
+
+
+@dataclass(frozen=True, repr=False)
+class Variant(RowTable):
+    """A variant of a study. Where a path is taken, it stands for its folder."""
+
+    study: Study
+    name: str
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        return f"<Variant {self.folder}: seeds {', '.join(str(run.seed) for run in self.runs)}>"
+
+    @property
+    def folder(self) -> Path:
+        return self.study.folder / self.name
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for run in self.study.runs if run.variant == self.name]
+
+    def scores(self) -> Scores:
+        """The scores over the finished seeds. Raises UnknownName where no seed has finished."""
+        return self.study.scores()[self.name]
+
+    def _table(self) -> ResultTable:
+        return self.scores()._table()
+
+
+class ByVariant(ByName[Variant]):
+    what = "variant"
 
 
 def comparable(folder: Path) -> list[Path]:

@@ -65,7 +65,7 @@ def run_of(
     place = data_now(data)
     if isinstance(value, Run):
         return replace(
-            value, module=module or value.module, trust=value.trust or trust, data=place or value.data
+            value, module=module or value.module, trust=value.trust or trust, data_now=place or value.data_now
         )
     folder = folder_of(value, what)
     trust = trust or (isinstance(value, Study) and value.trust)

@@ -19,6 +19,7 @@ from stresslens.api.runs import Run
 from stresslens.api.studies import Study
 from stresslens.api.words import public_call
 from stresslens.config import registry, study_file
+from stresslens.config.function_files import with_names
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.copies import copied, eager_module, usable_module
 from stresslens.core.data import Data
@@ -66,7 +67,7 @@ def run(
     if wrong := [each for each in overrides if not isinstance(each, str)]:
         raise ConfigError(f"an override is {wrong[0]!r}; expected text such as 'train.epochs=1'")
     if isinstance(study, Mapping):
-        described = study_from(study, overrides, place)
+        described = study_from(with_names(study, place), overrides, place)
     else:
         described = study_file.read_study(_study_file(study), overrides)
     described = study_file.with_executor(described, executor)
@@ -166,7 +167,8 @@ def train(
     much there is. Raises ConfigError, DataError, TrainingDiverged, and Stopped after a signal, when all is
     saved."""
     if not isinstance(model, str | Mapping | nn.Module):
-        hint = "; to go on from the weights of a run: its model()" if isinstance(model, Run | Study) else ""
+        on = "; for more epochs, repeat the call of the run with name= and epochs=; to start from its "
+        hint = f"{on}weights, give its model()" if isinstance(model, Run | Study) else ""
         hint = f"; make a module of it: {model.__name__}(…)" if isinstance(model, type) else hint
         raise ConfigError(f"model is {kind_of(model)}; expected a plug-in by name or a torch.nn.Module{hint}")
     place, seed = path_of(out, "out"), seed_number(seed)
@@ -178,6 +180,7 @@ def train(
     if idle:
         what = f"{idle[0].rpartition('.')[2]} means nothing to the estimator {model!r}"
         raise ConfigError(f"{what}, which no gradient trains; leave it out")
+    options = with_names(options, place)
     named, trackers = trackers_of(track)
     values = {
         "data": "digits" if own_data else data,
@@ -200,7 +203,7 @@ def train(
         record = succeeded(stages.carry_out(task, epochs.show))
         epochs.end()
     _tell_of_files(task, record)
-    return Run(task.folder, record.as_json(), snapshot, data=own)
+    return Run(task.folder, record.as_json(), snapshot, data_now=own)
 
 
 def _tell_of_files(task: Task, record: RunRecord) -> None:

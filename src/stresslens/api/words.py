@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from stresslens.config.yaml_source import parse_value
 from stresslens.core.errors import Stopped, StresslensError
+from stresslens.core.notices import sentences_inside
 from stresslens.core.torch_settings import initial_settings
 
+P = ParamSpec("P")
+T = TypeVar("T")
 SHARED = ("run", "train", "evaluate", "attack", "explain", "verify", "compare", "predict", "export")
 """Commands that are functions too."""
 
@@ -56,12 +59,50 @@ def _argument(match: re.Match[str]) -> str:
     return f"{match[1].replace('-', '_')}={match[2] if match.re.groups > 1 else ''}"
 
 
+def _setting(match: re.Match[str]) -> str:
+    """`input={'size': 28}` for `input: {size: 28}`, and `'colours': 'rgb'`, an option in a dictionary, for
+    `colours: rgb`."""
+    key, value = match[1], repr(parse_value(match[2])).replace("'…'", "…")
+    return f"`{key}={value}`" if key in ARGUMENTS else f"`'{key}': {value}`"
+
+
+def _dictionary(match: re.Match[str]) -> str:
+    """`{'file': 'PATH'}` for `{file: PATH}`."""
+    return match[0] if match[0][0] == "'" else repr(parse_value(match[0])).replace("'…'", "…")
+
+
+def _size(match: re.Match[str]) -> str:
+    """The data set with a size, as a dictionary."""
+    data = {"folder": {"path": match["path"], "size": parse_value(match["size"])}}
+    return (
+        f"{match['path']}: {match['why']}; give a size: {data}, and with it 'fit': 'crop', 'pad' or 'stretch'"
+    )
+
+
+ARGUMENTS = ("input", "model", "objective", "select")
+"""Settings that are arguments of `sl.train`."""
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 _OPTION = r"(?<![\w-])--"
 _QUOTED = r"'[^'\n]*'"
 """What a message quotes, such as the name of a file, stays as it is."""
 _VERBS = "|".join(SHARED)
 RULES: tuple[Rule, ...] = (
+    (
+        r"(?P<path>[^\n]+?): (?P<why>the images differ in size [^\n]*); set `size`, for example "
+        r"data\.size=(?P<size>\S+) on the command line or `size: \S+` in a study file, and `fit` to crop, "
+        r"pad or stretch",
+        _size,
+    ),
+    (r"; `stresslens init(?: --study [^`]+)?` writes one", "; a study can also be a dictionary"),
+    (r"`stresslens run` or `train`", "`sl.run` or `sl.train`"),
+    (
+        r"`stresslens list runs` shows (?:them|runs|all runs)",
+        "list(Path('runs').glob('**/seed-*')) shows them",
+    ),
+    (r"\bstresslens data check\b", "sl.check_data"),
+    (rf"(?<=or )stresslens ({_VERBS})\b|(?<=`)stresslens ({_VERBS})(?=`)", lambda m: f"sl.{m[1] or m[2]}"),
+    (r"(?m)^command line: ", "override "),
+    (r"; on the command line write --(\S+) \S+", r"; give it as the argument \1="),
     (rf"`stresslens (?:{_VERBS}) [^`]+`", _call),
     (r"stresslens train .*? --name \w+", _call),
     (r", on the command line also --seed \S+", ""),
@@ -84,8 +125,10 @@ RULES: tuple[Rule, ...] = (
     (r"\bthe same command\b", "the same call"),
     (r"\brun the command that made it\b", "make the call that made it"),
     (r"\bthe command that made it\b", "the call that made it"),
-    (r"\bthe command of the run\b", "the call that made the run"),
+    (r"\bthe command of (?=\S)", "the call that made "),
     (r"\brun the same call\b", "make the same call"),
+    (r"`(\w+): ([^`]+)`", _setting),
+    (rf"{_QUOTED}|\{{\w+: (?:\{{[^{{}}'\"\n]*\}}|[^{{}}'\"\n])*\}}", _dictionary),
 )
 """Patterns of the command line, and what is written in Python. The first that fits counts."""
 
@@ -97,15 +140,24 @@ def in_python(message: str) -> str:
     return message
 
 
-@contextmanager
-def public_call() -> Iterator[None]:
-    """What every public function runs under: torch's initial settings, and errors in the words of
-    Python."""
-    try:
-        with initial_settings():
-            yield
-    except (StresslensError, Stopped) as error:
-        said: Any = error.args[0] if error.args else ""
-        if isinstance(said, str):
-            error.args = (in_python(said), *error.args[1:])
-        raise
+def public_call() -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """What every public function runs under: torch's initial settings, and errors and notices in the
+    words of Python. The traceback of such an error ends at the caller's own line; what caused the error
+    (`__cause__`) keeps its own."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> T:
+            try:
+                with initial_settings(), sentences_inside(in_python):
+                    return function(*args, **options)
+            except (StresslensError, Stopped) as error:
+                said: Any = error.args[0] if error.args else ""
+                if isinstance(said, str):
+                    error.args = (in_python(said), *error.args[1:])
+                error.__traceback__ = None
+                raise
+
+        return call
+
+    return decorate

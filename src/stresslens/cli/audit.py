@@ -11,6 +11,7 @@ from stresslens.cli.options import Json
 from stresslens.cli.terminal import print_findings, print_json
 from stresslens.core.errors import ConfigError, GateNotMet
 from stresslens.core.spelling import closest
+from stresslens.core.text import counted
 
 
 def audit(
@@ -63,7 +64,7 @@ def audit(
             }
         )
     else:
-        typer.echo(f"{len(read.rows)} figures; {'; '.join(read.notes)}")
+        typer.echo(f"{counted(len(read.rows), 'figure')}; {'; '.join(read.notes)}")
         print_findings(found)
     grave = [finding.audit for finding in found if finding.severity == "serious"]
     if grave:

@@ -9,7 +9,7 @@ import typer
 
 from stresslens.cli.completion import runs_and_studies
 from stresslens.cli.options import HeldOutSplit, Json
-from stresslens.cli.terminal import print_comparison, print_json
+from stresslens.cli.terminal import print_comparison, print_json, told_short_names
 from stresslens.core.errors import ConfigError, GateNotMet
 
 
@@ -59,6 +59,8 @@ def compare(
     if as_json:
         print_json(compared.as_json())
     else:
+        if compared.kind == "study":
+            compared = compared.renamed(told_short_names(folders[0]))
         print_comparison(compared, plans=plan or difference is not None)
     if compared.regressions:
         raise GateNotMet("\n".join(compared.regressions))

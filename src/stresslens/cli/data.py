@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +65,8 @@ def stats(
 
     It also prints the images' shape and the files that were left out.
     """
+    if gallery is not None and gallery.suffix.lower() != ".svg":
+        raise ConfigError(f"--gallery {gallery}: the file is an SVG; give a name that ends in .svg")
     loaded = load_data_set(data_value(data), data)
     if gallery is not None:
         _write_gallery(loaded, gallery)
@@ -105,7 +108,10 @@ def _print_contents(loaded: Data) -> None:
     rows.append(["all", *(str(sum(of_split)) for of_split in counts.values())])
     print_table(["class", *counts], rows, loaded.name)
     shape = "×".join(map(str, loaded.shape))
-    typer.echo(f"{len(loaded.classes)} classes, images of {shape} (channels, height, width)")
+    typer.echo(
+        f"{len(loaded.classes)} classes, {sum(map(sum, counts.values())):,} images of {shape} "
+        f"(channels, height, width), {math.prod(loaded.shape):,} values each"
+    )
     if loaded.parts:
         typer.echo(f"parts: {loaded.parts}")
     if sizes := _sizes(loaded):
@@ -140,18 +146,25 @@ def _write_gallery(data: Data, path: Path) -> None:
     from stresslens.core.text import brief
     from stresslens.explanation.svg import svg
 
-    if path.suffix != ".svg":
-        raise ConfigError(f"--gallery {path}: the file is an SVG; give a name that ends in .svg")
     order = shuffled(len(data.train), 0, 0)
     rows: list[list[Picture | None]] = []
+    missing: list[str] = []
     names = [brief(name, 24) for name in data.classes[:SHOWN_CLASSES]]
-    for k in range(len(names)):
-        chosen = data.train.select(order[data.train.labels[order] == k][:SHOWN_IMAGES])
-        rows.append([Picture(pixels) for pixels in image_pixels(chosen.floats(chosen.images[:]))])
+    for k, name in enumerate(names):
+        of_class = order[data.train.labels[order] == k][:SHOWN_IMAGES]
+        if len(of_class):
+            chosen = data.train.select(of_class)
+            rows.append([Picture(pixels) for pixels in image_pixels(chosen.floats(chosen.images[:]))])
+        else:
+            rows.append([])
+            missing.append(name)
     write_bytes(path, svg(Grid(f"Training images of {data.name}", rows, names)).encode())
     left_out = len(data.classes) - len(names)
     more = f" of the first {len(names)} classes" if left_out else ""
-    typer.echo(f"gallery: {path}: up to {SHOWN_IMAGES} random training images of each class{more}", err=True)
+    none = f"; there are none of {', '.join(missing)}" if missing else ""
+    typer.echo(
+        f"gallery: {path}: up to {SHOWN_IMAGES} random training images of each class{more}{none}", err=True
+    )
 
 
 def data_value(text: str) -> Any:

@@ -26,7 +26,7 @@ def doctor(as_json: Json = False) -> None:
     from stresslens.core.extras import EXTRAS, install_command, missing_modules
     from stresslens.core.kept_choices import choice_as_json, choices_folder, kept_choices
     from stresslens.core.run_folder import environment
-    from stresslens.core.torch_versions import NEWEST, OLDEST, torch_problems
+    from stresslens.core.torch_versions import NEWEST, OLDEST, torch_problems, torchvision_imports
     from stresslens.core.torchvision_compat import is_cured
 
     facts = environment({}).as_json()
@@ -39,7 +39,7 @@ def doctor(as_json: Json = False) -> None:
     )
     problems = torch_problems()
     facts["tested with torch"] = f"{OLDEST} to {NEWEST}"
-    imports = not any("cannot be imported" in problem for problem in problems)
+    imports = torchvision_imports()
     facts |= {"torchvision imports": imports, "torchvision imports by itself": imports and not is_cured()}
     facts["not installed"] = {name: install_command(name) for name in EXTRAS if missing_modules(name)}
     facts["data folder"] = str(data_root())

@@ -54,6 +54,8 @@ def init(
 def _write(path: Path, content: Callable[[], bytes]) -> None:
     """Writes a new file and prints its name; one that is there already is kept. Raises ConfigError
     where the folder cannot be made."""
+    from stresslens.core.files import write_bytes
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -61,6 +63,5 @@ def _write(path: Path, content: Callable[[], bytes]) -> None:
     if path.exists() or path.is_symlink():
         typer.echo(f"kept {path}, which is there already")
         return
-    with path.open("xb") as file:
-        file.write(content())
+    write_bytes(path, content())
     typer.echo(f"wrote {path}")

@@ -3,7 +3,7 @@ runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,6 +58,8 @@ def check(
     problems = [problem for each in labs for problem in each.problems]
     results: list[dict[str, Any]] = []
     printed = ""
+    for searched in (each.searched for each in labs if each.searched and not as_json):
+        typer.echo(searched)
     for title, facts, find in _checks(labs, time_limit, trust):
         try:
             found = find()
@@ -72,11 +74,7 @@ def check(
             printed = title
     if as_json:
         print_json([{**each, "findings": [f.as_json() for f in each["findings"]]} for each in results])
-    wrong = [
-        f"{each['where']}: {each['kind']}: {', '.join(names)}"
-        for each in results
-        if (names := [finding.audit for finding in each["findings"] if finding.severity == "serious"])
-    ]
+    wrong = _wrong(results)
     if parts and not trust:
         problems.append(
             f"not executed:\n{listed(parts)}\nA part is code. If you trust it, give --trust to check it; it "
@@ -86,6 +84,15 @@ def check(
         raise ConfigError("\n".join([*wrong, *problems]))
     if wrong:
         raise GateNotMet("\n".join(wrong))
+
+
+def _wrong(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where something is wrong, and which checks say so."""
+    return [
+        f"{each['where']}: {each['kind']}: {', '.join(names)}"
+        for each in results
+        if (names := [finding.audit for finding in each["findings"] if finding.severity == "serious"])
+    ]
 
 
 def _checks(

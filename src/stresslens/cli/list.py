@@ -32,8 +32,9 @@ def list_plugins(
     pattern: Annotated[
         str,
         typer.Argument(
-            help="Only names like this: 'resnet*', or a part of the name. Models are also searched in "
-            "torchvision, timm and open_clip.",
+            help="Only names like this: 'resnet*', or a part of the name. Runs: 'quick*' for one folder of "
+            "the path, 'quick*/adam' for several. Models are also searched in torchvision, timm and "
+            "open_clip.",
             show_default=False,
             autocompletion=plugins_of_kind,
         ),
@@ -47,10 +48,10 @@ def list_plugins(
     published weights and how to write them in a study. Nothing is downloaded.
     """
     from stresslens.config import registry
-    from stresslens.config.catalogues import matches, search_catalogues
+    from stresslens.config.catalogues import catalogues, matches, search_catalogues
 
     if kind == "runs":
-        print_runs(out, as_json, lambda path: matches(pattern, path))
+        print_runs(out, as_json, lambda path: _matches_part(pattern, path, out))
         return
     if kind == "studies":
         _print_studies(pattern, as_json)
@@ -63,17 +64,25 @@ def list_plugins(
         folder: {name: _help(folder, name) for name in registry.all_names(folder) if matches(pattern, name)}
         for folder in kinds
     }
-    catalogues = search_catalogues(pattern) if kind == "models" and (pattern or not as_json) else []
+    zoos = search_catalogues(pattern) if kind == "models" and pattern else []
     if as_json:
-        zoos = {each.plugin: _as_json(each) for each in catalogues}
-        print_json(found | ({"zoos": zoos} if zoos else {}))
+        print_json(found | ({"zoos": {each.plugin: _as_json(each) for each in zoos}} if zoos else {}))
         return
     _print_plugins(found, pattern)
-    if pattern:
-        _print_catalogues(catalogues, pattern)
-    elif catalogues:
-        sizes = ", ".join(each.missing or f"{each.plugin} ({each.size:,})" for each in catalogues)
-        typer.echo(f"search the models of {sizes}: stresslens list models 'resnet*'")
+    _print_catalogues(zoos, pattern)
+    if kind == "models" and not pattern:
+        typer.echo(f"search the models of {', '.join(catalogues())}: stresslens list models 'resnet*'")
+
+
+def _matches_part(pattern: str, run: str, out: Path) -> bool:
+    """Whether a pattern matches the path of a run, or one or several folders of it in a row, below
+    `out`."""
+    from stresslens.config.catalogues import matches
+
+    parts = Path(run).relative_to(out).parts
+    ends = range(1, len(parts) + 1)
+    rows = ["/".join(parts[start:end]) for end in ends for start in range(end)]
+    return any(matches(pattern, each) for each in [run, *rows])
 
 
 def _print_plugins(found: Mapping[str, Mapping[str, Mapping[str, str]]], pattern: str) -> None:

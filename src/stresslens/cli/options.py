@@ -15,7 +15,12 @@ from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.spelling import near
 
 RunArgument = Annotated[
-    Path, typer.Argument(help="A run's folder (…/seed-0).", callback=checked_run, autocompletion=runs)
+    Path,
+    typer.Argument(
+        help="A run's folder (…/seed-0), or a variant's with one run.",
+        callback=checked_run,
+        autocompletion=runs,
+    ),
 ]
 
 Trust = Annotated[bool, typer.Option("--trust", help="Also execute plug-ins that are not built in.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,7 +99,7 @@ def predict(
         info, rate = classifier.facts, classifier.ood.rate if classifier.ood else None
         if csv and table is None:
             table = CsvPredictions(top, with_run=len(runs) > 1)
-        read = []
+        read: list[Prediction] = []
         for row in classifier.classify(files, top=ranked):
             if row.unreadable is not None:
                 unreadable[row.file] = row.unreadable
@@ -109,6 +110,7 @@ def predict(
         why_not = info.not_calibrated or "no temperature was fitted"
         meaning = meaning_of_predictions(rate, info.calibrated_on, why_not)
         shown.append((str(run), read, meaning))
+        told = [replace(row, classes=row.classes[:top]) for row in read]
         if as_json:
             facts = {
                 "temperature": info.temperature,
@@ -116,9 +118,9 @@ def predict(
                 "not_calibrated": info.not_calibrated,
                 "false_alarm_rate": rate,
             }
-            documents.append({"run": str(run), **facts, "pictures": [row.as_json() for row in read]})
+            documents.append({"run": str(run), **facts, "pictures": [row.as_json() for row in told]})
         elif not csv:
-            print_predictions(read, meaning, "predictions" if len(runs) == 1 else f"predictions of {run}")
+            print_predictions(told, meaning, "predictions" if len(runs) == 1 else f"predictions of {run}")
     if page:
         from stresslens.report.predicted_images import write_predictions
 

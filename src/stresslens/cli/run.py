@@ -21,6 +21,7 @@ from stresslens.cli.terminal import (
     print_json,
     print_serious,
     print_verdicts,
+    told_short_names,
 )
 from stresslens.cli.training_progress import progress, silent
 from stresslens.core.errors import ConfigError
@@ -108,7 +109,7 @@ def carry_out_study(
 
     def on_finished(task: Task, record: RunRecord) -> None:
         if prints_progress:
-            print_failures(task, record)
+            print_failures(short_named(task), record)
         if not record.usable:
             return
         scores = record.scores.get("test", {})
@@ -171,14 +172,7 @@ def _short_named(study: Study) -> Callable[[Task], Task]:
 def _print_verdicts_of(study: Study, folder: Path, compared: ComparisonFile, quiet: bool) -> None:
     """Print the verdicts of a study's folder, with the short names of its variants. Where the folder
     holds other runs too, the accuracies of this study's come first."""
-    from stresslens.config.study_record import read_study_record, short_names_of
-
-    record = read_study_record(folder)
-    short = short_names_of(record, record.runs)
-    if short.shared and not quiet:
-        typer.echo(f"all runs: {', '.join(short.shared)}")
-    if short.keys and not quiet:
-        typer.echo(f"names of variants give their {', '.join(short.keys)}")
+    short = told_short_names(folder, quiet=quiet)
     own = [variant.name for variant in study.variants if variant.name in compared.recipes]
     if len(own) < len(compared.recipes):
         for name in own:

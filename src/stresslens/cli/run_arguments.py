@@ -15,9 +15,12 @@ LISTED = 5
 
 
 def checked_run(run: Path) -> Path:
-    """The folder of a run. Raises ConfigError for another path, and says what it is."""
+    """The folder of a run, given itself or as the only run in a variant's folder. Raises ConfigError for
+    another path, and says what it is."""
     if (runs := runs_in(run)) == [run] or os.path.isfile(run / "record.json"):
         return run
+    if len(runs) == 1 and runs[0].parent == run:
+        return runs[0]
     if runs:
         raise ConfigError(f"{run} is not the folder of a run, but holds {_listed(runs)}; give one of them")
     if not os.path.exists(run):

@@ -23,10 +23,11 @@ def schema(
     # yaml-language-server: $schema=schema.json
     """
     from stresslens.config.json_schema import schema_text
+    from stresslens.core.files import write_bytes
 
     text = schema_text()
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        write_bytes(out, text.encode())
         typer.echo(f"wrote {out}", err=True)

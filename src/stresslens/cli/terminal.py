@@ -18,6 +18,7 @@ from stresslens.core.text import NOT_FINITE, duration, harmless
 if TYPE_CHECKING:
     from stresslens.comparison.folders import FolderComparison
     from stresslens.comparison.schema import ComparisonFile
+    from stresslens.config.run_names import ShortNames
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
     from stresslens.evaluation.record import DataRecord, RunRecord
@@ -87,8 +88,22 @@ def _interval(e: Estimate) -> str:
 
 def print_accuracy(name: str, split: str, e: Estimate) -> None:
     """Print the accuracy of a run that was just carried out."""
-    percent = f"{100 * e.value:.1f} % ({100 * e.low:.1f} to {100 * e.high:.1f})"
-    print(f"{name}: {percent} of {e.n} {split} images")
+    from stresslens.core.format import percent_sign
+
+    print(f"{name}: {percent_sign(e)} of {e.n} {split} images")
+
+
+def told_short_names(folder: Path, *, quiet: bool = False) -> ShortNames:
+    """The short names of the variants of a study's folder. Unless `quiet`, prints what they leave out."""
+    from stresslens.config.study_record import read_study_record, short_names_of
+
+    study = read_study_record(folder)
+    short = short_names_of(study, study.runs)
+    if short.shared and not quiet:
+        print(f"all runs: {', '.join(short.shared)}")
+    if short.keys and not quiet:
+        print(f"names of variants give their {', '.join(short.keys)}")
+    return short
 
 
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
@@ -116,8 +131,6 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
 
 def print_comparison(result: FolderComparison, *, plans: bool) -> None:
     """Print the accuracies as a table, then the verdicts on accuracy and on costs."""
-    from stresslens.comparison.folders import KIND_NAMES
-
     compared = result.comparison
     rows = [
         [
@@ -131,7 +144,7 @@ def print_comparison(result: FolderComparison, *, plans: bool) -> None:
     ]
     metric = compared.metric
     print_table(
-        [KIND_NAMES[result.kind], metric, "95 % interval", "images", "method"],
+        ["run" if result.kind == "run" else "variant", metric, "95 % interval", "images", "method"],
         rows,
         f"{compared.split} {metric}",
     )

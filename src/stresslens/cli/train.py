@@ -40,7 +40,7 @@ def train(
         str | None,
         typer.Option(
             "--name",
-            help="Name of the run's folder, to which overrides are added; default: run, DATA and MODEL.",
+            help="Name of the run and its folder; default: run, DATA, MODEL and the overrides.",
             show_default=False,
         ),
     ] = None,
@@ -66,9 +66,9 @@ def train(
     This is a study of a single run, without a study file. It also fits an estimator (knn, hog_svm, …).
     """
     from stresslens.config import registry, study_file
-    from stresslens.config.run_names import data_and_model
+    from stresslens.config.run_names import data_and_model, name_in_words
     from stresslens.config.validation import applies_to_estimators
-    from stresslens.config.yaml_source import parse_value
+    from stresslens.config.yaml_source import of_override, parse_value
     from stresslens.core.errors import Problems
 
     what = parse_value(model)
@@ -86,16 +86,19 @@ def train(
         )
     try:
         found = data_value(data)
-        labels = data_and_model(found, what)
-        own_name = name or ",".join(["run", *labels])
+        own_name = name or ",".join(["run", *data_and_model(found, what)])
         values = {"data": found, kind: what, "runs": {own_name: {}}, **tracked}
         described = study_file.expand_study(values, overrides or [], name="train", base=Path.cwd())
-        if name is None:
-            described = study_file.known_as(described, ", ".join(labels), kept="run")
+        is_single = len(described.variants) == 1  # else a grid of the command line, whose names stay
+        if is_single and name is None:
+            told = next(iter(described.overrides.values()), [])
+            described = study_file.known_as(described, name_in_words(found, what, told), kept="run")
+        elif is_single and name is not None:
+            described = study_file.named_alone(described, name)
     except Problems as error:
         raise ConfigError(
             "\n".join(
-                p.message if p.path[:1] != ("command line",) else f"{p.path[1]}: {p.message}"
+                p.message if p.path[:1] != ("command line",) else f"{of_override(p.path)}: {p.message}"
                 for p in error.problems
             )
         ) from None

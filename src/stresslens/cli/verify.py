@@ -9,7 +9,7 @@ import typer
 
 from stresslens.cli.completion import words
 from stresslens.cli.options import DataNow, Json, RunArgument, Trust
-from stresslens.core.errors import ConfigError, DataError, GateNotMet, naming
+from stresslens.core.errors import DataError, GateNotMet, naming
 
 
 # long: the options of a command are spelled out, one after the other
@@ -55,18 +55,18 @@ def verify(
     from stresslens.cli.terminal import print_findings, print_json
     from stresslens.core.ball import parse_radius
     from stresslens.core.run_folder import RunFolder
+    from stresslens.core.splits import split_named
     from stresslens.evaluation import finished_run
     from stresslens.robustness import verification
 
     model, known = finished_run.open_run(RunFolder(run), trust=trust, data=data)
-    if split not in known.splits:
-        raise ConfigError(f"{known.name} has no {split} split in this run; it has {', '.join(known.splits)}")
+    images = split_named(known, split)
     found = verification.read_adversarials(adversarials)
     radius = None if eps is None else parse_radius(eps)
     with naming(str(adversarials)):
         recount = verification.verify_run(
             model,
-            known.splits[split],
+            images,
             found,
             norm=norm,  # type: ignore[arg-type]
             eps=radius,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim, RobustContrast
+from stresslens.comparison.tested_run import variants_of
 from stresslens.config.study_record import StatedClaim, read_study_record
 from stresslens.core.files import UnreadableRun
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import ALL_EPOCHS, read_record
+
+NAMED = 6
+"""Largest number of variants that a sentence names."""
 
 FINDINGS = {
     "holds": "holds",
@@ -31,7 +36,25 @@ def study_claims(folder: Path, compared: ComparisonFile) -> list[JudgedClaim]:
         folder.parent,
         own_names=study.own_names,
         robustness=robustness,
+        unfinished=variants_best_last(folder),
     )
+
+
+def variants_best_last(folder: Path) -> list[str]:
+    """The variants of a study whose best epoch is the last one of the setting `epochs`, in more than
+    half of their finished runs. Validation chose it, so more epochs may give more."""
+    finished = variants_of(folder, lambda each: each.record.exists() and read_record(each).usable)
+    found = []
+    for name, seeds in finished.items():
+        trained = [read_record(each).training for each in seeds.values()]
+        last = [
+            each.stopped == ALL_EPOCHS and each.select != "last" and each.epochs == each.chosen_epoch
+            for each in trained
+            if each.epochs
+        ]
+        if 2 * sum(last) > len(last):
+            found.append(name)
+    return found
 
 
 def judged_claims(
@@ -41,6 +64,7 @@ def judged_claims(
     *,
     own_names: Mapping[str, str] | None = None,
     robustness: Sequence[Contrast] = (),
+    unfinished: Collection[str] = (),
 ) -> list[JudgedClaim]:
     """Judge each claim that the second run of a contrast's pairs is better: a finding for each
     pair, and one sentence. Claims of robust accuracy are judged by the contrasts `robustness`;
@@ -51,7 +75,8 @@ def judged_claims(
     study does not, and the other study's difference lies beyond this study's interval. It is partly
     an artefact if this study's interval reaches at least half of the other study's difference.
     Variants of the two studies correspond if their own names are equal: `own_names` gives the name
-    of a folder without the overrides of the command line. What is not found is said.
+    of a folder without the overrides of the command line. What is not found is said, and which of
+    the variants are `unfinished`: were best in their last epoch.
     """
     known = {"accuracy": contrasts, "robustness": robustness}
     return [
@@ -60,6 +85,7 @@ def judged_claims(
             [c for c in known[claim.of] if c.contrast == claim.contrast and (c.a, c.b) in claim.pairs],
             runs,
             own_names or {},
+            unfinished,
         )
         for claim in claims
         if claim.of == "accuracy" or robustness
@@ -67,7 +93,11 @@ def judged_claims(
 
 
 def _judged(
-    claim: StatedClaim, pairs: Sequence[Contrast], runs: Path, own_names: Mapping[str, str]
+    claim: StatedClaim,
+    pairs: Sequence[Contrast],
+    runs: Path,
+    own_names: Mapping[str, str],
+    unfinished: Collection[str],
 ) -> JudgedClaim:
     protocol = _protocol(runs, claim.protocol, claim.contrast)
     there = [protocol.find(pair, own_names) for pair in pairs]
@@ -101,7 +131,22 @@ def _judged(
         text += (
             f" Whether its protocol made the difference is not known: the study {claim.protocol} {missing}."
         )
+    text += _best_last([name for name in _variants(pairs) if name in unfinished])
     return JudgedClaim(contrast=claim.contrast, claim=claim.claim, of=claim.of, pairs=findings, sentence=text)
+
+
+def _variants(pairs: Sequence[Contrast]) -> list[str]:
+    return list(dict.fromkeys(name for pair in pairs for name in (pair.a, pair.b)))
+
+
+def _best_last(variants: Sequence[str]) -> str:
+    if not variants:
+        return ""
+    if len(variants) == 1:
+        return f" {variants[0]} was best in its last epoch: more epochs may change this."
+    left_out = len(variants) - NAMED
+    first, last = (variants[:NAMED], f"{left_out} more") if left_out > 0 else (variants[:-1], variants[-1])
+    return f" {', '.join(first)} and {last} were best in their last epochs: more epochs may change this."
 
 
 def _finding(pair: Contrast, by_protocol: Contrast | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stresslens.comparison.difference import SAME
 from stresslens.comparison.schema import Convergence, DifferenceAtEpoch
 from stresslens.comparison.tested_run import variants_of
 from stresslens.config.study_record import read_study_record
@@ -24,10 +25,6 @@ LISTED = 24
 at the start."""
 NEAR = 0.01
 """A variant has converged at the first epoch whose accuracy is within this of its best."""
-
-
-SAME = 0.0005
-"""Differences at the start below this count as none: they vanish in percentages of one decimal."""
 
 
 @dataclass(frozen=True)

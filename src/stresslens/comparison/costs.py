@@ -62,26 +62,29 @@ class Ratio:
         more, less = (self.b, self.a) if r.value >= 1 else (self.a, self.b)
         times, *ends = (v if r.value >= 1 else 1 / v for v in (r.value, r.low, r.high))
         verb = "has" if self.measure in EXACT else "takes"
+        same = _times(times) == "1"
         high, low = sorted((self.cost_a, self.cost_b), reverse=True)
         costs = (
             f", {written(high, self.measure)} against {written(low, self.measure)}"
-            if math.isfinite(high) and _times(times) != "1"
+            if math.isfinite(high) and (self.real or not same)
             else ""
         )
-        statement = f"{more} {verb} {_times(times)} times {PHRASES[self.measure]} {less}{costs}"
+        ratio = _above_one(times) if self.real and same else _times(times)
+        statement = f"{more} {verb} {ratio} times {PHRASES[self.measure]} {less}{costs}"
         if self.measure in EXACT:
             return statement if self.real else f"{self.a} and {self.b} have equally many {self.measure}"
         if r.n == 1:
-            return f"{statement} (one seed, so without an interval)"
+            seen = f"{self.a} takes {PHRASES[self.measure]} {self.b}" if same else statement
+            return f"{seen} (one seed, so without an interval)"
         over = f"({_times(min(ends))} to {_times(max(ends))}; {r.n} seeds)"
         if self.real:
             return f"{statement} {over}"
-        if r.n < FEWEST_SEEDS and _times(times) != "1":
+        if r.n < FEWEST_SEEDS and not same:
             return f"{statement} in the mean of {r.n} seeds, too few seeds to test"
-        if r.low > 1 or r.high < 1:
+        if (r.low > 1 or r.high < 1) and not same:
             few = f"too few seeds to test this many ratios, p after Holm's correction {self.p_holm:.2f}"
             return f"{statement} {over}; {few}"
-        seen = statement if _times(times) != "1" else "no difference was seen"
+        seen = "no difference was seen" if same else statement
         return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}"
 
     def as_cost(self) -> CostRatio:
@@ -180,6 +183,11 @@ def compare_costs(
 def _counted_alike(a: RunRecord, b: RunRecord) -> bool:
     """Whether the multiply-adds of both include those of attention, or those of neither."""
     return bool(a.layers and b.layers and a.layers.with_attention == b.layers.with_attention)
+
+
+def _above_one(ratio: float) -> str:
+    """A ratio that three digits would round to 1, with as many as tell it apart: `1.0003`."""
+    return f"{ratio:.{math.ceil(-math.log10(ratio - 1))}f}"
 
 
 def _times(ratio: float) -> str:

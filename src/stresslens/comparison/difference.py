@@ -18,6 +18,8 @@ from stresslens.metrics.intervals import Floats
 from stresslens.metrics.paired import holm, mcnemar, resampled, resampled_reach
 
 LEVEL = 0.95
+SAME = 0.0005
+"""Smaller differences of accuracies vanish in points of one decimal."""
 
 Right = NDArray[np.floating]
 """(seeds, images): 1 where a seed's model answers an image correctly, else 0."""
@@ -82,19 +84,14 @@ class Difference:
     @property
     def _verdict(self) -> str:
         d = self.adjusted or self.difference
-        points = f"{abs(d.value) * 100:.1f} points"
+        points = f"{_at_one_decimal(abs(d.value))} points"
         better, worse = (self.b, self.a) if d.value > 0 else (self.a, self.b)
-        low, high = (
-            sorted((d.low * 100, d.high * 100)) if d.value > 0 else sorted((-d.high * 100, -d.low * 100))
-        )
         under = f" under {self.under}" if self.under else ""
+        same = f"{self.a} and {self.b} are not distinguishable{under}"
         if d.value == 0:
-            return (
-                f"{self.a} and {self.b} are not distinguishable{under}: no difference was seen ({self._over})"
-            )
+            return f"{same}: no difference was seen ({self._over})"
         after = " after Holm's correction" if self.adjusted else ""
-        ends = f"{round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
-        over = f"({ends}{after}; {self._over})"
+        over = f"({_ends(d, d.value < 0)}{after}; {self._over})"
         if self.real:
             tail = (
                 ""
@@ -109,16 +106,19 @@ class Difference:
                 f"seeds, too few seeds to test{' this many pairs' if d.low > 0 or d.high < 0 else ''} "
                 f"({self.images} images)"
             )
-        return f"{self.a} and {self.b} are not distinguishable{under}: {better} is ahead by {points} {over}"
+        if abs(d.value) < SAME:
+            over = f"({_ends(d, False)}{after}; {self._over})"
+            return f"{same}: {self.b} minus {self.a} is 0.0 points {over}"
+        return f"{same}: {better} is ahead by {points} {over}"
 
     @property
     def _by_balanced_accuracy(self) -> str:
         if (e := self.balanced) is None:
             return ""
-        side = 1 if e.value >= 0 else -1
-        low, high = sorted((100 * side * e.low, 100 * side * e.high))
-        ahead = f"{self.b if side > 0 else self.a} is ahead by {100 * abs(e.value):.1f} points"
-        return f"; by balanced accuracy {ahead} ({low + 0.0:.1f} to {high + 0.0:.1f})"
+        if abs(e.value) < SAME:
+            return f"; by balanced accuracy no difference was seen ({_ends(e, False)})"
+        ahead = f"{self.b if e.value > 0 else self.a} is ahead by {100 * abs(e.value):.1f} points"
+        return f"; by balanced accuracy {ahead} ({_ends(e, e.value < 0)})"
 
     @property
     def _over(self) -> str:
@@ -289,6 +289,18 @@ def _plan(table: random_effects.Crossed, images: int, ask: float) -> str:
 
 def _enough(ask: float) -> str:
     return f"are enough to tell {_points(ask)} apart in a single comparison"
+
+
+def _at_one_decimal(share: float) -> str:
+    """A share in points, to one decimal; with one digit where that would be 0.0."""
+    return f"{100 * share:.1f}" if share >= SAME else f"{100 * share:.1g}"
+
+
+def _ends(estimate: Estimate, turned: bool) -> str:
+    """`-1.4 to 0.3`: the ends of an interval in points; `turned` for the difference the other way."""
+    ends = (-estimate.high, -estimate.low) if turned else (estimate.low, estimate.high)
+    low, high = (round(100 * end, 1) + 0.0 for end in ends)  # + 0.0: no "-0.0"
+    return f"{low:.1f} to {high:.1f}"
 
 
 def _points(difference: float) -> str:

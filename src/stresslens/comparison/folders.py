@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from stresslens.comparison import accuracy, claims, robustness
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.comparison.tested_run import Tested, tested_of, variants_of
+from stresslens.config.run_names import ShortNames
 from stresslens.config.study_record import read_study_record
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
@@ -37,6 +38,11 @@ class FolderComparison:
 
     def as_json(self) -> dict[str, Any]:
         return {"kind": self.kind, **self.comparison.as_json(), "regressions": self.regressions}
+
+    def renamed(self, names: ShortNames) -> FolderComparison:
+        """With the short names of variants."""
+        comparison = ComparisonFile.model_validate(names.replaced(self.comparison.as_json()))
+        return replace(self, comparison=comparison, regressions=names.replaced(self.regressions))
 
 
 def compare_folders(

@@ -8,14 +8,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stresslens.comparison.difference import Right, difference_of
+from stresslens.comparison.difference import SAME, Right, difference_of
 from stresslens.comparison.tested_run import Tested
+from stresslens.core.format import percent_sign
 from stresslens.core.types import Estimate
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import balanced, wilson
 
 UNBALANCED = 3.0
 """Classes count as unbalanced if the largest has this many times as many images as the smallest."""
+
+LISTED = 4
+"""Most variants of equal accuracy that a sentence names."""
 
 TestedVariants = Mapping[str, Mapping[str, Tested]]
 """The runs of each variant by seed."""
@@ -38,14 +42,10 @@ def headline_sentences(accuracies: Mapping[str, Estimate], tested: TestedVariant
         ]
         return ["the runs were tested on different images; only those of the same images are ranked", *each]
     first, *others = (seeds[0] for seeds in runs.values())
-    best = max(accuracies, key=lambda name: accuracies[name].value)
-    scored = f"{best}, {_percent(accuracies[best])}"
     if first.under:
-        return [f"highest mean {first.measure}: {scored}" if others else f"{first.measure}: {scored}"]
+        return [_highest(f"mean {first.measure}" if others else first.measure, accuracies)]
+    sentences = _ranked(accuracies, runs) if others else [_highest("accuracy", accuracies)]
     shared = not any(first.mismatch(seed) for seeds in runs.values() for seed in seeds)
-    sentences = [] if others else [f"accuracy: {scored}"]
-    if others:
-        sentences += _ranked(accuracies, runs, best, scored)
     if shared and unbalanced(class_sizes(first.labels)):
         sentences += _by_balanced_accuracy(runs)
     return sentences + [sentence for name, seeds in runs.items() for sentence in _no_better(name, seeds)]
@@ -123,38 +123,59 @@ def chosen_by_validation(runs: Mapping[str, Sequence[Tested]]) -> tuple[list[str
     return [name for name, mean in means.items() if mean >= highest - 1e-9], highest
 
 
-def _ranked(
-    accuracies: Mapping[str, Estimate], runs: Mapping[str, Sequence[Tested]], best: str, scored: str
-) -> list[str]:
+def _ranked(accuracies: Mapping[str, Estimate], runs: Mapping[str, Sequence[Tested]]) -> list[str]:
     split = next(iter(runs.values()))[0].split
     choice = chosen_by_validation(runs)
     if choice is None:
         alone = "" if split == "validation" else f"; chosen by the {split} images, so a little too high"
-        return [f"highest mean accuracy: {scored}{alone}"]
+        return [f"{_highest('mean accuracy', accuracies)}{alone}"]
     chosen, on_validation = choice
     there = f"({100 * on_validation:.1f} % on the validation images)"
+    highest = _highest(f"mean accuracy on the {split} images", accuracies)
     if len(chosen) > 1:
-        tied = f"validation does not choose between {', '.join(chosen)} {there}"
-        return [tied, f"highest mean accuracy on the {split} images: {scored}"]
-    if chosen == [best]:
-        return [
-            f"validation chooses {best} {there}; it also has the highest mean accuracy on the {split} "
-            f"images: {_percent(accuracies[best])}"
-        ]
+        return [f"validation does not choose between {_joined(chosen)} {there}", highest]
+    (name,) = chosen
+    score, best = percent_sign(accuracies[name]), _best(accuracies)
+    if name in best:
+        as_high = [other for other in best if other != name]
+        equal = f"; {_joined(as_high)} {'is' if len(as_high) == 1 else 'are'} equal there" if as_high else ""
+        also = f"it also has the highest mean accuracy on the {split} images: {score}{equal}"
+        return [f"validation chooses {name} {there}; {also}"]
+    not_chosen = f"validation did not choose {'it' if len(best) == 1 else 'them'}"
     return [
-        f"validation chooses {chosen[0]} {there}: {_percent(accuracies[chosen[0]])} on the {split} images",
-        f"highest mean accuracy on the {split} images: {scored}; validation did not choose it",
+        f"validation chooses {name} {there}: {score} on the {split} images",
+        f"{highest}; {not_chosen}",
     ]
+
+
+def _best(accuracies: Mapping[str, Estimate]) -> list[str]:
+    """The names of the highest accuracy; several whose difference vanishes in one decimal."""
+    highest = max(estimate.value for estimate in accuracies.values())
+    return [name for name, estimate in accuracies.items() if highest - estimate.value < SAME]
+
+
+def _highest(measure: str, accuracies: Mapping[str, Estimate]) -> str:
+    """`highest MEASURE: NAME, 94.4 % (91.6 to 96.4)`, with each name where several are equal."""
+    best = _best(accuracies)
+    scored = "; ".join(f"{name}, {percent_sign(accuracies[name])}" for name in best[:LISTED])
+    more = f"; and {len(best) - LISTED} more" if len(best) > LISTED else ""
+    prefix = "equal highest " if len(best) > 1 else "highest " if len(accuracies) > 1 else ""
+    return f"{prefix}{measure}: {scored}{more}"
+
+
+def _joined(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and 3 more`."""
+    if len(names) > LISTED:
+        return f"{', '.join(names[:LISTED])} and {len(names) - LISTED} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _by_balanced_accuracy(runs: Mapping[str, Sequence[Tested]]) -> list[str]:
     labels = next(iter(runs.values()))[0].labels
     each = {name: balanced_accuracy_of(_answers(seeds), labels) for name, seeds in runs.items()}
-    best = max(each, key=lambda name: each[name].value)
     largest = max(class_sizes(labels))
-    highest = "highest balanced accuracy: " if len(each) > 1 else "balanced accuracy: "
     of = f"the largest class has {100 * largest / len(labels):.1f} % of the images"
-    return [f"{of}; {highest}{best}, {_percent(each[best])}"]
+    return [f"{of}; {_highest('balanced accuracy', each)}"]
 
 
 def _no_better(name: str, seeds: Sequence[Tested]) -> list[str]:
@@ -193,7 +214,3 @@ def _only_class(run: Tested) -> int | None:
 
 def _answers(seeds: Sequence[Tested]) -> NDArray[np.float32]:
     return np.stack([seed.right for seed in seeds]).astype(np.float32)
-
-
-def _percent(e: Estimate) -> str:
-    return f"{e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"

@@ -61,3 +61,10 @@ class SweepFile(JsonFile):
     @property
     def searched(self) -> SearchedSpace:
         return SearchedSpace.model_validate(self.asked.get("sweep", {}))
+
+    @property
+    def tie(self) -> str:
+        """That other trials are as good as the best, in words; empty if none is."""
+        values = {t.number: t.value.value for t in self.trials if t.value and t.status == "finished"}
+        equal = sum(value == values[self.best] for value in values.values()) - 1 if self.best in values else 0
+        return f", the first of {equal + 1} that are equally good" if equal else ""

@@ -103,7 +103,9 @@ def variants_of(folder: Path, has_results: Callable[[RunFolder], bool]) -> Varia
     """The runs and seeds that a study's study.json lists, if `has_results` says that the run has
     something to compare."""
     study = read_study_record(folder)
-    folders = {run: [RunFolder(folder / run / f"seed-{seed}") for seed in study.seeds] for run in study.runs}
+    folders = {
+        run: [RunFolder(folder / run / f"seed-{seed}") for seed in study.seeds_of(run)] for run in study.runs
+    }
     return {
         run: {each.path.name: each for each in seeds if has_results(each)} for run, seeds in folders.items()
     }

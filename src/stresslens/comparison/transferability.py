@@ -17,10 +17,10 @@ from torch import nn
 
 from stresslens.comparison.robustness import attack_family
 from stresslens.comparison.transfer_file import TransferFile, TransferGroup
+from stresslens.config.study_record import read_study_record
 from stresslens.core.answers import predicted
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.record import read_record
@@ -116,17 +116,18 @@ def study_transferability(
 
 def _sources(folder: Path) -> list[TransferSource]:
     """Every attacked run that a study's study.json lists, with its name and seed."""
-    described = read_json(folder / "study.json")
-    seeds = sorted(described["seeds"])
-    if len(seeds) * len(described["runs"]) > MOST_RUNS:
-        seeds = seeds[:1]
+    study = read_study_record(folder)
+    seeds_of = {run: sorted(study.seeds_of(run)) for run in study.runs}
+    if sum(map(len, seeds_of.values())) > MOST_RUNS:
+        seeds_of = {run: seeds[:1] for run, seeds in seeds_of.items()}
+    several = any(len(seeds) > 1 for seeds in seeds_of.values())
     sources = []
-    for run in described["runs"]:
+    for run, seeds in seeds_of.items():
         for seed in seeds:
             run_folder = RunFolder(folder / run / f"seed-{seed}")
             if not run_folder.record.is_file() or not read_record(run_folder).usable:
                 continue
-            name = f"{run} seed {seed}" if len(seeds) > 1 else str(run)
+            name = f"{run} seed {seed}" if several else run
             files = sorted(run_folder.path.glob("robustness/*/result.json"))
             sources += [
                 TransferSource(name, run_folder, file.parent.name, ResultFile.read(file)) for file in files

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from stresslens.config import registry
+from stresslens.config.known_plugins import known_plugins
+from stresslens.config.yaml_source import yaml_text
 from stresslens.core.errors import ConfigError
 
 
@@ -25,10 +27,7 @@ class CatalogueModel:
     def in_study(self) -> str:
         """The value of `model:` in a study, with the default of the weights if there are any."""
         options = next(iter(self.weights.values()), {"name": self.name})
-        given = ", ".join(
-            f"{key}: {str(value).lower() if value is True else value}" for key, value in options.items()
-        )
-        return f"{{{self.plugin}: {{{given}}}}}"
+        return yaml_text({self.plugin: dict(options)}, on_one_line=True)
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,17 @@ def matches(pattern: str, name: str) -> bool:
     return fnmatchcase(name.lower(), pattern)
 
 
+def catalogues() -> dict[str, registry.Plugin]:
+    """The function `catalogue` in the file of each model plug-in that has one, by the plug-in's name.
+    The libraries behind them are not imported yet."""
+    found = {name: registry.beside(model, "catalogue") for name, model in known_plugins("models").items()}
+    return {name: function for name, function in found.items() if function is not None}
+
+
 def search_catalogues(pattern: str) -> list[Catalogue]:
-    """What matches in the catalogue of each model plug-in that has one (the function `catalogue` in
-    its file)."""
+    """What matches in the catalogue of each model plug-in that has one."""
     results = []
-    for plugin in registry.names("models"):
-        catalogue = registry.beside(registry.plugin("models", plugin), "catalogue")
-        if catalogue is None:
-            continue
+    for plugin, catalogue in catalogues().items():
         try:
             models = catalogue()
         except ConfigError as error:

@@ -8,7 +8,7 @@ a kind that is called (a loss, an attack) is made and then called with what its 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -24,8 +24,28 @@ USUAL_NAMES = {
 }
 """Names that libraries give to words of the vocabulary."""
 
+NAMES_IN_CALLS: dict[str, list[str]] = {
+    "logits": [
+        "input",
+        "inputs",
+        "output",
+        "outputs",
+        "pred",
+        "preds",
+        "prediction",
+        "predictions",
+        "y_pred",
+        "y_hat",
+        "scores",
+    ],
+    "x": ["input", "inputs", "image"],
+    "y": ["target", "label", "truth", "y_true"],
+}
+"""Further names of words, for the required parameters of a call. A constructor has options of such
+names."""
+
 Parameter = inspect.Parameter
-NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+STARRED = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 @cache
@@ -33,15 +53,15 @@ def function_of(made: type[Any], words: tuple[str, ...], *, called: bool) -> Cal
     """A class as a plug-in's function; `words` are those of its kind. With `called`, its instances are
     called. Raises ConfigError where its signature cannot be read."""
     needs, options = _of_constructor(made, words)
-    call = _of_call(made, words) if called else {}
+    call = _of_call(made, words, needs) if called else {}
+    of_constructor, of_call = _parameters(made, made), _call_parameters(made) if called else []
 
     def function(**given: Any) -> Any:
-        chosen = {name: value for name, value in given.items() if name in options}
-        instance = made(**{name: given[word] for word, name in needs.items()}, **chosen)
-        if not called:
-            return instance
-        by_position = [given[word] for word, name in call.items() if not name]
-        return instance(*by_position, **{name: given[word] for word, name in call.items() if name})
+        named = {name: value for name, value in given.items() if name in options}
+        named |= {name: given[word] for word, name in needs.items()}
+        instance = _called(made, of_constructor, named)
+        named = {name: given[word] for word, name in call.items()}
+        return _called(instance, of_call, named) if called else instance
 
     asked = [word for word in words if word in needs or word in call]
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -57,7 +77,7 @@ def _of_constructor(made: type, words: Sequence[str]) -> tuple[dict[str, str], d
     needs: dict[str, str] = {}
     options: dict[str, Parameter] = {}
     for parameter in _parameters(made, made):
-        if parameter.kind not in NAMED:
+        if parameter.kind in STARRED:
             continue
         word = _word(parameter.name, words)
         if word is not None and word not in needs:
@@ -68,31 +88,45 @@ def _of_constructor(made: type, words: Sequence[str]) -> tuple[dict[str, str], d
     return needs, options
 
 
-def _of_call(made: type, words: Sequence[str]) -> dict[str, str]:
-    """The words that a call of an instance needs, with the names of its parameters; "" where a word is
-    passed by position, because the parameter has no name of the vocabulary."""
+def _of_call(made: type, words: Sequence[str], of_constructor: Collection[str]) -> dict[str, str]:
+    """The words that a call of an instance needs, with the names of its parameters. A required
+    parameter without a known name gets the first word that neither the call nor the constructor has."""
+    parameters = _call_parameters(made)
+    if star := next((each for each in parameters if each.kind is Parameter.VAR_POSITIONAL), None):
+        raise ConfigError(f"{made.__name__} is called with *{star.name}; name its parameters")
+    parameters = [each for each in parameters if each.kind is not Parameter.VAR_KEYWORD]
+    found: dict[str, str] = {}
+    for parameter in parameters:
+        if (word := _word(parameter.name, words)) is not None:
+            found.setdefault(word, parameter.name)
+    required = [
+        each.name for each in parameters if each.default is each.empty and each.name not in found.values()
+    ]
+    for name in list(required):
+        if word := next((w for w in words if w not in found and name in NAMES_IN_CALLS.get(w, ())), None):
+            found[word] = name
+            required.remove(name)
+    left = [word for word in words if word not in found and word not in of_constructor]
+    if len(required) > len(left):
+        raise ConfigError(f"{made.__name__} asks for {required[len(left)]} when it is called")
+    return found | dict(zip(left, required))
+
+
+def _called(function: Callable[..., Any], parameters: Sequence[Parameter], named: dict[str, Any]) -> Any:
+    """The result with arguments by the names of the parameters; those that can be given by position
+    only are."""
+    first = [each for each in parameters if each.kind is Parameter.POSITIONAL_ONLY]
+    by_position = [named.pop(each.name, each.default) for each in first]
+    return function(*by_position, **named)
+
+
+def _call_parameters(made: type) -> list[Parameter]:
+    """The parameters of a call of an instance, without `self`: those of `forward`, which the call of
+    torch's modules passes on to."""
     defined = {name: method for each in reversed(made.__mro__) for name, method in vars(each).items()}
     if "__call__" not in defined:
         raise ConfigError(f"{made.__name__} cannot be called; it needs a method __call__")
-    parameters = _parameters(made, defined.get("forward", defined["__call__"]))[1:]  # torch's calls forward
-    named = {
-        word: parameter.name
-        for parameter in parameters
-        if parameter.kind in NAMED and (word := _word(parameter.name, words)) is not None
-    }
-    left = [word for word in words if word not in named]
-    by_position: dict[str, str] = {}
-    for parameter in parameters:
-        if parameter.kind is Parameter.VAR_POSITIONAL:
-            raise ConfigError(f"{made.__name__} is called with *{parameter.name}; name its parameters")
-        if parameter.name in named.values() or parameter.default is not parameter.empty:
-            continue
-        if parameter.kind is Parameter.VAR_KEYWORD:
-            continue
-        if not left:
-            raise ConfigError(f"{made.__name__} asks for {parameter.name} when it is called")
-        by_position[left.pop(0)] = ""
-    return by_position | named
+    return _parameters(made, defined.get("forward", defined["__call__"]))[1:]
 
 
 def _parameters(made: type, of: Any) -> list[Parameter]:

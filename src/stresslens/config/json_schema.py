@@ -6,21 +6,21 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema
 
 from stresslens.config import registry
+from stresslens.config.attribute_docstrings import WithAttributeDocstrings
 from stresslens.config.dotted_keys import LISTS, SLOTS
+from stresslens.config.known_plugins import known_plugins
 from stresslens.config.old_words import KEYS, VALUES
 from stresslens.config.schema import VariantConfig
 from stresslens.config.search_space import Range
 from stresslens.config.study_keys import StudyKeys
 from stresslens.config.sweep_validation import SECTIONS
-from stresslens.core.errors import ConfigError
 
 Schema = dict[str, Any]
 
@@ -43,7 +43,9 @@ _NAMED = {"type": "string"}, {"additionalProperties": True, "type": "object"}
 
 def study_schema() -> Schema:
     """The JSON schema (draft 2020-12) of a study file, with every plug-in and its options."""
-    functions = dict(_functions())
+    functions = {
+        (folder, name): function for folder in FOLDERS for name, function in known_plugins(folder).items()
+    }
     declared = {key: registry.declared_by(key[0], function) for key, function in functions.items()}
     sections = {("study", kind.__name__): kind for kind in (StudyKeys, VariantConfig, Range)}
     annotations: dict[Any, Any] = {
@@ -57,13 +59,13 @@ def study_schema() -> Schema:
             (key, "validation", registry.adapter_of(annotation))
             for key, annotation in {**sections, **annotations}.items()
         ],
-        schema_generator=_Untitled,
+        schema_generator=WithAttributeDocstrings,
     )
     of = {key: schema for (key, _), schema in schemas.items()}
     definitions: dict[str, Schema] = found["$defs"]
     for path, folder in PLUGINS.items():
         keys = _owner(path, definitions)
-        keys[path[-1]] = _with_plugins(keys[path[-1]], folder)
+        keys[path[-1]] = with_plugins(keys[path[-1]], folder)
     for (folder, name), options in declared.items():
         help_text = inspect.getdoc(functions[folder, name]) or ""
         definitions[f"{folder}.{name}"] = _options(folder, name, options, of, help_text)
@@ -71,15 +73,6 @@ def study_schema() -> Schema:
         definitions[folder] = _plugin(folder, definitions)
     _add_old_words(definitions)
     return _study(definitions)
-
-
-def _functions() -> Iterator[tuple[tuple[str, str], registry.Plugin]]:
-    """Every plug-in by its folder and name. One of an installed package that cannot be imported is left
-    out."""
-    for folder in FOLDERS:
-        for name in registry.all_names(folder):
-            with suppress(ConfigError):
-                yield (folder, name), registry.plugin(folder, name)
 
 
 def _described(annotation: Any) -> Any:
@@ -105,13 +98,6 @@ def schema_text() -> str:
     return json.dumps(study_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-class _Untitled(GenerateJsonSchema):
-    """Leaves out titles, which would only repeat the keys."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 def _section(schema: Schema, definitions: Mapping[str, Schema]) -> str:
     """The name of the definition of the section that a schema allows; empty for a plug-in or where
     there is none."""
@@ -135,12 +121,12 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _with_plugins(schema: Schema, folder: str) -> Schema:
+def with_plugins(schema: Schema, folder: str) -> Schema:
     """The schema with plug-ins of the folder in place of any name, and any name with options."""
-    branches = [_with_plugins(branch, folder) for branch in schema.get("anyOf", ())]
+    branches = [with_plugins(branch, folder) for branch in schema.get("anyOf", ())]
     changed = {**schema, **({"anyOf": branches} if branches else {})}
     if "items" in schema:
-        changed["items"] = _with_plugins(schema["items"], folder)
+        changed["items"] = with_plugins(schema["items"], folder)
     if all(kind in branches for kind in _NAMED):
         others = [branch for branch in branches if branch not in _NAMED]
         if not others:
@@ -328,12 +314,16 @@ def _known(path: registry.Keys, definitions: Mapping[str, Schema]) -> str:
     """A pattern of the dotted keys of the options at `path`, with or without the plug-in's name, and
     of that name alone."""
     of_name = {
-        name: "|".join(plugin["properties"]) for name, plugin in _of_folder(SLOTS[path], definitions).items()
+        name: list(plugin["properties"]) for name, plugin in _of_folder(SLOTS[path], definitions).items()
     }
-    named = [rf"{name}(?:\.(?:{options})(?:\.|$)|$)" for name, options in of_name.items()]
-    every = {option for each in of_name.values() for option in each.split("|")}
-    options = "|".join(sorted(every - set(of_name)))
-    return rf"{_pattern(path)}(?:(?:{options})(?:\.|$)|{'|'.join(named)})"
+    every = {option for options in of_name.values() for option in options}
+    named = [rf"{name}(?:\.{_one_of(options)}|$)" for name, options in of_name.items()]
+    return rf"{_pattern(path)}(?:{_one_of(sorted(every - set(of_name)))}|{'|'.join(named)})"
+
+
+def _one_of(options: Sequence[str]) -> str:
+    """A pattern of options, alone or with what is below them; it matches nothing without options."""
+    return rf"(?:{'|'.join(options)})(?:\.|$)" if options else "(?!)"
 
 
 def _checked_options(

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from stresslens.config import old_words
 from stresslens.config.grid import Change
 from stresslens.config.registry import Keys
 from stresslens.config.setting_keys import keys_meant, setting_keys
-from stresslens.config.study_keys import STUDY_KEYS
+from stresslens.config.study_keys import STUDY_KEYS, VARIANT_KEYS
 from stresslens.config.yaml_source import parse_value
 from stresslens.core.errors import Problem
+from stresslens.core.spelling import unknown_key
 
 OF_STUDY = (*STUDY_KEYS, "curve")
 """The keys of the study itself, the one of version 0.1.0 included."""
@@ -51,6 +53,8 @@ def overrides_of(values: Mapping[str, Any], overrides: Sequence[str], problems: 
             origins[old_words.place_in_todays_words(path)] = at
         elif option := _option_for(key, value):
             problems.append(Problem(at, f"unknown key{option}"))
+        elif key.partition(".")[0] not in VARIANT_KEYS:
+            problems.append(Problem(at, _unknown(key, values)))
         else:
             key, parsed = old_words.renamed_override(key, parse_value(value))
             changes.append((key, parsed, ("command line", f"{key}={parsed}")))
@@ -100,6 +104,17 @@ def _option_for(key: str, value: str) -> str:
     if key in ("seed", "seeds"):
         return f"; for one seed write repeats=[{value}], on the command line also --seed {value}"
     return f"; on the command line write --{key} {value}" if key in _OPTIONS else ""
+
+
+def _unknown(key: str, values: Mapping[str, Any]) -> str:
+    """The message for a key that is neither the study's own nor of a variant."""
+    top, dot, rest = key.partition(".")
+    is_setting = any(each.rpartition(".")[2] == key for each in setting_keys())
+    if not is_setting and (similar := get_close_matches(top, STUDY_KEYS, n=1, cutoff=0.7)):
+        return f"unknown key; did you mean {similar[0]}{dot}{rest}?"
+    if meant := keys_meant(key, values):
+        return f"unknown key; did you mean {meant}?"
+    return unknown_key(top, [*VARIANT_KEYS, *STUDY_KEYS])
 
 
 def _meant_by(text: str) -> str:

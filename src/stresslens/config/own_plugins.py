@@ -122,7 +122,7 @@ def load_own_plugin(
         file = base / where
         if not os.path.isfile(file):  # no error for a name that no file can have
             raise ConfigError(f"{name!r}: there is no file {file}")
-        module = _module(file.resolve())
+        module = module_of_file(file.resolve())
     else:
         try:
             _forget_if_changed(where)
@@ -144,7 +144,7 @@ def load_own_plugin(
             f"{where} defines no function {function!r}; {closest(function, _defined_in(module))}"
         )
     try:
-        parameters = inspect.signature(candidate, eval_str=True).parameters.values()
+        parameters = evaluated_signature(candidate).parameters.values()
     except Exception as error:
         raise ConfigError(
             f"{name!r}: its annotations cannot be read ({type(error).__name__}: {error})"
@@ -168,13 +168,32 @@ def load_own_plugin(
     return plugin
 
 
+def evaluated_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """A function's signature with evaluated annotations. That of a positional parameter stays a text
+    where it cannot be evaluated, as with a name that is imported for type checkers only."""
+    names = inspect.unwrap(function).__globals__
+    signature = inspect.signature(function)
+    parameters = []
+    for parameter in signature.parameters.values():
+        if isinstance(annotation := parameter.annotation, str):
+            try:
+                annotation = eval(annotation, names)
+            except Exception:
+                if parameter.kind is parameter.KEYWORD_ONLY:
+                    raise
+        parameters.append(parameter.replace(annotation=annotation))
+    return signature.replace(parameters=parameters)
+
+
 def _defined_in(module: types.ModuleType) -> list[str]:
-    """The names of a module's own functions and classes."""
-    return [
-        name
+    """The names of a module's own functions and classes; those of a package may be from its modules."""
+    own, is_package = module.__name__, hasattr(module, "__path__")
+    made_in = {
+        name: str(value.__module__)
         for name, value in vars(module).items()
-        if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__
-    ]
+        if inspect.isfunction(value) or inspect.isclass(value)
+    }
+    return [name for name, at in made_in.items() if at == own or (is_package and at.startswith(f"{own}."))]
 
 
 _loaded: dict[str, dict[Path, str]] = {}
@@ -198,8 +217,9 @@ def _forget_if_changed(where: str) -> None:
         _loaded[where] = digests
 
 
-def _module(file: Path) -> types.ModuleType:
-    """The module of a plug-in's file; executed anew if the file, or one that it imports, has changed."""
+def module_of_file(file: Path) -> types.ModuleType:
+    """The module of a user's file, given by its absolute path; executed anew if the file, or one that it
+    imports, has changed. Raises ConfigError where it cannot be run."""
     name = f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     imported = imported_files(file)
     digests = {path: _digest(path) for path in (file, *imported)}
@@ -242,9 +262,10 @@ def _is_about_files(error: ImportError, file: Path) -> bool:
 
 def _imported_beside(file: Path) -> Path | None:
     """A Python file or package in the folder of a plug-in's file that this imports, and that Python does
-    not find, as relative imports never are; None if there is none. Imports in `try` are not meant."""
+    not find, as relative imports never are; None if there is none. Imports in `try` and those for type
+    checkers are not meant."""
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = _WithoutTypeChecking().visit(ast.parse(file.read_bytes()))
     except (OSError, SyntaxError, ValueError):
         return None
     tried = [_imports_in(node, "") for node in ast.walk(tree) if isinstance(node, ast.Try)]
@@ -257,6 +278,15 @@ def _imported_beside(file: Path) -> Path | None:
         if found and (name in near or not _is_importable(top)):
             return found if found.stem == top else found.parent
     return None
+
+
+class _WithoutTypeChecking(ast.NodeTransformer):
+    """Leaves out what `if TYPE_CHECKING:` guards, which is never executed."""
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        if getattr(node.test, "id", getattr(node.test, "attr", "")) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+        return self.generic_visit(node)
 
 
 def _is_importable(name: str) -> bool:

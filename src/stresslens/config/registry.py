@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,11 +20,12 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.config.installed_plugins import installed_plugin, installed_plugins, warn_of_hidden
-from stresslens.config.own_plugins import load_own_plugin
+from stresslens.config.own_plugins import evaluated_signature, load_own_plugin
+from stresslens.config.unknown_names import instead
 from stresslens.core.errors import ConfigError, Notice, Problem, Problems
 from stresslens.core.extras import require_for
 from stresslens.core.pretrained import WeightsRef
-from stresslens.core.spelling import closest, unknown_key
+from stresslens.core.spelling import unknown_key
 from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
@@ -178,15 +178,13 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
             return _loaded(folder, installed.value, base)
         except ConfigError as error:
             raise ConfigError(f"the plug-in {name!r} of {installed.origin}: {error}") from None
-    path = ""
-    if folder == "datasets":
-        exists = os.path.exists(name)  # False for a name that no file can have
-        path = (
-            f"; for the images at that path: {{folder: {{path: {name}}}}}"
-            if exists
-            else ", and there is no file or folder of that name"
-        )
-    raise ConfigError(f"no {_singular(folder)} is called {name!r}{path}; {closest(name, all_names(folder))}")
+    why = instead(folder, name, all_names(folder), _catalogues)
+    raise ConfigError(f"no {_singular(folder)} is called {name!r}{why}")
+
+
+def _catalogues() -> dict[str, Plugin]:
+    found = {name: beside(plugin("models", name), "catalogue") for name in names("models")}
+    return {name: catalogue for name, catalogue in found.items() if catalogue is not None}
 
 
 def _loaded(folder: str, name: str, base: Path | None) -> Plugin:
@@ -340,8 +338,8 @@ def name_and_options(folder: str, value: Any, path: Keys = ()) -> tuple[str, Map
 @cache
 def options_of(function: Plugin) -> dict[str, inspect.Parameter]:
     """A plug-in's options: its keyword-only parameters, with evaluated annotations."""
-    signature = inspect.signature(function, eval_str=True)
-    return {name: p for name, p in signature.parameters.items() if p.kind == p.KEYWORD_ONLY}
+    parameters = evaluated_signature(function).parameters
+    return {name: p for name, p in parameters.items() if p.kind == p.KEYWORD_ONLY}
 
 
 def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:

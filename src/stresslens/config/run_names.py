@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ LONGEST = 80
 """The most bytes of a folder's name."""
 LABEL = 28
 """The most bytes of a label."""
-READABLE = 24
+READABLE = 56
 """The most characters of a short name."""
+OF_A_GRID = 24
+"""A longer name that a grid made gives its values alone."""
 DIGITS = 6
 """Hexadecimal digits of the digest that stands for what a name leaves out."""
 
@@ -44,12 +47,26 @@ def kept_name(name: str, overrides: Sequence[str] = ()) -> str:
 def data_and_model(data: Any, model: Any) -> list[str]:
     """Short, safe names of a data set and of a model or estimator, as a configuration has them. A
     data set with a path and no other options is called like the end of its path."""
-    options = next(iter(data.values()), None) if isinstance(data, Mapping) and len(data) == 1 else None
-    if not isinstance(options, Mapping) or set(options) != {"path"}:
+    path = _only_path(data)
+    if path is None:
         return [label(data), label(model)]
-    path = Path(str(options["path"]))
     is_plain = str(path) == path.name and path.name not in registry.all_names("datasets")
     return [label(path.name) if is_plain else _with_digest(_slug(path.name), str(path), LABEL), label(model)]
+
+
+def name_in_words(data: Any, model: Any, overrides: Sequence[str]) -> str:
+    """A name of a run for people: `digits mlp epochs=1 lr=0.01`."""
+    path = _only_path(data)
+    of_data = value_in_words(data) if path is None else path.name
+    return " ".join([of_data, value_in_words(model), *map(_shortened, overrides)])
+
+
+def _only_path(data: Any) -> Path | None:
+    """The path of a data set that has no other options; None for another one."""
+    options = next(iter(data.values()), None) if isinstance(data, Mapping) and len(data) == 1 else None
+    if not isinstance(options, Mapping) or set(options) != {"path"}:
+        return None
+    return Path(str(options["path"]))
 
 
 def label(value: Any) -> str:
@@ -112,28 +129,59 @@ def short_names(
     overrides: Mapping[str, Sequence[str]] = {},
 ) -> ShortNames:
     """Short names of variants by the names of their folders: the name in the study file and those of
-    the overrides that not all share. A name that is still long has its values alone, or is cut; its
-    number tells it from others. `own_names` and `overrides` are those of study.json; where these lack
-    a folder, its name is taken apart."""
+    the overrides that not all share. Long names that a grid made have their values alone. A name that
+    is still long is cut, and a digest tells it from others. `own_names` and `overrides` are those of
+    study.json; where these lack a folder, its name is taken apart."""
     parts = {folder: _parts(folder, own_names.get(folder), overrides.get(folder)) for folder in folders}
     shared = [text for text in next(iter(parts.values()), ("", []))[1] if _in_all(text, parts)]
-    names: dict[str, str] = {}
-    keys: dict[str, None] = {}
-    for number, (folder, (own, texts)) in enumerate(parts.items(), 1):
-        varied = [_shortened(text) for text in texts if text not in shared]
-        short = ", ".join([own, *varied])
-        if len(short) > READABLE:
-            pairs = [part.strip().rpartition("=") for part in [*own.split(","), *varied]]
-            short = ", ".join(value for _, _, value in pairs)
-            keys |= dict.fromkeys(key for key, _, _ in pairs if key)
-        if len(short) > READABLE or short in names.values():
-            short = f"{short[: READABLE - 6].rstrip(' ,')}… #{number}"
-        names[folder] = short
-    return ShortNames(names, shared, list(keys))
+    own = {folder: name for folder, (name, _) in parts.items()}
+    keys = _keys_of_a_grid(list(own.values())) if folders and own.keys() <= own_names.keys() else []
+    if keys:
+        own = {folder: ", ".join(map(_value, name.split(","))) for folder, name in own.items()}
+    whole = {
+        folder: " ".join([own[folder], *(_shortened(text) for text in texts if text not in shared)])
+        for folder, (_, texts) in parts.items()
+    }
+    times = Counter(whole.values())
+    names = {
+        folder: name if len(name) <= READABLE and times[name] == 1 else _cut(name, folder)
+        for folder, name in whole.items()
+    }
+    return ShortNames(names, shared, keys)
+
+
+def _keys_of_a_grid(names: Sequence[str]) -> list[str]:
+    """The keys of `key=value,key=value`, if all names have the same ones and a name is long."""
+    keys = {tuple(_key(part) for part in name.split(",")) for name in names}
+    is_grid = len(keys) == 1 and max(map(len, names)) > OF_A_GRID
+    return [key for key in keys.pop() if key] if is_grid else []
+
+
+def _key(part: str) -> str:
+    found = re.match(r"[\w.]+(?==)", part)
+    return found[0] if found else ""
+
+
+def _value(part: str) -> str:
+    return part.removeprefix(f"{_key(part)}=")
+
+
+def _cut(name: str, folder: str) -> str:
+    """A name with a digest of its folder's; of a long one the first and the last words."""
+    digest = hashlib.sha256(folder.encode(errors="surrogatepass")).hexdigest()[:DIGITS]
+    if len(name) > READABLE - DIGITS - 2:
+        room = (READABLE - DIGITS - 5) // 2
+        first = name[: room + 1].rpartition(" ")[0] or name[:room]
+        last = name[-room - 1 :].partition(" ")[2] or name[-room:]
+        name = f"{first} … {last}"
+    return f"{name} #{digest}"
 
 
 def _parts(folder: str, own: str | None, overrides: Sequence[str] | None) -> tuple[str, list[str]]:
-    """The own name of a variant, and its overrides."""
+    """The own name of a variant, and its overrides, of which a folder called by its own name has
+    none."""
+    if own == folder:
+        return own, []
     if own is not None and overrides is not None:
         return own, list(overrides)
     words = folder.split(",")

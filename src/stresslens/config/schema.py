@@ -12,7 +12,7 @@ from stresslens.config.selection_rules import Select
 from stresslens.core.ball import Norm
 from stresslens.core.types import Count, Natural, Seed
 
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 PluginValue = str | dict[str, Any]
 Positive = Count
 Share = Annotated[float, Field(gt=0, lt=1)]

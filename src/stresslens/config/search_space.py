@@ -17,7 +17,8 @@ from stresslens.config.dotted_keys import get_dotted
 from stresslens.config.registry import Keys
 from stresslens.config.schema import STRICT, Positive
 from stresslens.config.selection_rules import SweepMetric
-from stresslens.config.validation import shortened, validated
+from stresslens.config.validation import validated
+from stresslens.config.wrong_values import shortened
 from stresslens.config.yaml_source import scalar
 from stresslens.core.errors import ConfigError, Problem
 from stresslens.core.spelling import unknown_key

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from stresslens.config import registry
 from stresslens.config.dotted_keys import DEFAULTS, SLOTS
+from stresslens.config.known_plugins import known_plugins
 from stresslens.config.schema import VariantConfig
 from stresslens.core.spelling import closest
 
@@ -36,12 +37,12 @@ def _keys_of(section: type, prefix: str) -> Iterator[tuple[str, bool]]:
 
 @cache
 def option_keys() -> dict[str, tuple[str, ...]]:
-    """The dotted key of every option of a built-in plug-in, with the plug-ins that have it:
+    """The dotted key of every option of a plug-in that has a name, with the plug-ins that have it:
     `train.optimizer.momentum` of momentum, nesterov and rmsprop."""
     found: dict[str, list[str]] = {}
     for path, folder in SLOTS.items():
-        for name in registry.names(folder):
-            for option in registry.declared_by(folder, registry.plugin(folder, name)):
+        for name, function in known_plugins(folder).items():
+            for option in registry.declared_by(folder, function):
                 found.setdefault(".".join(map(str, (*path, option))), []).append(name)
     return {key: tuple(names) for key, names in found.items()}
 

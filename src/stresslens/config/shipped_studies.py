@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stresslens.config.own_plugins import own_plugins
-from stresslens.config.yaml_source import Source
+from stresslens.config.yaml_source import Source, head_of
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -27,19 +27,14 @@ class ShippedStudy:
     @property
     def duration(self) -> str:
         """How long it takes, as its first line says; empty where it was not measured."""
-        found = re.search(r"\s{2,}(about .*)", self._head[0])
+        found = re.search(r"\s{2,}(about .*)", head_of(self.file)[0])
         return found[1] if found else ""
 
     @property
     def purpose(self) -> str:
         """The first paragraph behind the command."""
-        paragraphs = "\n".join(line.removeprefix("#").strip() for line in self._head[1:]).split("\n\n")
+        paragraphs = "\n".join(line.strip() for line in head_of(self.file)[1:]).split("\n\n")
         return next((each.strip().replace("\n", " ") for each in paragraphs if each.strip()), "")
-
-    @property
-    def _head(self) -> list[str]:
-        lines = self.file.read_text(encoding="utf-8").splitlines()
-        return lines[: next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))]
 
 
 def shipped_studies() -> dict[str, ShippedStudy]:

@@ -87,8 +87,8 @@ class Study:
     too."""
     overrides: dict[str, list[str]] = field(default_factory=dict)
     """The overrides of each variant, by the names of their folders."""
-    kept_names: dict[str, str] = field(default_factory=dict)
-    """The names that the folders had in earlier versions, by their names."""
+    kept_names: dict[str, list[str]] = field(default_factory=dict)
+    """The names that the folders had in earlier versions, the latest first, by their names."""
     places: dict[str, str] = field(default_factory=dict)
     """Where the study file has each variant (`file:line: runs.name`), by the name of its folder."""
     sweep_places: dict[registry.Keys, str] = field(default_factory=dict)
@@ -101,7 +101,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
 
     Raises ConfigError, whose message lists every mistake as `file:line: key: what is wrong`.
     """
-    if file.stem in shipped_studies() and not os.path.lexists(file):
+    if not os.path.lexists(file) and file.stem in shipped_studies():
         raise ConfigError(f"there is no {file}; `stresslens init --study {file.stem}` writes one")
     source = Source.read(file)
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
@@ -214,7 +214,7 @@ def expand_study(
         keys.executor,
         {folder: safe(name) for name, folder in folders.items()},
         dict.fromkeys(folders.values(), named) if named else {},
-        {folder: kept_name(name, named) for name, folder in folders.items()},
+        {folder: [kept_name(name, named)] for name, folder in folders.items()},
     )
 
 
@@ -297,12 +297,22 @@ def with_executor(study: Study, executor: str | None) -> Study:
 
 
 def known_as(study: Study, name: str, *, kept: str) -> Study:
-    """The study of a single variant that pages call `name`, and whose folder was called `kept`, with
-    the overrides, in earlier versions."""
+    """The study of a single variant that pages call `name`, which tells the overrides too, and whose
+    folder was called `kept`, with the overrides, in earlier versions."""
     (variant,) = study.variants
-    overrides = study.overrides.get(variant.name, [])
+    kept_names = {variant.name: [kept_name(kept, study.overrides.get(variant.name, []))]}
+    return replace(study, own_names={variant.name: name}, overrides={variant.name: []}, kept_names=kept_names)
+
+
+def named_alone(study: Study, name: str) -> Study:
+    """The study of a single variant whose folder is called `name` alone. In earlier versions its
+    overrides followed."""
+    (variant,) = study.variants
+    folder, overrides = folder_name(name), study.overrides.get(variant.name, [])
     return replace(
-        study, own_names={variant.name: name}, kept_names={variant.name: kept_name(kept, overrides)}
+        renamed_variants(study, {variant.name: folder}),
+        own_names={folder: folder},
+        kept_names={folder: [variant.name, kept_name(name, overrides)]},
     )
 
 

@@ -44,11 +44,13 @@ class StudyRecord(JsonFile):
 
     `own_names` are the names of the variants as the study file has them, by the names of their
     folders, which also hold the overrides of the command line; `overrides` are these, likewise.
+    `seeds` are those of any variant; `own_seeds` are those of a variant that was not asked for with
+    all of them.
     """
 
     REMEDY = "the command of the study (`stresslens run` or `train`) writes it anew"
 
-    LATER_KEYS = frozenset({"own_names", "overrides"})
+    LATER_KEYS = frozenset({"own_names", "overrides", "own_seeds"})
 
     format: Literal[1] = 1
     name: str = ""
@@ -56,12 +58,17 @@ class StudyRecord(JsonFile):
     own_names: dict[str, str] = {}
     overrides: dict[str, list[str]] = {}
     seeds: list[int] = []
+    own_seeds: dict[str, list[int]] = {}
     contrasts: list[tuple[str, str, str]] = []
     claims: list[StatedClaim] = []
     curves: list[SizeCurve] = []
     command: list[str] = []
     source: str | None = None
     head: str = ""
+
+    def seeds_of(self, run: str) -> list[int]:
+        """The seeds that a variant was asked for with; a variant that is not listed has none."""
+        return self.own_seeds.get(run, self.seeds) if run in self.runs else []
 
 
 def read_study_record(folder: Path) -> StudyRecord:

@@ -3,14 +3,13 @@ from the section `robustness`."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stresslens.config import registry
-from stresslens.config.own_plugins import source_digests
+from stresslens.config.own_plugins import evaluated_signature, source_digests
 from stresslens.config.schema import IndividualAttack, PluginValue, Robustness, Target
 from stresslens.core.ball import Norm, parse_radii
 from stresslens.core.class_names import class_number
@@ -301,7 +300,7 @@ def _nested(bound: registry.Bound) -> list[registry.Bound]:
 def _only_norm(bound: registry.Bound) -> str | None:
     """The norm in the annotation of the attack's ball (`L2Ball`), if the attack supports only
     one."""
-    ball = inspect.signature(bound.function, eval_str=True).parameters.get("ball")
+    ball = evaluated_signature(bound.function).parameters.get("ball")
     return getattr(ball.annotation, "__metadata__", (None,))[0] if ball is not None else None
 
 

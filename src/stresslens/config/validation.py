@@ -33,6 +33,7 @@ from stresslens.config.schema import (
 from stresslens.config.selection_rules import RULES
 from stresslens.config.setting_keys import keys_meant
 from stresslens.config.threat_model import resolve_threat_model
+from stresslens.config.wrong_values import shortened, wrong_value
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import near, unknown_key
 
@@ -58,8 +59,8 @@ def validated(
         problems.append(Problem((), str(error)))
         return None
     except ValidationError as error:
-        for path, messages in _grouped(error, values, owner_of).items():
-            problems.append(Problem(place_written(path, origins), "; ".join(messages)))
+        for path, message in _by_path(error, values, owner_of).items():
+            problems.append(Problem(place_written(path, origins), message))
         return None
 
 
@@ -83,13 +84,11 @@ def read_settings(kind: type[T], values: Mapping[str, Any], of: str) -> T:
     except TypeError as error:
         raise ConfigError(f"this cannot be a setting of {of}: {error}") from None
     except ValidationError as error:
-        messages_by_key: dict[str, list[str]] = {}
+        by_key: dict[str, list[Any]] = {}
         for item in error.errors():
-            messages_by_key.setdefault(str(next(iter(item["loc"]), "")), []).append(item["msg"].lower())
-        lines = [
-            f"{key}: {', or '.join(dict.fromkeys(messages))}, got {values.get(key)!r}"
-            for key, messages in messages_by_key.items()
-        ]
+            by_key.setdefault(str(next(iter(item["loc"]), "")), []).append(item)
+        at = section.split(".")
+        lines = [f"{key}: {wrong_value(items, (*at, key))}" for key, items in by_key.items()]
         raise ConfigError("\n".join(lines)) from None
 
 
@@ -100,11 +99,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} ({shortened(value)}) cannot be written to a study file")
 
 
-def _grouped(
+def _by_path(
     error: ValidationError, values: Any, owner_of: Callable[[registry.Keys], Any]
-) -> dict[registry.Keys, list[str]]:
-    """Pydantic's errors by their path in `values`; the branches of a union share one path."""
-    grouped: dict[registry.Keys, list[str]] = {}
+) -> dict[registry.Keys, str]:
+    """What is wrong by the path in `values`; the branches of a union share one path."""
+    unusable: dict[registry.Keys, list[Any]] = {}
+    messages: dict[registry.Keys, dict[str, None]] = {}
     for item in error.errors():
         path: list[str | int] = []
         at = values
@@ -114,16 +114,16 @@ def _grouped(
             ):
                 path.append(key)
                 at = at[key]  # type: ignore[index]
+        said = messages.setdefault(tuple(path), {})
         if item["type"] == "unexpected_keyword_argument":
-            message = _unknown(tuple(path), owner_of(tuple(path[:-1])), values)
+            said[_unknown(tuple(path), owner_of(tuple(path[:-1])), values)] = None
         elif item["type"] in ("missing", "missing_argument"):
-            message = f"the key {item['loc'][-1]!r} is missing"
+            said[f"the key {item['loc'][-1]!r} is missing"] = None
         else:
-            message = f"{item['msg'][0].lower()}{item['msg'][1:]}, got {shortened(item['input'])}"
-        messages = grouped.setdefault(tuple(path), [])
-        if message not in messages:
-            messages.append(message)
-    return grouped
+            unusable.setdefault(tuple(path), []).append(item)
+    for at_path, items in unusable.items():
+        messages[at_path][wrong_value(items, at_path)] = None
+    return {at_path: "; ".join(said) for at_path, said in messages.items()}
 
 
 def _unknown(path: registry.Keys, owner: Any, values: Any) -> str:
@@ -156,18 +156,13 @@ def section_of(path: registry.Keys) -> Any:
     return _SECTIONS.get(".".join(map(str, path)), IndividualAttack)
 
 
-def shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def place_written(path: registry.Keys, origins: Mapping[registry.Keys, registry.Keys]) -> registry.Keys:
     """Where the study file or the command line wrote a merged value: in the change that set it,
     or else in the study's own section."""
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
             origin = origins[path[:length]]
-            return origin + path[length:] if origin[0] in ("runs", "grid") else origin
+            return origin + path[length:] if origin[0] in ("runs", "grid", "command line") else origin
     return path
 
 
@@ -203,9 +198,7 @@ def _clashes(
     base: Path,
     origins: Mapping[registry.Keys, registry.Keys],
 ) -> Iterator[Clash]:
-    trackers = [
-        registry.name_and_options("trackers", value)[0].rpartition(":")[2] for value in config.track or []
-    ]
+    trackers = [registry.name_and_options("trackers", value)[0] for value in config.track or []]
     for k, name in enumerate(trackers):
         if name in trackers[:k]:
             yield ("track", k), f"{name} is already in the list"
@@ -268,7 +261,7 @@ def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
             f"has no effect with layers: {train.fine_tune.layers}; leave it out",
         )
     if train.fine_tune.layers == "gradual" and train.epochs <= train.fine_tune.unfreeze_every:
-        why = f"with {train.epochs} epochs only the head would be trained; "
+        why = f"with {train.epochs} epoch{'' if train.epochs == 1 else 's'} only the head would be trained; "
         why += "give more epochs, or set layers: head"
         yield ("train", "fine_tune", "unfreeze_every"), why
 

@@ -7,6 +7,7 @@ import codecs
 import math
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,28 @@ def scalar(text: str) -> Any:
     return text
 
 
+class _Writer(yaml.SafeDumper):
+    """Quotes a text that this parser would read as a number, as `1e5`; YAML 1.1 has none of this form."""
+
+
+for _tag, _numbers in (("int", _INT), ("float", _FLOAT)):
+    _whole = re.compile(rf"(?:{_numbers.pattern})$")
+    _Writer.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, list("-+.0123456789"))
+
+
+def yaml_text(value: Any, *, on_one_line: bool = False) -> str:
+    """Plain values as YAML, which `parse_value` and `Source.read` read as the same values."""
+    text = yaml.dump(
+        value,
+        Dumper=_Writer,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=on_one_line,
+        width=math.inf if on_one_line else None,
+    )
+    return text.strip().removesuffix("\n...") if on_one_line else text
+
+
 def parse_value(text: str) -> Any:
     """A value from the command line, read as YAML: `0.1`, `adam`, `[flip, crop]`, `{mlp:
     {widths: [32]}}`."""
@@ -69,6 +92,13 @@ def parse_value(text: str) -> Any:
         return Source(Path("command line"))._value(node, ()) if node else None
     except (yaml.YAMLError, ValueError, OverflowError):
         return text
+
+
+def of_override(path: Keys) -> str:
+    """The place of a mistake in an override, whose path begins with `command line` and its text: the
+    text, and the key in its value."""
+    _, text, *keys = path
+    return f"{text}: {'.'.join(map(str, keys))}" if keys and isinstance(keys[-1], str) else str(text)
 
 
 @dataclass
@@ -109,7 +139,7 @@ class Source:
     def place(self, path: Keys) -> str:
         """`file:line` of the deepest known part of a path."""
         if path[:1] == ("command line",):
-            return f"command line: {path[1]}"
+            return f"command line: {of_override(path)}"
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 return f"{self.file}:{self.lines[path[:length]]}"
@@ -148,6 +178,13 @@ class Source:
             self.lines[(*path, key)] = line
             mapping[key] = self._value(value_node, (*path, key), above)
         return mapping
+
+
+def head_of(file: Path) -> list[str]:
+    """The lines of the comment at the head of a file, without their `# `. Raises ConfigError as
+    `Source.read`."""
+    comment = takewhile(lambda line: line.startswith("#"), _text_of(file).splitlines())
+    return [line.removeprefix("#").removeprefix(" ") for line in comment]
 
 
 def _text_of(file: Path) -> str:

@@ -116,13 +116,32 @@ def _one_array(images: Any) -> tuple[Any, bool]:
         if part.shape != parts[0].shape:
             raise DataError(
                 f"images differ in shape: the first is {tuple(parts[0].shape)}, image {k} is "
-                f"{tuple(part.shape)}; resize them to one size"
+                f"{tuple(part.shape)}; {_to_one_size(parts[0], part)}"
             )
     if not parts:
         raise DataError("there are no images")
     if tensors:
         return torch.stack([numbers(part, "images") for part in parts]), True
     return np.stack([np.asarray(part) for part in parts]), False
+
+
+def _to_one_size(first: Any, other: Any) -> str:
+    """What to do with images of two shapes."""
+    if first.ndim != other.ndim or first.ndim not in (2, 3):
+        return "give all the same axes"
+    if isinstance(first, np.ndarray) and first.dtype == np.uint8 and first.shape[2:] in ((), (3,), (4,)):
+        size, channels = first.shape[:2], (first.shape[2:], other.shape[2:])
+        resized = f"np.asarray(PIL.Image.fromarray(image).resize({size[::-1]}))"
+    elif first.ndim == 2:
+        size, channels = first.shape, ((), ())
+        resized = f"F.interpolate(torch.as_tensor(image)[None, None], {tuple(size)})[0, 0]"
+    else:
+        size, channels = first.shape[1:], (first.shape[:1], other.shape[:1])
+        resized = f"F.interpolate(torch.as_tensor(image)[None], {tuple(size)})[0]"
+    if channels[0] != channels[1]:
+        return "give all the same number of channels"
+    imported = "import PIL.Image" if "PIL" in resized else "import torch.nn.functional as F"
+    return f"resize them to one size: images = [{resized} for image in images] ({imported})"
 
 
 def _numeric(x: Tensor) -> Tensor:
@@ -203,8 +222,10 @@ def _pictures(listed: Sequence[Any]) -> np.ndarray:
     sizes = {(each.width, each.height): k for k, each in reversed(list(enumerate(found)))}
     if len(sizes) > 1:
         (first, _), (other, k) = sorted(sizes.items(), key=lambda item: item[1])[:2]
+        opened = "image" if isinstance(listed[0], Image.Image) else "PIL.Image.open(image)"
         raise DataError(
             f"images differ in size: the first is {first[0]}×{first[1]} pixels, image {k} is "
-            f"{other[0]}×{other[1]}; resize them to one size"
+            f"{other[0]}×{other[1]}; resize them to one size: "
+            f"images = [{opened}.resize({first}) for image in images]"
         )
     return np.ascontiguousarray(np.stack([each.pixels for each in found]))

@@ -215,11 +215,16 @@ def parse_radius(value: float | str) -> float:
 
 
 def single_radius(value: Any) -> float:
-    """One radius, as a number, an array of one number, or text such as "8/255". Raises ConfigError."""
+    """One radius: a number, text such as "8/255", or an array, a tensor or a list that holds one. Raises
+    ConfigError."""
+    one = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
     try:
-        return parse_radius(value) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"radius {value!r}: expected a number or a fraction such as 8/255") from None
+        one = one.item() if hasattr(one, "item") else one
+        if not isinstance(one, bool):
+            return parse_radius(one) if isinstance(one, str) else float(one)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise ConfigError(f"radius {value!r}: expected a number or a fraction such as 8/255")
 
 
 def parse_radii(value: str | float | Sequence[float | str], norm: Norm) -> list[float]:

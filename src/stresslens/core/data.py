@@ -27,6 +27,7 @@ from stresslens.core.labels import named_labels, names_as_given
 from stresslens.core.sampling import balanced_order, divide, shuffled
 from stresslens.core.stored_images import Stored
 from stresslens.core.tables import ResultTable, Tabular
+from stresslens.core.text import counted
 from stresslens.core.torch_settings import initial_settings
 from stresslens.core.types import Augmentation, Finding, Shape
 
@@ -78,7 +79,7 @@ class Split(Tabular):
                 f"labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 of shape (images,)"
             )
         if len(x) != len(y):
-            raise DataError(f"{len(x)} images but {len(y)} labels")
+            raise DataError(f"{counted(len(x), 'image')} but {counted(len(y), 'label')}")
         for name, column in self.columns.items():
             if column.shape != (len(y),):
                 raise DataError(
@@ -90,7 +91,8 @@ class Split(Tabular):
             if not finite.all():
                 bad = (~finite).nonzero().flatten().tolist()
                 raise DataError(
-                    f"{len(bad)} images hold NaN or infinity, first at index {bad[0]}; repair or remove them"
+                    f"{counted(len(bad), 'image holds', 'images hold')} NaN or infinity, "
+                    f"first at index {bad[0]}; repair or remove them"
                 )
 
     def __len__(self) -> int:
@@ -151,7 +153,8 @@ class Split(Tabular):
                 else "put the normalisation into the model, behind images in [0, 1] (`input: {normalize: …}`)"
             )
             raise DataError(
-                f"{outside} images leave [0, 1] ({low:g} to {high:g}), first at index {first}; {hint}"
+                f"{counted(outside, 'image leaves', 'images leave')} [0, 1] "
+                f"({low:g} to {high:g}), first at index {first}; {hint}"
             )
         if (low >= 0 and high <= 1) or not isinstance(self.images, Tensor):
             return self

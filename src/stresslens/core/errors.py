@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
 import signal as signals
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from stresslens.core.text import readable
 
@@ -17,13 +20,22 @@ class StresslensError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return readable(super().__str__())
+        return readable(Exception.__str__(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, also in another process, is made without the constructor, whose arguments are not
+        kept."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class ConfigError(StresslensError):
     """A study, an option or a call is not valid."""
 
     exit_code = 2
+
+
+class UnknownName(ConfigError, KeyError):
+    """A result has nothing of this name. It is a KeyError too, so code that expects one finds it."""
 
 
 class DataError(StresslensError):
@@ -96,6 +108,16 @@ class Problems(ConfigError):
         )
 
 
+Error = TypeVar("Error", bound=StresslensError)
+
+
+def reworded(error: Error, message: str) -> Error:
+    """The error with another message; its class and whatever else it carries are the same."""
+    again = copy(error)
+    again.args = (message,)
+    return again
+
+
 @contextmanager
 def naming(subject: str) -> Iterator[None]:
     """Puts the name of a file or a data set before the message of a ConfigError or a DataError that does
@@ -105,7 +127,7 @@ def naming(subject: str) -> Iterator[None]:
     except (ConfigError, DataError) as error:
         if subject in str(error) or type(error) not in (ConfigError, DataError):
             raise
-        raise type(error)(f"{subject}: {error}") from error
+        raise reworded(error, f"{subject}: {error}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -19,9 +19,9 @@ def percent(estimate: Estimate | None) -> str:
 
 
 def percent_sign(estimate: Estimate | None) -> str:
-    """`98.2 % (97.1 to 99.0)`, for sentences."""
+    """`98.2 % (97.1 to 99.0)`, for sentences; a missing figure is a dash."""
     value, space, interval = percent(estimate).partition(" ")
-    return f"{value} %{space}{interval}"
+    return f"{value} %{space}{interval}" if space else value
 
 
 def plain(estimate: Estimate | None) -> str:

@@ -255,7 +255,7 @@ def _fill(partial: Path, order: Order, cache: Path, frame: Frame) -> Path:
                     unreadable.append((position, reason))
                     lasting = lasting and permanent
                 done += len(group.positions) + len(group.unreadable)
-                advance(f"decoding {order.name}", done, n)
+                advance(f"decoding {Path(order.name).name}", done, n)
         if as_pixels:
             (partial / "encoded").unlink()
         for written in partial.iterdir():

@@ -280,7 +280,7 @@ def files_below(folder: str, above: frozenset[tuple[int, int]] = frozenset()) ->
                     yield from files_below(entry.path, above | {here})
                 elif is_file:
                     yield entry
-    except PermissionError as error:
+    except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from None
 
 

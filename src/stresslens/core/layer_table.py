@@ -19,7 +19,8 @@ from stresslens.core.cards import card
 from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.inspection import evaluating, hooked
-from stresslens.core.tables import ResultTable, Tabular
+from stresslens.core.tables import ResultTable, RowTable
+from stresslens.core.text import counted
 from stresslens.core.types import Shape
 
 
@@ -45,7 +46,7 @@ class Layer:
 
 
 @dataclass(frozen=True, repr=False)
-class LayerTable(Tabular):
+class LayerTable(RowTable):
     """All layers of a net for one image. The rows add up to the totals.
 
     Megabytes are of float32. Activations are the outputs of the innermost modules; they count twice
@@ -70,7 +71,8 @@ class LayerTable(Tabular):
     @property
     def _said(self) -> str:
         return (
-            f"{len(self.layers)} layers, {self.parameters:,} parameters ({self.trainable:,} trainable), "
+            f"{counted(len(self.layers), 'layer')}, {self.parameters:,} parameters "
+            f"({self.trainable:,} trainable), "
             f"{self.multiply_adds:,} multiply-adds an image, {self.megabytes:.3g} MB"
         )
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.layers import Interpolation, Normalize
+from stresslens.core.text import counted
 from stresslens.core.types import Shape
 from stresslens.core.weights_file import load_state, unwrapped
 
@@ -96,7 +97,8 @@ class LoadReport:
 
     @property
     def said(self) -> str:
-        parts = [f"started from the weights of {self.source}: {len(self.used)} tensors as they are"]
+        used = counted(len(self.used), "tensor as it is", "tensors as they are")
+        parts = [f"started from the weights of {self.source}: {used}"]
         parts += (
             [f"adapted: {', '.join(f'{name} ({how})' for name, how in self.adapted)}"] if self.adapted else []
         )
@@ -229,7 +231,8 @@ def _check_finite(weights: State, source: str) -> None:
     bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
     if bad:
         raise ConfigError(
-            f"{source}: {len(bad)} tensors of the weights hold NaN or infinity, first {bad[0]}, "
+            f"{source}: {counted(len(bad), 'tensor of the weights holds', 'tensors of the weights hold')} "
+            f"NaN or infinity, first {bad[0]}, "
             "so the net would have no answer"
         )
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from stresslens.core.cards import card, sentences
 from stresslens.core.tables import Cell, ResultTable, Tabular
-from stresslens.core.text import brief
+from stresslens.core.text import brief, counted
 from stresslens.core.types import Finding
 
 
@@ -31,7 +31,7 @@ class Findings(list[Finding], Tabular):
         serious = sum(finding.severity == "serious" for finding in self.signs)
         counts = {status: sum(f.status == status for f in self) for status in ("no sign", "not checked")}
         rest = "".join(f", {n} {status}" for status, n in counts.items() if n)
-        return f"{len(self)} checks: {len(self.signs)} with a sign ({serious} serious){rest}"
+        return f"{counted(len(self), 'check')}: {len(self.signs)} with a sign ({serious} serious){rest}"
 
     def __repr__(self) -> str:
         names = ", ".join(brief(finding.audit, 40) for finding in self.signs[:4])
@@ -51,12 +51,14 @@ class RowList(list[dict[str, Any]], Tabular):
     """A list of rows, dictionaries with the same keys. It shows the first and the last of them."""
 
     def __repr__(self) -> str:
-        return f"RowList({len(self)} rows of {brief(', '.join(self[0]), 300) if self else 'nothing'})"
+        return (
+            f"RowList({counted(len(self), 'row')} of {brief(', '.join(self[0]), 300) if self else 'nothing'})"
+        )
 
     def _repr_html_(self) -> str:
         ends = self if len(self) <= 10 else [*self[:5], *self[-5:]]
         left_out = f"{len(self) - 10} rows between the fifth and the last five: to_frame() has all."
-        return card(f"{len(self)} rows", _table_of(ends).html(), left_out if len(self) > 10 else "")
+        return card(counted(len(self), "row"), _table_of(ends).html(), left_out if len(self) > 10 else "")
 
     def _table(self) -> ResultTable:
         return _table_of(self)

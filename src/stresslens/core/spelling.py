@@ -8,10 +8,30 @@ MANY = 60
 """A list of more names than this is not shown completely."""
 
 
+OTHER_WORDS = {
+    **dict.fromkeys(("low", "lower", "min", "minimum"), "from"),
+    **dict.fromkeys(("high", "upper", "max", "maximum", "until"), "to"),
+    **dict.fromkeys(("sampler", "search", "strategy", "algorithm"), "method"),
+    **dict.fromkeys(("distribution", "scale"), "log"),
+    **dict.fromkeys(("n_trials", "num_trials", "num_samples", "budget"), "trials"),
+    **dict.fromkeys(("parameters", "params", "search_space"), "space"),
+    **dict.fromkeys(("objective", "goal", "score"), "metric"),
+    **dict.fromkeys(("values",), "choices"),
+    **dict.fromkeys(("seeds", "n_seeds"), "repeats"),
+    **dict.fromkeys(("variants", "experiments"), "runs"),
+    **dict.fromkeys(("dataset", "datasets"), "data"),
+    **dict.fromkeys(("attack", "attacks"), "robustness"),
+}
+"""Words of other programs, and the key that they stand for where it is valid."""
+
+
 def near(name: str, valid: list[str]) -> str | None:
-    """The valid name that is most similar; None if none is similar."""
+    """The valid name that is meant by another word, or else the most similar one; None if none is
+    similar."""
     from difflib import get_close_matches
 
+    if OTHER_WORDS.get(name) in valid:
+        return OTHER_WORDS[name]
     return next(iter(get_close_matches(name, valid, n=1, cutoff=0.6)), None)
 
 

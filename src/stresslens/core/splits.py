@@ -16,6 +16,15 @@ from stresslens.core.sampling import balanced_subset, divide, fold_positions, sh
 from stresslens.core.stored_images import Stored
 
 
+def split_named(data: Data, name: str, key: str = "") -> Split:
+    """The split of this name; `key` is the setting that names it. Raises ConfigError if the data have no
+    such split."""
+    if name not in data.splits:
+        where = f"{key}: " if key else ""
+        raise ConfigError(f"{where}{data.name} has no {name} split here; it has {', '.join(data.splits)}")
+    return data.splits[name]
+
+
 def drawn(
     whole: Split,
     classes: Sequence[str],

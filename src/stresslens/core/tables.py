@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from stresslens.core.format import count, number, percent, plain, points
 from stresslens.core.plain_rows import csv_of, data_frame, latex_of
-from stresslens.core.text import brief
+from stresslens.core.text import brief, counted
 from stresslens.core.types import Estimate
 
 SHOWN = 12
@@ -62,6 +62,14 @@ class Tabular:
         return self._table().latex
 
 
+class RowTable(Tabular):
+    """A result that is its table: iterating gives the rows of `to_frame` as dictionaries, so that
+    `pandas.DataFrame(result)` is the same table."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._table().rows)
+
+
 @dataclass(frozen=True)
 class ResultTable:
     """Cells in rows; the first cell of a row is its name."""
@@ -106,7 +114,7 @@ class ResultTable:
             for row in self.cells[:most]
         )
         more = len(self.cells) - most
-        rest = Markup("<p>{} more rows: to_frame() has all.</p>").format(more) if more > 0 else ""
+        rest = Markup("<p>{}: to_frame() has all.</p>").format(counted(more, "more row")) if more > 0 else ""
         return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>{}").format(head, body, rest)
 
     @property

@@ -77,3 +77,9 @@ def duration(seconds: float | None) -> str:
     if not minutes:
         return f"{rest} s"
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def counted(n: int, one: str, several: str | None = None) -> str:
+    """A number with its noun: `1 image`, `2,000 images`; `several` is the plural if it is not `one` with
+    an s."""
+    return f"{n:,} {one if n == 1 else several or f'{one}s'}"

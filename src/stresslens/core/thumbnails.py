@@ -26,7 +26,12 @@ def data_address(pixels: NDArray[np.uint8], side: int = SIDE) -> str:
     else:
         picture.save(content, format="jpeg", quality=80)
         kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+    return image_address(content.getvalue(), kind)
+
+
+def image_address(content: bytes, kind: str) -> str:
+    """The address that holds the content of an image file of this kind (png, webp, svg+xml, …)."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def reduced(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

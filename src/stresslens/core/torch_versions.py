@@ -33,6 +33,15 @@ def torch_problems() -> list[str]:
     return problems
 
 
+def torchvision_imports() -> bool:
+    """Whether torchvision is installed and can be imported."""
+    try:
+        torchvision()
+    except Exception:  # of torch, where the two do not fit
+        return False
+    return True
+
+
 def _torchvision_problem(torch: str) -> str | None:
     try:
         found = version("torchvision")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -202,12 +204,25 @@ class Schedule(Protocol):
     ) -> Scheduler: ...
 
 
+def _of_values(operation: Callable[[float, float], float]) -> tuple[Any, Any]:
+    """An operation on the values of estimates and on numbers, and the same from the right side."""
+
+    def forward(one: Estimate, other: Any) -> float:
+        return operation(one.value, float(other)) if isinstance(other, Estimate | Real) else NotImplemented
+
+    def backward(one: Estimate, other: Any) -> float:
+        return operation(float(other), one.value) if isinstance(other, Estimate | Real) else NotImplemented
+
+    return forward, backward
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value with its confidence interval.
 
     `unit` is what the interval accounts for: the images of the split, the seeds, or both. Without
-    an interval both bounds are NaN; an infinite bound says that this end cannot be known.
+    an interval both bounds are NaN; an infinite bound says that this end cannot be known. Where it is
+    computed with, its value alone counts, and the result is a plain number without an interval.
     """
 
     value: float
@@ -234,6 +249,20 @@ class Estimate:
 
     def __float__(self) -> float:
         return float(self.value)
+
+    __add__, __radd__ = _of_values(operator.add)
+    __sub__, __rsub__ = _of_values(operator.sub)
+    __mul__, __rmul__ = _of_values(operator.mul)
+    __truediv__, __rtruediv__ = _of_values(operator.truediv)
+
+    def __round__(self, digits: int | None = None) -> float:
+        return round(self.value, digits)
+
+    def __neg__(self) -> float:
+        return -self.value
+
+    def __abs__(self) -> float:
+        return abs(self.value)
 
     def __lt__(self, other: Estimate | float) -> bool:
         """Estimates are ordered by their values; an order is no claim that the difference is real."""

@@ -21,6 +21,7 @@ from stresslens.core.errors import StresslensError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.image_files import digest
 from stresslens.core.progress import advance
+from stresslens.core.text import counted
 from stresslens.core.types import Finding
 from stresslens.evaluation.duplicates import LISTED, Severity, duplicate_findings
 from stresslens.evaluation.near_duplicates import small_pictures
@@ -159,7 +160,8 @@ def _classes(data: Data) -> Iterator[Finding]:
     tiny = {data.classes[k]: int(count) for k, count in enumerate(counts) if count < TINY}
     if tiny:
         items = tuple(f"{name}: {count}" for name, count in tiny.items())
-        evidence = f"{len(tiny)} of {len(counts)} classes have fewer than {TINY} training images"
+        have = "has" if len(tiny) == 1 else "have"
+        evidence = f"{len(tiny)} of {len(counts)} classes {have} fewer than {TINY} training images"
         yield Finding(
             "tiny classes",
             "sign",
@@ -177,8 +179,9 @@ def _classes(data: Data) -> Iterator[Finding]:
         of_split = split.labels.cpu().bincount(minlength=len(data.classes)).numpy()
         lacking = tuple(data.classes[k] for k in np.flatnonzero((of_split == 0) & (counts > 0)))
         if name != "train" and lacking:
+            have = "has" if len(lacking) == 1 else "have"
             evidence = (
-                f"{len(lacking)} of {len(counts)} classes have no {name} image, so nothing is known of them"
+                f"{len(lacking)} of {len(counts)} classes {have} no {name} image, so nothing is known of them"
             )
             yield Finding(
                 f"classes without {name} images",
@@ -222,14 +225,14 @@ def _groups(data: Data) -> Finding:
             "group leakage",
             "no sign",
             "none",
-            f"{len(set().union(*known.values()))} groups, each in one split",
+            f"{counted(len(set().union(*known.values())), 'group')}, each in one split",
             n,
         )
     items = tuple(
         f"{group}: in {' and '.join(name for name, values in known.items() if group in values)}"
         for group in shared[:LISTED]
     )
-    evidence = f"{len(shared)} groups have images in more than one split"
+    evidence = f"{counted(len(shared), 'group has', 'groups have')} images in more than one split"
     return Finding(
         "group leakage",
         "sign",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stresslens.core.data import Data, Split
 from stresslens.core.image_files import digest
+from stresslens.core.text import counted
 from stresslens.core.types import Finding
 from stresslens.evaluation.near_duplicates import (
     Pairs,
@@ -144,7 +145,7 @@ def _two_labels(
         "one image, two labels",
         "sign",
         severity,
-        f"{len(differ)} pairs of duplicates have different labels",
+        f"{counted(len(differ), 'pair of duplicates has', 'pairs of duplicates have')} different labels",
         n,
         "correct the labels",
         items,

@@ -33,7 +33,7 @@ from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.spelling import closest
 from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.temporary_files import leftovers_of, new_name, temporary_folder
-from stresslens.core.text import brief
+from stresslens.core.text import brief, counted
 from stresslens.core.types import Shape
 from stresslens.evaluation import scores
 from stresslens.evaluation.finished_run import data_of
@@ -118,7 +118,9 @@ def export_run(
     not_finite = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if not_finite:
         raise ConfigError(
-            f"{folder.path}: {len(not_finite)} tensors of its weights are not finite, first {not_finite[0]}; "
+            f"{folder.path}: "
+            f"{counted(len(not_finite), 'tensor of its weights is', 'tensors of its weights are')} "
+            f"not finite, first {not_finite[0]}; "
             "train it again"
         )
     x, shown = _images(folder, card, trust)

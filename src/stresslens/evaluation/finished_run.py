@@ -11,6 +11,7 @@ from stresslens.core.data import Data
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.splits import split_named
 from stresslens.evaluation.record import RunRecord, noting_shortages, read_record, write_record
 from stresslens.evaluation.run_data import DataPlace, same_data_of
 from stresslens.evaluation.run_data import data_of as data_of
@@ -49,8 +50,7 @@ def finished(
         raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
     with folder.locked():
         model, found = open_run(folder, trust=trust, module=module, data=data)
-        if split not in found.splits:
-            raise ConfigError(f"{found.name} has no {split} split here; it has {', '.join(found.splits)}")
+        split_named(found, split)
         record = read_record(folder)
         try:
             with noting_shortages(record):

@@ -105,7 +105,8 @@ def _check_logits(model: nn.Module, split: Split) -> None:
     except Exception as error:  # a user's model may raise anything
         reason = first_line(error)
         raise ConfigError(
-            f"{name} cannot take images of shape {split.shape} (channels, height, width): {reason}"
+            f"{name} cannot take images of shape {split.shape} (channels, height, width): {reason}; "
+            "a module gets images as they are, only a run resizes pictures"
         ) from error
     if logits.ndim != 2 or len(logits) != len(x):
         raise ConfigError(

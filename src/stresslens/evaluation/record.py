@@ -60,6 +60,10 @@ class Penalty(OrderedJsonFile):
     loss: float | None = None
 
 
+ALL_EPOCHS = "all epochs done"
+"""Why a training ended that made all its epochs."""
+
+
 class TrainingRecord(OrderedJsonFile):
     """How the model was trained or fitted, in seconds and bytes; `images` is the number of images
     that an estimator was fitted on, `penalties` are those that a linear probe tried. `first_loss` is
@@ -91,8 +95,7 @@ class Scoring(OrderedJsonFile):
 
 
 class PerClass(OrderedJsonFile):
-    """Scores with a value for each class; `support` are the numbers of images, `macro` and `weighted`
-    the means of precision, recall and F1."""
+    """Scores with a value for each class; `support` are the numbers of images."""
 
     precision: list[Figure] = []
     recall: list[Figure] = []
@@ -100,8 +103,6 @@ class PerClass(OrderedJsonFile):
     auroc: list[Figure] = []
     auprc: list[Figure] = []
     support: list[int] = []
-    macro: dict[str, Figure] = {}
-    weighted: dict[str, Figure] = {}
 
 
 class BinRecord(OrderedJsonFile):

@@ -10,7 +10,7 @@ from stresslens.config import registry
 from stresslens.config.run_config import read_run_data
 from stresslens.core.data import Data
 from stresslens.core.data_root import data_in
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError, DataError, reworded
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import fewer
@@ -35,7 +35,7 @@ def data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -
     elif isinstance(value, str) and value.startswith("own data"):
         raise UnreadableRun(
             f"{folder.path} was trained on your {value}; give these data from Python, "
-            "for example sl.attack(RUN, data=DATA)"
+            "for example sl.open(RUN, data=DATA)"
         )
     else:
         found = _loaded(value, folder, data, trust)
@@ -78,7 +78,7 @@ def _loaded(value: Any, folder: RunFolder, place: Path | None, trust: bool) -> D
         missing = not _found(path, folder).exists() if path else isinstance(error, DataError)
         if place is not None or not missing:
             raise
-        raise type(error)(f"{error}. If the data lie elsewhere now, say where: --data PATH") from error
+        raise reworded(error, f"{error}. If the data lie elsewhere now, say where: --data PATH") from error
 
 
 def _resolved(value: Any, folder: RunFolder, trust: bool) -> Data:

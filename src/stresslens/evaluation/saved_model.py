@@ -23,6 +23,7 @@ from stresslens.core.files import UnreadableRun
 from stresslens.core.image_files import Frame
 from stresslens.core.inspection import evaluating, to_evaluation_mode
 from stresslens.core.run_folder import Environment, EstimatorCard, RunFolder
+from stresslens.core.text import counted
 from stresslens.core.weights_file import load_state
 from stresslens.evaluation import estimator
 
@@ -144,6 +145,6 @@ def _check_shapes(net: nn.Module, state: dict[str, Tensor]) -> None:
         )
         name = differing[0]
         raise ValueError(
-            f"{len(differing)} tensors differ, first {name}: "
+            f"{counted(len(differing), 'tensor differs', 'tensors differ')}, first {name}: "
             f"{expected.get(name)} by the card, {saved.get(name)} in the file"
         )

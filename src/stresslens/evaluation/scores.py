@@ -81,7 +81,7 @@ class Predictions(Tabular):
     @property
     def accuracy(self) -> Estimate:
         """The share of the images that are right, with Wilson's interval."""
-        return wilson(int((predicted(self.scores) == self.labels).sum()), len(self.labels))
+        return classification.accuracy(self.scores, self.labels)
 
     def save(self, path: Path) -> None:
         arrays: dict[str, Any] = {
@@ -149,7 +149,8 @@ def _logits(model: nn.Module, x: Tensor, rows: slice) -> Tensor:
         if is_out_of_memory(error):
             raise
         raise ConfigError(
-            f"{type(model).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}"
+            f"{type(model).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}; "
+            "a module gets images as they are, only a run resizes pictures"
         ) from error
     logits = logits_in(output, model)
     if logits.ndim != 2 or len(logits) != len(x):
@@ -325,11 +326,7 @@ def summary(
         reliability = Reliability(bins=_bins_of(predictions), calibrated=calibrated)
     return SplitSummary(
         _scores_of(predictions, train_labels, temperature, rankings),
-        PerClass(
-            **per_class,
-            support=confusion.sum(1).tolist(),
-            **classification.averages(predictions.scores, labels),
-        ),
+        PerClass(**per_class, support=confusion.sum(1).tolist()),
         confusion.tolist(),
         RiskCoverage(coverage=coverage.tolist(), risk=risk.tolist()),
         [_slice_record(each) for each in tables],

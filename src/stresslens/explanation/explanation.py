@@ -16,6 +16,7 @@ from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.panels import Grid, Picture, image_pixels
 from stresslens.core.tables import ResultTable, Tabular
+from stresslens.core.text import counted
 from stresslens.core.thumbnails import reduced
 from stresslens.core.types import Estimate
 from stresslens.explanation.svg import grid_drawing
@@ -47,7 +48,7 @@ class Explanation(Tabular):
 
     def __repr__(self) -> str:
         size = " × ".join(map(str, self.maps.shape[1:]))
-        failed = f", failing {len(self.failed)} checks" if self.failed else ""
+        failed = f", failing {counted(len(self.failed), 'check')}" if self.failed else ""
         return f"Explanation({self.explainer or 'maps'} of {len(self.maps):,} images, {size}{failed})"
 
     def _repr_html_(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from html import escape
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from stresslens.core.colormaps import bar
 from stresslens.core.panels import Grid, Picture
 from stresslens.core.text import brief
+from stresslens.core.thumbnails import image_address
 
 SIDE = 112
 """The longer side of a saved image has at least this many pixels."""
@@ -70,9 +70,9 @@ def grid_drawing(grid: Grid, unit: str = "") -> tuple[str, int, int]:
     width = max(left + columns * (side + GAP), 420)
     if grid.scale is not None:
         low, high = grid.scale
-        data = base64.b64encode(png(bar(high, signed=low < 0), 1)).decode()
+        address = image_address(png(bar(high, signed=low < 0), 1), "png")
         box = f'x="{GAP + 60}" y="{height}" width="160" height="10" preserveAspectRatio="none"'
-        parts.append(f'<image {box} href="data:image/png;base64,{data}"/>')
+        parts.append(f'<image {box} href="{address}"/>')
         parts.append(_text(f"{low:.3g}", GAP + 54, height + 10, "end"))
         parts.append(_text(f"{high:.3g}{': ' if unit else ''}{unit}", GAP + 226, height + 10, "start"))
         height += 20
@@ -81,9 +81,8 @@ def grid_drawing(grid: Grid, unit: str = "") -> tuple[str, int, int]:
 
 def _cell(cell: Picture, x: float, y: float, side: int, fits: int) -> list[str]:
     kind, content = _encoded(cell.pixels)
-    data = base64.b64encode(content).decode()
     box = f'x="{x}" y="{y}" width="{side}" height="{side}"'
-    parts = [f'<image {box} style="image-rendering:pixelated" href="data:image/{kind};base64,{data}"/>']
+    parts = [f'<image {box} style="image-rendering:pixelated" href="{image_address(content, kind)}"/>']
     if cell.wrong:
         parts.append(f'<rect {box} fill="none" stroke="#b5390b" stroke-width="2"/>')
     if cell.caption:

@@ -13,6 +13,7 @@ from typing import Any
 
 from stresslens.core.errors import ConfigError
 from stresslens.core.spelling import closest, near
+from stresslens.labs.lab_files import SUFFIXES, files_of
 
 KINDS: dict[str, str | None] = {
     "gradient": "objectives",
@@ -62,11 +63,13 @@ class ClaimTable:
 
 @dataclass(frozen=True)
 class Lab:
-    """What was found: parts and tables, and in words what is wrong with other cells and files."""
+    """What was found: parts and tables, and in words what is wrong with other cells and files.
+    `searched` says which files of a folder were looked at; it is empty for a file."""
 
     parts: list[LabPart]
     tables: list[ClaimTable]
     problems: list[str]
+    searched: str = ""
 
 
 def lab_of(path: Path) -> Lab:
@@ -74,10 +77,10 @@ def lab_of(path: Path) -> Lab:
     of these kinds. Equal parts count once. Raises ConfigError if there is nothing at all."""
     if not path.exists():
         raise ConfigError(f"there is no notebook or folder {path}")
-    files = [path] if path.is_file() else list(_files_in(path))
+    searched = files_of(path)
     parts: dict[tuple[str, str], LabPart] = {}
-    lab = Lab([], [], [])
-    for file in files:
+    lab = Lab([], [], [*searched.problems], f"{path}: {searched.said(path)}" if path.is_dir() else "")
+    for file in searched.files:
         try:
             found = list(_cells(file))
         except ConfigError as error:
@@ -93,10 +96,11 @@ def lab_of(path: Path) -> Lab:
                 lab.problems.append(str(error))
     lab.parts.extend(parts.values())
     if not any((lab.parts, lab.tables, lab.problems)):
+        of_folder = f" ({searched.said(path)})" if path.is_dir() else ""
         raise ConfigError(
-            f"{path} has nothing to check: no cell or file begins with a line `# part: KIND` (KIND is "
-            f"one of {', '.join(KINDS)}), and no table has the columns `run` and `claimed`, or `better` "
-            "and `than`"
+            f"{path} has nothing to check{of_folder}: no cell or file begins with a line `# part: KIND` "
+            f"(KIND is one of {', '.join(KINDS)}), and no table has the columns `run` and `claimed`, or "
+            "`better` and `than`"
         )
     return lab
 
@@ -109,19 +113,8 @@ class _Cell:
     text: str
 
 
-def _files_in(folder: Path) -> Iterator[Path]:
-    """Files that can hold parts or claims; not in hidden folders and installed environments."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or (path / "pyvenv.cfg").exists():
-            continue
-        if path.is_dir():
-            yield from _files_in(path)
-        elif path.suffix in (".ipynb", ".py", ".md", ".csv"):
-            yield path
-
-
 def _cells(file: Path) -> Iterator[_Cell]:
-    if file.suffix not in (".ipynb", ".py", ".md", ".csv"):
+    if file.suffix not in SUFFIXES:
         raise ConfigError(f"{file}: expected a notebook (.ipynb) or a file .py, .md or .csv")
     try:
         text = file.read_text(encoding="utf-8-sig")

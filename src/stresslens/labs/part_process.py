@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -69,7 +68,7 @@ def part_findings(part: LabPart, seconds: float) -> list[Finding]:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Ends the process and those that it started."""
-    if hasattr(os, "killpg"):
+    if sys.platform != "win32":
         with contextlib.suppress(OSError):  # it has ended
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
@@ -79,7 +78,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def check_part(part: LabPart, file: Path) -> list[Finding]:
     """Executes the part, which is in `file`, and checks it. Raises ConfigError for a line `# part:`
     that is not valid."""
-    from stresslens.config import registry
+    from stresslens.config import own_plugins, registry
 
     check, folder, others = _check_of(part.kind), KINDS[part.kind], REFERENCES[part.kind]
     options = _options(part, check)
@@ -90,7 +89,7 @@ def check_part(part: LabPart, file: Path) -> list[Finding]:
         reference = registry.resolve(others, _value(part.reference), trust=False)
     try:
         if folder is None:
-            function = runpy.run_path(str(file))[part.function]
+            function = getattr(own_plugins.module_of_file(file.resolve()), part.function)
         else:
             function = registry.resolve(folder, f"{file}:{part.function}")
         return check(function, reference, **options)

@@ -25,7 +25,6 @@ class CorruptionSection:
     means: Sequence[tuple[str, Estimate | None, Estimate | None]]
     grids: Sequence[HeatTable]
     n: Sequence[int]
-    note: str
     no_answer: int
     """Corrupted images for which a model has no answer, over all corruptions and severities."""
 
@@ -74,12 +73,11 @@ def _section(members: Sequence[tuple[str, int, Sequence[CorruptionFile]]]) -> Co
         )
         means.append((variant, over_seeds(before, bounded=True), over_seeds(after, bounded=True)))
     grids = [_grid(name, tables[name]) for name in names]
-    note = footnote(e for _, clean, mean in means for e in (clean, mean))
     keys = legend([Series(variant, [], place) for variant, place, _ in members]) if len(members) > 1 else None
     every = [seed for _, _, seeds in members for seed in seeds]
     levels = [level for seed in every for each in seed.corruptions for level in each.severities]
     missing = sum(level.no_answer for level in levels)
-    return CorruptionSection(Charts(charts, keys), means, grids, [seed.n for seed in every], note, missing)
+    return CorruptionSection(Charts(charts, keys), means, grids, [seed.n for seed in every], missing)
 
 
 def _severities(

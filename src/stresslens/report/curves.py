@@ -57,27 +57,26 @@ class Charts:
     """A chart of each line by itself, where there are too many for one chart."""
 
 
-def learning_curves(study: StudyFolder) -> Charts | None:
+Logged = list[tuple[str, bool, list[Series]]]
+"""Each logged quantity that is worth a chart: its title, whether it is in percent, and a line for each
+variant."""
+
+
+def learning_curves(logged: Logged) -> Charts | None:
     """One chart for each logged quantity, all variants overlaid, seeds as bands."""
-    charts = []
-    all_drawn: dict[int, Series] = {}
-    shared = len(study.variants) >= SHARED_LEGEND
-    for title, is_percent, drawn in learning_series(study):
-        all_drawn |= {series.place: series for series in drawn}
-        charts.append(_curve_chart(drawn, title, is_percent, with_legend=not shared))
-    if not charts:
+    if not logged:
         return None
-    keys = legend([all_drawn[place] for place in sorted(all_drawn)]) if shared else None
-    return Charts(charts, keys, _single(study) if shared else ())
+    lines = {line.place: line for _, _, drawn in logged for line in drawn}
+    shared = len(lines) >= SHARED_LEGEND
+    charts = [_curve_chart(drawn, title, percent, with_legend=not shared) for title, percent, drawn in logged]
+    keys = legend([lines[place] for place in sorted(lines)]) if shared else None
+    return Charts(charts, keys, _single(logged) if shared else ())
 
 
-def _single(study: StudyFolder) -> list[Chart]:
+def _single(logged: Logged) -> list[Chart]:
     """The validation accuracy of each variant, or else the first logged quantity, against the median of
     all, on common axes."""
-    found = learning_series(study)
-    title, is_percent, lines = next(
-        (each for each in found if each[0] == "Validation accuracy"), next(iter(found))
-    )
+    title, is_percent, lines = next((each for each in logged if each[0] == "Validation accuracy"), logged[0])
     heights: dict[float, list[float]] = {}
     for line in lines:
         for x, y in line.points:
@@ -98,9 +97,8 @@ def _single(study: StudyFolder) -> list[Chart]:
     ]
 
 
-def learning_series(study: StudyFolder) -> list[tuple[str, bool, list[Series]]]:
-    """Each logged quantity that is worth a chart: its title, whether it is in percent, and a line for
-    each variant."""
+def learning_series(study: StudyFolder) -> Logged:
+    """What the variants of a study have logged, the mean over the seeds of each."""
     found = []
     for title, keys in CURVES:
         is_percent = keys[-1] in SHARES

@@ -79,7 +79,7 @@ def _results(study: StudyFolder, title: str, place: int, page_of: Callable[[Run]
     scores, first = summary.scores(study), summary.headline_names(study)
     baseline = summary.shared_baseline(scores)
     head = [s for s in scores if s.name in first and not (baseline and s.name == "majority_baseline")]
-    chosen = summary.chosen(study)
+    chosen, logged = summary.chosen(study), curves.learning_series(study)
     shown = next((v.shown for v in study.variants if v.name == (chosen or summary.best(study))), None)
     name = (
         f"{shown.name}, seed {shown.seed}" if shown and len(study.runs) > 1 else shown.name if shown else ""
@@ -94,8 +94,8 @@ def _results(study: StudyFolder, title: str, place: int, page_of: Callable[[Run]
         accuracy_charts.accuracy_chart(study),
         surest_mistakes(shown, name, place, page_of(shown)) if shown else None,
         accuracy_charts.cost_charts(study),
-        curves.learning_curves(study),
-        epochs.study_epochs(study),
+        curves.learning_curves(logged),
+        epochs.study_epochs(logged),
         per_class.confusions(study),
         per_class.recall_table(study),
         curves.confidence_charts(study),

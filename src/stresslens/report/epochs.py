@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stresslens.core.format import number
-from stresslens.report.curves import CURVES, SHARES, learning_series
-from stresslens.report.load import Run, StudyFolder
+from stresslens.core.text import counted
+from stresslens.report.curves import CURVES, SHARES, Logged
+from stresslens.report.load import Run
 
 ROWS = 60
 """Epochs of a table; of more, these are evenly spaced, and the chosen one is always there."""
@@ -47,17 +48,21 @@ def run_epochs(run: Run) -> EpochTable | None:
     return _table("Figures of each epoch", columns, run.record.training.chosen_epoch) if columns else None
 
 
-def study_epochs(study: StudyFolder) -> list[EpochTable]:
+def study_epochs(logged: Logged) -> list[EpochTable]:
     """For each logged quantity, a column for each variant: the mean over its finished seeds."""
     tables = []
-    for title, is_percent, series in learning_series(study):
+    for title, is_percent, series in logged:
         columns = {
             each.name: {x: f"{y:.1f}" if is_percent else number(y) for x, y in each.points}
             for each in series[:COLUMNS]
         }
         left_out = len(series) - len(columns)
         table = _table(f"{title}, %" if is_percent else title, columns, None)
-        more = f" {left_out} more variants are on their runs' own pages." if left_out else ""
+        more = (
+            f" {counted(left_out, 'more variant is', 'more variants are')} on their runs' own pages."
+            if left_out
+            else ""
+        )
         tables.append(EpochTable(table.title, table.columns, table.rows, (table.note + more).strip()))
     return tables
 

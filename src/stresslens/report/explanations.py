@@ -3,7 +3,6 @@ quality."""
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from stresslens.core.colormaps import bar, coloured, limit_of
 from stresslens.core.files import UnreadableRun
 from stresslens.core.format import plugin_text
+from stresslens.core.thumbnails import image_address
 from stresslens.core.types import Estimate
 from stresslens.explanation.map_file import MAP_ARRAYS, ExplainedImage, ExplanationFile, Quality
 from stresslens.report.gallery import class_name
@@ -224,6 +224,5 @@ def _picture(pixels: NDArray[np.uint8]) -> Markup:
     kind = "png" if lossless else "webp"
     picture.save(content, format=kind, **({} if lossless else {"quality": 80, "method": 2}))
     zoom = max(1, SIDE // max(picture.size))
-    data = base64.b64encode(content.getvalue()).decode()
     size = f'width="{picture.width * zoom}" height="{picture.height * zoom}"'
-    return Markup(f'<img alt="" {size} src="data:image/{kind};base64,{data}">')
+    return Markup(f'<img alt="" {size} src="{image_address(content.getvalue(), kind)}">')

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import io
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from stresslens.core.answers import NO_ANSWER, NOT_FINITE
 from stresslens.core.format import brief
+from stresslens.core.thumbnails import image_address
 from stresslens.evaluation.example_file import Example
 from stresslens.report.load import Run
 
@@ -24,6 +25,7 @@ BYTES = 1_200_000
 SIDE = 96
 """Pixels of the longer side to which an image is magnified, by a whole number."""
 NAME = 40
+FORMATS = ("PNG", "WEBP")
 SUREST = 4
 """Mistakes at the head of a page."""
 
@@ -44,8 +46,6 @@ class ShownImage:
     pair: str
     anchor: bool
     further: bool
-    file: str
-    box: Box | None
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,8 @@ def gallery(run: Run) -> Gallery | None:
     shown: dict[bool, list[ShownImage]] = {False: [], True: []}
     pairs: set[tuple[int, int]] = set()
     left_out = 0
-    ordered = sorted(
-        run.examples, key=lambda e: (e.kind != "sample", -e.probability if e.kind != "sample" else 0.0)
-    )
+    mistakes = _mistakes(run)
+    ordered = [*(example for example in run.examples if example.kind == "sample"), *mistakes]
     for example in ordered:
         if example.file not in sheets:
             read = sheets[example.file] = read_sheet(run.folder.examples, example.file, len(sheets), room)
@@ -83,7 +82,7 @@ def gallery(run: Run) -> Gallery | None:
             continue
         pair = (example.truth, example.predicted)
         mistake = example.kind != "sample"
-        shown[mistake].append(_picture(run, example, sheet, first=mistake and pair not in pairs))
+        shown[mistake].append(_picture(run, example, sheet, example.box, first=mistake and pair not in pairs))
         if mistake:
             pairs.add(pair)
     rules = [sheet.rule for sheet in sheets.values() if sheet]
@@ -106,33 +105,62 @@ def surest_mistakes(run: Run, name: str, place: int, link: str) -> SurestMistake
     None without pictures of mistakes."""
     from PIL import Image
 
-    found = gallery(run)
-    if not found or not found.mistakes:
+    opened: dict[str, Image.Image | None] = {}
+    chosen: list[tuple[Example, Image.Image]] = []
+    for example in _mistakes(run):
+        crop = example_image(run.folder.examples, example, opened, most=BYTES)
+        if crop is not None:
+            chosen.append((example, crop))
+        if len(chosen) == SUREST:
+            break
+    if not chosen:
         return None
-    chosen = found.mistakes[:SUREST]
-    crops = [crop for shown in chosen if (crop := _cropped(run, shown)) is not None]
-    if len(crops) < len(chosen):
-        return None
-    across = [sum(crop.width for crop in crops[:k]) for k in range(len(crops) + 1)]
-    strip = Image.new("RGBA", (across[-1], max(crop.height for crop in crops)))
-    for crop, left in zip(crops, across):
+    across = [sum(crop.width for _, crop in chosen[:k]) for k in range(len(chosen) + 1)]
+    strip = Image.new("RGBA", (across[-1], max(crop.height for _, crop in chosen)))
+    for (_, crop), left in zip(chosen, across):
         strip.paste(crop, (left, 0))
     content = io.BytesIO()
     strip.save(content, "PNG")
-    sheet = Sheet(place, *strip.size, _uri("png", content.getvalue()))
-    boxes = [(left, 0, crop.width, crop.height) for crop, left in zip(crops, across)]
-    pictures = [replace(shown, style=sheet.style(box)) for shown, box in zip(chosen, boxes)]
+    sheet = Sheet(place, *strip.size, image_address(content.getvalue(), "png"))
+    pictures = [
+        _picture(run, example, sheet, (left, 0, *crop.size)) for (example, crop), left in zip(chosen, across)
+    ]
     return SurestMistakes(pictures, name, link, sheet.rule)
 
 
-def _cropped(run: Run, shown: ShownImage) -> Image.Image | None:
-    """The pixels of a shown image, from its sheet's file."""
+def _mistakes(run: Run) -> list[Example]:
+    """The mistakes of which a run keeps the pictures, the most confident first."""
+    mistakes = (example for example in run.examples if example.kind != "sample")
+    return sorted(mistakes, key=lambda example: -example.probability)
+
+
+def example_image(
+    folder: Path, example: Example, opened: dict[str, Image.Image | None], *, most: float = math.inf
+) -> Image.Image | None:
+    """The pixels (RGBA) of an example, cut from its sheet. Each sheet is read once and kept in `opened`.
+    None if the sheet cannot be read, as `read_sheet`, or would have more than `most` bytes as text."""
+    from PIL import Image
+
+    if example.file not in opened:
+        opened[example.file] = _decoded(folder, example.file, most)
+    sheet = opened[example.file]
+    if sheet is None:
+        return None
+    left, top, width, height = example.box or (0, 0, *sheet.size)
+    if width < 1 or height < 1:
+        return None
+    try:
+        return sheet.crop((left, top, left + width, top + height)).convert("RGBA")
+    except (ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _decoded(folder: Path, name: str, most: float) -> Image.Image | None:
     from PIL import Image
 
     try:
-        with Image.open(run.folder.examples / shown.file, formats=("PNG", "WEBP")) as sheet:
-            left, top, width, height = shown.box or (0, 0, *sheet.size)
-            return sheet.convert("RGBA").crop((left, top, left + width, top + height))
+        with Image.open(io.BytesIO(_content(folder, name, most)), formats=FORMATS) as sheet:
+            return sheet.copy()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
@@ -160,10 +188,10 @@ class Sheet:
         return Markup(f"--z:{zoom};--x:{left};--y:{top};--pw:{width};--ph:{height}")
 
 
-def _picture(run: Run, example: Example, sheet: Sheet, *, first: bool) -> ShownImage:
+def _picture(run: Run, example: Example, sheet: Sheet, box: Box | None, *, first: bool = False) -> ShownImage:
     likeliest = example.probabilities or [(example.predicted, example.probability)]
     return ShownImage(
-        style=sheet.style(example.box),
+        style=sheet.style(box),
         truth=class_name(run, example.truth),
         predicted=class_name(run, example.predicted),
         right=example.truth == example.predicted,
@@ -173,8 +201,6 @@ def _picture(run: Run, example: Example, sheet: Sheet, *, first: bool) -> ShownI
         pair=f"{example.truth}-{example.predicted}",
         anchor=first,
         further=example.kind == "cell",
-        file=example.file,
-        box=example.box,
     )
 
 
@@ -189,17 +215,19 @@ def read_sheet(folder: Path, name: str, place: int, room: int) -> Sheet | None:
     does not fit in `room`."""
     from PIL import Image
 
-    path = folder / name
     try:
-        if path.resolve().parent != folder.resolve() or path.stat().st_size * 4 / 3 > room:
-            return None
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content), formats=("PNG", "WEBP")) as opened:
+        content = _content(folder, name, room)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             kind, (width, height) = str(opened.format).lower(), opened.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    return Sheet(place, width, height, _uri(kind, content))
+    return Sheet(place, width, height, image_address(content, kind))
 
 
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def _content(folder: Path, name: str, most: float) -> bytes:
+    """The content of a sheet's file. Raises OSError where it cannot be read, and ValueError where it
+    lies outside the folder or has more than `most` bytes as text."""
+    path = folder / name
+    if path.resolve().parent != folder.resolve() or path.stat().st_size * 4 / 3 > most:
+        raise ValueError(path)
+    return path.read_bytes()

@@ -24,6 +24,7 @@ from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile, first_problem
 from stresslens.core.run_folder import Environment, RunFolder, run_folders
+from stresslens.core.score_units import is_within_one
 from stresslens.core.types import Estimate
 from stresslens.evaluation.example_file import Example
 from stresslens.evaluation.record import RunRecord
@@ -134,7 +135,7 @@ class VariantRuns:
         found = [s for run in self.finished if (s := _score_of(run, split, name)) and math.isfinite(s.value)]
         if name == "majority_baseline":  # a property of the images, the same for every seed
             found = found[:1]
-        return over_seeds(found, bounded=is_proportion(name) or name in WITHIN_ONE)
+        return over_seeds(found, bounded=is_within_one(name))
 
     def mean(self, of: Callable[[Run], float | None]) -> float | None:
         """The mean of a number over the finished seeds that have it."""
@@ -194,17 +195,6 @@ class StudyFolder:
         return [run for variant in self.variants for run in variant.runs]
 
 
-WITHIN_ONE = ("ece", "ece_calibrated", "auroc", "auprc", "aurc")
-"""Scores between 0 and 1 that are not written in percent."""
-
-
-def is_proportion(score: str) -> bool:
-    """Whether a score lies between 0 and 1 and is written in percent."""
-    return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith(
-        ("top", "macro_", "weighted_")
-    )
-
-
 def load_study(folder: Path) -> StudyFolder:
     """Load what a report needs from a study's folder.
 
@@ -235,7 +225,7 @@ def load_study(folder: Path) -> StudyFolder:
     variants = []
     for place, name in enumerate(names):
         runs = tuple(sorted((run for run in found if run.name == name), key=lambda run: run.seed))
-        expected = file.seeds if file and name in listed else []
+        expected = file.seeds_of(name) if file else []
         missing = tuple(seed for seed in expected if seed not in {run.seed for run in runs})
         variants.append(VariantRuns(name, runs, place, listed=not file or name in listed, missing=missing))
     title = (file.name if file else found[0].record.study) or folder.resolve().name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from markupsafe import Markup
 
 from stresslens.core.image_files import Frame, Unreadable, decode, quietly, read_image
 from stresslens.core.text import NOT_FINITE, brief
+from stresslens.core.thumbnails import image_address
 from stresslens.evaluation.classify_files import Prediction
 from stresslens.report.page import write_page
 
@@ -84,6 +84,6 @@ def _picture(file: str) -> Markup | None:
     content = io.BytesIO()
     lossless = max(picture.size) <= 64
     picture.save(content, format="webp", lossless=lossless, quality=85)
-    data = base64.b64encode(content.getvalue()).decode()
+    address = image_address(content.getvalue(), "webp")
     size = f'width="{picture.width * zoom}" height="{picture.height * zoom}"'
-    return Markup('<img alt="{}" {} src="data:image/webp;base64,{}">').format(brief(file), Markup(size), data)
+    return Markup('<img alt="{}" {} src="{}">').format(brief(file), Markup(size), address)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from stresslens.comparison.headline import unbalanced
 from stresslens.core.format import count, percent_sign
+from stresslens.core.score_units import is_proportion
 from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import Calibration, TrainingRecord
 from stresslens.metrics.random_effects import FEWEST_SEEDS
-from stresslens.report.load import Run, StudyFolder, VariantRuns, is_proportion
+from stresslens.report.load import Run, StudyFolder, VariantRuns
 
 VALIDATION, TRAINING = "accuracy on validation", "accuracy on training"
 HEADLINE = ("accuracy", VALIDATION, TRAINING, "majority_baseline")

@@ -75,7 +75,7 @@ def chosen_settings(study: StudyFolder) -> list[str]:
         rule = RULES[file.metric]
         found = f"; {file.metric} {(percent_sign if rule.is_share else plain)(trial.value)} on validation"
         sentences.append(
-            f"{name}: the sweep chose {settings}: trial {trial.number} of {len(file.trials)}"
+            f"{name}: the sweep chose {settings}: trial {trial.number} of {len(file.trials)}{file.tie}"
             f"{found if trial.value else ''}"
         )
     return sentences

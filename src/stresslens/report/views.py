@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from stresslens.charts.dot_charts import map_chart
 from stresslens.charts.line_charts import Series, line_chart
 from stresslens.core.files import UnreadableRun
 from stresslens.core.format import plugin_text
+from stresslens.core.thumbnails import image_address
 from stresslens.explanation.view_file import GridPart, LinesPart, PointsPart, ViewFile
 from stresslens.report.load import Run
 
@@ -68,8 +68,8 @@ def _grid(folder: Path, part: GridPart, room: int) -> Markup | None:
         content = path.read_bytes()
     except OSError:
         return None
-    data = base64.b64encode(content).decode()
-    return Markup('<img class="grid" alt="{}" src="data:image/svg+xml;base64,{}">').format(part.title, data)
+    address = image_address(content, "svg+xml")
+    return Markup('<img class="grid" alt="{}" src="{}">').format(part.title, address)
 
 
 def _chart(part: PointsPart | LinesPart) -> Chart:

@@ -28,6 +28,7 @@ from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.layers import straight_through
 from stresslens.core.progress import advance, foretell
 from stresslens.core.run_folder import EstimatorCard, RunFolder
+from stresslens.core.splits import split_named
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.run_data import DataPlace
@@ -83,11 +84,7 @@ def attack_run(
 def threat_on(data: Data, threat: ThreatModel) -> ThreatModel:
     """The threat with its targets as classes of the data. Raises ConfigError if the data has no
     such split, or if a target is not one of its classes."""
-    split = threat.config.split
-    if split not in data.splits:
-        raise ConfigError(
-            f"robustness.split: {data.name} has no {split} split here; it has {', '.join(data.splits)}"
-        )
+    split_named(data, threat.config.split, "robustness.split")
     return with_class_numbers(threat, data.classes)
 
 

@@ -22,7 +22,7 @@ from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import repeated
 from stresslens.core.result_lists import Findings
-from stresslens.core.tables import ResultTable, Tabular
+from stresslens.core.tables import ResultTable, RowTable
 from stresslens.core.types import Estimate
 from stresslens.core.version import __version__
 from stresslens.metrics.classification import top_k
@@ -47,7 +47,7 @@ from stresslens.robustness.trace_totals import merged_traces
 
 
 @dataclass(frozen=True, repr=False)
-class AttackResult(Tabular):
+class AttackResult(RowTable):
     """The result of an attack on n images: the arrays of result.npz and the contents of
     result.json.
 

@@ -17,6 +17,7 @@ from stresslens.core.format import radius
 from stresslens.core.panels import image_pixels
 from stresslens.core.result_lists import Findings
 from stresslens.core.tables import Percent, ResultTable, cell_text
+from stresslens.core.text import counted
 from stresslens.robustness.result_file import ResultFile
 from stresslens.robustness.robust_curves import result_chart, shown_radii, threat_name, worst_case
 
@@ -30,7 +31,7 @@ def result_line(result: ResultFile) -> str:
     (_, clean), *rest = worst_case(result)
     at = [f"{cell_text(Percent(clean))} without attack"]
     at += [f"{cell_text(Percent(estimate))} at {radius(eps)}" for eps, estimate in rest[-1:]]
-    return f"{threat_name(result)}, {result.n:,} images: {result.measure} {', '.join(at)}"
+    return f"{threat_name(result)}, {counted(result.n, 'image')}: {result.measure} {', '.join(at)}"
 
 
 def result_table(result: ResultFile) -> ResultTable:

@@ -13,7 +13,7 @@ from stresslens.core.attack_base import attacked
 from stresslens.core.class_names import plain_form
 from stresslens.core.data import Split
 from stresslens.core.dtypes import as_input, device_of
-from stresslens.core.errors import ConfigError, StresslensError
+from stresslens.core.errors import ConfigError, StresslensError, reworded
 from stresslens.evaluation.inputs import check_inputs
 
 
@@ -31,7 +31,7 @@ def check_surrogate(threat: ThreatModel, surrogate: Any, model: nn.Module, image
     try:
         check_inputs(surrogate, images)
     except StresslensError as error:
-        raise type(error)(f"surrogate: {error}") from error
+        raise reworded(error, f"surrogate: {error}") from error
     places = [device_of(net) for net in (surrogate, model)]
     if places[0] != places[1]:
         raise ConfigError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from stresslens.core.answers import predicted
 from stresslens.core.arrays import numbers
 from stresslens.core.attack_base import attacked, margins
-from stresslens.core.ball import Ball, Norm, check_radius, parse_radius, same_radius
+from stresslens.core.ball import Ball, Norm, check_radius, same_radius, single_radius
 from stresslens.core.cards import card, sentences
 from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
@@ -356,14 +357,20 @@ def _left_out(model: nn.Module, split: Split, positions: Tensor) -> Finding | No
 
 def _radius(norm: Norm, eps: Any, n: int) -> float | Tensor:
     """One radius, or (n,) one for each of n images. Raises ConfigError for anything else."""
+    one = None
+    with suppress(ConfigError):
+        one = single_radius(eps)
+    if one is not None:
+        check_radius(norm, one)
+        return one
     try:
-        radius = torch.as_tensor(parse_radius(eps) if isinstance(eps, str) else eps, dtype=torch.float64)
-    except (TypeError, ValueError):
+        radii = torch.as_tensor(eps, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
         raise ConfigError(f"eps is {eps!r}; expected a radius, or one for each of the {n} images") from None
-    if radius.ndim and radius.shape != (n,):
+    if radii.shape != (n,):
         raise ConfigError(
-            f"eps has shape {tuple(radius.shape)}; expected one radius, or one for each of the {n} images"
+            f"eps has shape {tuple(radii.shape)}; expected one radius, or one for each of the {n} images"
         )
-    for extreme in (radius.min(), radius.max()) if radius.numel() else ():
+    for extreme in (radii.min(), radii.max()) if n else ():
         check_radius(norm, float(extreme))
-    return radius if radius.ndim else float(radius)
+    return radii

@@ -12,6 +12,7 @@ from typing import Any
 from stresslens.config import study_file
 from stresslens.config.data_paths import images_at
 from stresslens.config.run_names import folder_name, label, value_in_words
+from stresslens.config.yaml_source import of_override
 from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.run_folder import RunFolder
 from stresslens.study.run_tasks import tasks_of
@@ -40,7 +41,7 @@ def study_from(values: Mapping[str, Any], overrides: Sequence[str], out: Path) -
 
 def _said(path: Sequence[str | int], message: str) -> str:
     if path[:1] == ("command line",):
-        return f"{path[1]}: {message}"
+        return f"{of_override(tuple(path))}: {message}"
     return ": ".join(filter(None, [".".join(map(str, path)), message]))
 
 

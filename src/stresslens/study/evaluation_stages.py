@@ -11,9 +11,9 @@ from torch import nn
 from stresslens.config.schema import Corruptions, Explain, Views
 from stresslens.core.class_names import class_number
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.splits import split_named
 from stresslens.evaluation.averaged_views import score_averaged
 from stresslens.evaluation.record import RunRecord
 from stresslens.explanation import maps, views
@@ -38,10 +38,8 @@ def check_sections(task: Task, data: Data) -> None:
     for key, section in sections.items():
         if isinstance(section, Explain) and section.target_class not in ("predicted", "label"):
             class_number(section.target_class, data.classes, "explain.target_class")
-        if section is not None and section.split not in data.splits:
-            raise ConfigError(
-                f"{key}.split: {data.name} has no {section.split} split here; it has {', '.join(data.splits)}"
-            )
+        if section is not None:
+            split_named(data, section.split, f"{key}.split")
 
 
 def check_surrogate_run(task: Task) -> None:

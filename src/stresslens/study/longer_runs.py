@@ -19,6 +19,7 @@ import yaml
 from torch import nn
 
 from stresslens.config import registry
+from stresslens.config.yaml_source import yaml_text
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_bytes, write_json
 from stresslens.core.run_folder import RunFolder
@@ -142,8 +143,7 @@ def _ways_out(task: Task, before: int) -> str:
 
 def _quoted(value: Any) -> str:
     """A value as a word of a command."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
-    return shlex.quote(text.strip().removesuffix("\n..."))
+    return shlex.quote(yaml_text(value, on_one_line=True))
 
 
 def _prepared(run: Path) -> Path:
@@ -164,7 +164,7 @@ def _go_on(task: Task, before: int) -> str:
         if before:  # else the training begins now, and how it is computed is decided for it
             config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
             config["train"]["epochs"] = now
-            text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+            text = yaml_text(config)
             write_bytes(fresh / "config.yaml", text.encode())
         place = place_aside(task.folder, f"epochs-{before}")
         parent = ParentRun(

@@ -76,9 +76,13 @@ def _weights_of_checkpoint(folder: RunFolder, record: RunRecord, why: str) -> by
     if state is None:
         missing = unreadable or f"there is no {folder.checkpoint.name} to write it again from"
         raise UnreadableRun(f"{folder.weights} {why}, and {missing}; {_remedy(folder)}")
-    content: bytes = safetensors.torch.save(_chosen_weights(state))
+    try:
+        content: bytes = safetensors.torch.save(_chosen_weights(state))
+        ended = state["position"]["epoch"] == record.training.epochs
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"{folder.checkpoint.name} does not hold what a checkpoint holds"
+        raise UnreadableRun(f"{folder.weights} {why}, and {what}; {_remedy(folder)}") from error
     digest = hashlib.sha256(content).hexdigest()[:16]
-    ended = state["position"].get("epoch") == record.training.epochs
     if digest != record.weights_digest if record.weights_digest else not ended:
         raise UnreadableRun(
             f"{folder.weights} {why}, and the checkpoint holds other weights than the run had at its end; "

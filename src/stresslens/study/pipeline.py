@@ -5,7 +5,6 @@ Finished stages are not repeated.
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from stresslens.comparison import (
 )
 from stresslens.config import study_file, study_record
 from stresslens.config.validation import depends_on
+from stresslens.config.yaml_source import head_of
 from stresslens.core import distributed
 from stresslens.core.devices import Precision
 from stresslens.core.errors import ConfigError, Notice
@@ -237,19 +237,20 @@ def _describe(study: study_file.Study, folder: Path) -> None:
     if study.source is not None:
         if kept is not None and folder.resolve() in study.source.resolve().parents:
             return  # a run of this study, by its own config.yaml
-        comments = itertools.takewhile(
-            lambda line: line.startswith("#"), study.source.read_text(encoding="utf-8").splitlines()
-        )
-        head = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comments)
+        head = "\n".join(head_of(study.source))
     kept = kept or study_record.StudyRecord()
     names = [variant.name for variant in study.variants]
+    runs = [*names, *(run for run in kept.runs if run not in names)]
+    seeds_of = {run: sorted({*kept.seeds_of(run), *(study.seeds if run in names else [])}) for run in runs}
+    every_seed = sorted({*kept.seeds, *study.seeds})
     described = study_record.StudyRecord(
         format=1,
         name=study.name,
-        runs=[*names, *(run for run in kept.runs if run not in names)],
+        runs=runs,
         own_names={**kept.own_names, **study.own_names},
         overrides={**kept.overrides, **study.overrides},
-        seeds=sorted({*kept.seeds, *study.seeds}),
+        seeds=every_seed,
+        own_seeds={run: seeds for run, seeds in seeds_of.items() if seeds != every_seed},
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
         claims=study.claims,
         curves=[study_record.SizeCurve(name=name, runs=runs) for name, runs in study.curves],

@@ -45,10 +45,20 @@ def check_tasks(tasks: Sequence[Task], places: Mapping[str, str], folder: Path) 
         except Exception as error:
             refused[place] = failure_of(error, folder, run)
     if not refused and len(missing) == len(first):
-        refused = {places.get(run) or run if len(first) > 1 else "": why for run, why in missing.items()}
+        refused = _by_reason(
+            {places.get(run) or run if len(first) > 1 else "": missing[run] for run in missing}
+        )
     if refused:
         raise error_of(refused)
     return {task.folder: missing[task.run] for task in tasks if task.run in missing}
+
+
+def _by_reason(failures: Mapping[str, Failure]) -> dict[str, Failure]:
+    """The failures with one entry for the places that have the same reason."""
+    places: dict[str, list[str]] = {}
+    for place, failure in failures.items():
+        places.setdefault(failure.message, []).append(place)
+    return {", ".join(alike): failures[alike[0]] for alike in places.values()}
 
 
 def check_weights(task: Task, *, siblings: Container[str] = ()) -> None:

@@ -10,19 +10,17 @@ from torch import nn
 
 from stresslens.core import devices
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, DataError, Notice
+from stresslens.core.errors import DataError, Notice
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
 from stresslens.evaluation.example_images import save_examples
-from stresslens.evaluation.finished_run import open_run
+from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import (
     LikenessRecord,
     Note,
     RunRecord,
     Scoring,
-    read_record,
-    write_record,
 )
 from stresslens.evaluation.run_data import DataPlace
 from stresslens.evaluation.saved_model import open_model
@@ -113,16 +111,9 @@ def evaluate_again(
 ) -> RunRecord:
     """Predicts and scores a split of a finished run anew, and returns its record. `module` and `data` are
     as in `open_run`. Raises ConfigError where the data set has changed or has no such split."""
-    read_record(folder)
-    with folder.locked():
-        record = read_record(folder)
-        model, found = open_run(folder, trust=trust, module=module, data=data)
-        if split not in found.splits:
-            raise ConfigError(
-                f"{found.name} has no {split} split in this run; it has {', '.join(found.splits)}"
-            )
+    opened = finished(folder, split, trust=trust, device="cpu", module=module, data=data)
+    with opened as (model, found, record):
         predict_again(folder, model, found, split, record)
-        write_record(folder, record)
     return record
 
 

@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
-import yaml
-
 from stresslens.config.installed_plugins import packages_of
 from stresslens.config.registry import VOCABULARY
+from stresslens.config.yaml_source import yaml_text
 from stresslens.core import distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped
@@ -131,6 +130,6 @@ def _describe(task: Task, folder: RunFolder) -> None:
         if not (folder.path / "plugins" / copy).exists():
             write_bytes(folder.path / "plugins" / copy, file.read_bytes())
     header = "# stresslens run on this file repeats the run\n"
-    text = header + yaml.safe_dump(task.plan.configuration, sort_keys=False, allow_unicode=True)
+    text = header + yaml_text(task.plan.configuration)
     if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != text:
         write_bytes(folder.config, text.encode())

@@ -3,6 +3,7 @@ earlier version gave them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from stresslens.config import study_file
+from stresslens.config.function_files import FOLDER
 from stresslens.config.run_names import data_and_model, folder_name, value_in_words
 from stresslens.config.schema import RESUME_SAFE_KEYS, VariantConfig
 from stresslens.core.copies import copied
@@ -42,12 +44,15 @@ def tasks_of(study: study_file.Study, folder: Path) -> list[Task]:
 
 def with_kept_names(study: study_file.Study, folder: Path) -> study_file.Study:
     """The study with the names that an earlier version gave to its variants' folders, wherever such a
-    folder is there with the same settings, and none with the name of today."""
+    folder is there with the same settings, and none with them has the name of today."""
     found = {
         name: kept
-        for name, kept in study.kept_names.items()
-        if name != kept and (folder / kept).is_dir() and not (folder / name).exists()
+        for name, names in study.kept_names.items()
+        for kept in reversed(names)
+        if name != kept and (folder / kept).is_dir()
     }
+    there = {task.run for task in tasks_of(study, folder) if task.run in found and _is_kept(task)}
+    found = {name: kept for name, kept in found.items() if name not in there}
     if not found:
         return study
     tasks = tasks_of(study_file.renamed_variants(study, found), folder)
@@ -90,7 +95,10 @@ def python_task(
         config = replace(config, model=f"own module {of} {digest.text(12)}")
         found["model"] = f"{of}-{digest.text(6)}"
     given = {**values["train"], **({"input": values["input"]} if values["input"] else {})}
-    options = [f"{k}={value_in_words(v)}" for k, v in given.items() if k not in RESUME_SAFE_KEYS]
+    written = f"{out / FOLDER}{os.sep}"
+    options = [
+        f"{k}={value_in_words(v).replace(written, '')}" for k, v in given.items() if k not in RESUME_SAFE_KEYS
+    ]
     today = name or folder_name(",".join(["run", *data_and_model(found["data"], found["model"])]), options)
     task = Task(out.name, today, seed, config, Path.cwd(), out / today / f"seed-{seed}", data, module)
     before = replace(task, run="run", folder=out / "run" / f"seed-{seed}")

@@ -16,7 +16,6 @@ from stresslens.config.schema import EVALUATION_KEYS
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ProcessLost, Stopped
-from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import RunRecord, noting_shortages, read_record, write_record
@@ -52,7 +51,7 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         if "training" not in due:
             try:
                 restore_model(task, folder, data, record)
-            except UnreadableRun as error:
+            except Exception as error:
                 record.failures = {"model": failure_of(error, folder.path, "model")}
                 write_record(folder, record)
                 return _ended(folder, record)

@@ -190,12 +190,13 @@ class Trials:
             if best is None:
                 self._write(ended=True)
                 return joint_failure(self.journal)
-            importance = self._write(ended=True).importance
-            for line in importance.said if importance else ():
+            written = self._write(ended=True)
+            for line in written.importance.said if written.importance else ():
                 self.say(f"{self.run.name}: {line}")
             settings = self.journal.settings(best)
             chosen, config = in_words(settings), self.config(settings)
-            self.say(f"{self.run.name}: continues with trial {best}, the best on validation: {chosen}")
+            which = written.tie or ", the best"
+            self.say(f"{self.run.name}: continues with trial {best}{which} on validation: {chosen}")
             watch = self.run.config.train.watch
             evaluation = {key: getattr(self.run.config, key) for key in EVALUATION_KEYS}
             self._make_way(replace(config, train=replace(config.train, watch=watch)))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config.schema import FineTune
+from stresslens.config.validation import objective_of
 from stresslens.core import devices, layer_table, layers
 from stresslens.core.center_crop import CenterCrop
 from stresslens.core.data import Data
@@ -20,6 +21,7 @@ from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
 from stresslens.evaluation.record import (
+    ALL_EPOCHS,
     Note,
     Penalty,
     Position,
@@ -106,7 +108,8 @@ def _fitted(
         steps = epochs * training.steps_per_epoch
         tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
         devices.start_watching_memory(compute.device)
-        not_logits = probabilities.told_findings(training.model, images_to_check(training.model, data))
+        images, objective = images_to_check(training.model, data), objective_of(task.config.train, task.base)
+        not_logits = probabilities.told_findings(training.model, images, objective)
         try:
             distributed.train_on_all_ranks(training)
         except Stopped as error:  # recorded here, where a second signal is still handled
@@ -120,15 +123,15 @@ def _fitted(
     ]
     kinds = (probabilities.KIND, catastrophic_overfitting.KIND, moving_average.KIND)
     record.findings = [f for f in record.findings if f.kind not in kinds] + told
-    images = state_at_end.epoch * len(data.train) * task.config.train.replay
+    passed = state_at_end.epoch * len(data.train) * task.config.train.replay
     record.training = TrainingRecord(
         epochs=state_at_end.epoch,
         chosen_epoch=training.chosen_epoch,
         steps=state_at_end.updates,
         seconds=state_at_end.seconds,
-        images_per_second=images / state_at_end.seconds if state_at_end.seconds else None,
+        images_per_second=passed / state_at_end.seconds if state_at_end.seconds else None,
         stopped=state_at_end.stopped
-        or ("all epochs done" if training.over else f"at epoch {state_at_end.epoch}, as a trial of a sweep"),
+        or (ALL_EPOCHS if training.over else f"at epoch {state_at_end.epoch}, as a trial of a sweep"),
         select=training.select,
         first_loss=None if math.isnan(state_at_end.first_loss) else state_at_end.first_loss,
         peak_memory=devices.peak_memory(compute.device),

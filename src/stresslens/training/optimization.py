@@ -37,4 +37,9 @@ def build_schedule(
         raise ConfigError(
             f"the schedule {train.schedule!r} returned {schedule!r:.60}; expected a torch LRScheduler"
         )
+    if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise ConfigError(
+            f"the schedule {train.schedule!r} needs a metric at every step, and a schedule gets none; take "
+            "one that depends on the steps alone, such as cosine or step"
+        )
     return schedule

@@ -1,4 +1,4 @@
-"""Nets that end in a softmax or a sigmoid, though the loss has a softmax of its own."""
+"""Nets that end in a softmax or a sigmoid, though their outputs are used as logits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from stresslens.config import registry
+from stresslens.config.schema import PluginValue
 from stresslens.core.copies import unchanged
 from stresslens.core.errors import Notice
 from stresslens.core.outputs import logits_in
@@ -19,17 +21,25 @@ ROUGH = 2e-2
 VIEWS = ("ViewBackward", "ReshapeAliasBackward", "UnsafeViewBackward", "SqueezeBackward", "ToCopyBackward")
 
 
-def told_findings(model: nn.Module, x: Tensor) -> list[Note]:
+WITH_SOFTMAX = {
+    "losses": ("cross_entropy", "torch.nn:CrossEntropyLoss", "torch.nn.functional:cross_entropy"),
+    "objectives": ("trades", "contrastive"),
+}
+"""Losses and objectives that are known to compute a softmax of what the net returns."""
+
+
+def told_findings(model: nn.Module, x: Tensor, objective: PluginValue) -> list[Note]:
     """As `ending_findings`, told in Notices too."""
-    found = ending_findings(model, x)
+    found = ending_findings(model, x, objective)
     for note in found:
         warnings.warn(note.message, Notice, stacklevel=2)
     return found
 
 
-def ending_findings(model: nn.Module, x: Tensor) -> list[Note]:
+def ending_findings(model: nn.Module, x: Tensor, objective: PluginValue = "supervised") -> list[Note]:
     """A note if the outputs of a model for images x (N, C, H, W) are no logits, but the result of a softmax
-    or a sigmoid. Logarithms of probabilities are logits."""
+    or a sigmoid. Logarithms of probabilities are logits. `objective` is what the model is trained with,
+    with its loss (`config.validation.objective_of`)."""
     with unchanged(model), torch.enable_grad():
         try:
             outputs = logits_in(model.eval()(x), model)
@@ -38,11 +48,29 @@ def ending_findings(model: nn.Module, x: Tensor) -> list[Note]:
     end = _end_of(outputs)
     if not end:
         return []
-    message = (
-        f"the net ends in a {end}; the loss expects logits and has a softmax of its own, so gradients are "
-        f"small, training is slow, and the probabilities are too even. Remove the {end} from the net"
-    )
+    if _has_softmax(objective):
+        message = (
+            f"the net ends in a {end}; the loss expects logits and has a softmax of its own, so gradients "
+            "are small, training is slow, and the probabilities are too even. Remove the "
+            f"{end} from the net"
+        )
+    else:
+        message = (
+            f"the net ends in a {end}; a run's probabilities are the softmax of what the net returns, so "
+            f"they are too even, and attacks find small gradients. Remove the {end} from the net; a loss "
+            f"that needs the {end} can compute it, as torch.nn:BCEWithLogitsLoss does"
+        )
     return [Note(kind=KIND, message=message)]
+
+
+def _has_softmax(objective: PluginValue) -> bool:
+    name, options = registry.name_and_options("objectives", objective)
+    if name in WITH_SOFTMAX["objectives"]:
+        return True
+    if name not in registry.names("objectives"):
+        return False
+    loss, _ = registry.name_and_options("losses", options.get("loss", "cross_entropy"))
+    return loss in WITH_SOFTMAX["losses"]
 
 
 def _end_of(outputs: Tensor) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +55,7 @@ class Tracking:
     given: Sequence[Any] = ()
     failed: bool = field(default=False, init=False)
     _trackers: dict[str, Tracker] = field(default_factory=dict, init=False)
+    _own_folders: list[str] = field(default_factory=list, init=False)
     _begun: bool = field(default=False, init=False)
     _every: int = field(default=1, init=False)
     _weights_every: int = field(default=1, init=False)
@@ -75,8 +77,9 @@ class Tracking:
             name = registry.name_and_options("trackers", value)[0]
             self._add(name, partial(self._opened, name, value))
         for number, tracker in enumerate(self.given, 1):
-            name = f"{getattr(tracker, '__name__', type(tracker).__name__)} ({number})"
-            self._add(name, partial(given_tracker, tracker, self.folder.path, self.config))
+            called = getattr(tracker, "__name__", type(tracker).__name__)
+            given = partial(given_tracker, tracker, self._folder_for(called), self.config)
+            self._add(f"{called} ({number})", given)
         self.tell(Text("settings", table(dict(settings(self.config)))))
         log = TrackingLog(self.folder)
         entries = self._guarded(LOG_FILE, lambda: log.cut(epoch, step))
@@ -119,11 +122,18 @@ class Tracking:
     def _opened(self, name: str, value: PluginValue) -> Tracker:
         """A tracker in an empty folder of its own, inside the run's."""
         function = name.rpartition(":")[2]
-        folder = self.folder.path / (name if function == name else f"tracker-{function}")
+        folder = self.folder.path / name if function == name else self._folder_for(function)
         _make_empty(folder)
         return _checked(
             registry.resolve("trackers", value, base=self.base)(folder=folder, config=self.config)
         )
+
+    def _folder_for(self, name: str) -> Path:
+        """A folder for a tracker of this name; a second one of the same name gets another."""
+        own = "tracker-" + re.sub(r"[^\w.-]", "", name)
+        self._own_folders.append(own)
+        number = self._own_folders.count(own)
+        return self.folder.path / (own if number == 1 else f"{own}-{number}")
 
     def _add(self, name: str, opened: Callable[[], Tracker]) -> None:
         if (tracker := self._guarded(name, opened)) is not None:
@@ -163,8 +173,8 @@ class _EntryFunction:
 
 def given_tracker(tracker: Any, folder: Path, config: Mapping[str, Any]) -> Tracker:
     """A tracker that the caller gives: an object with `log(entry)` and `close()`, a function of one
-    entry, or what makes a tracker, as the plug-ins do: a class or function of `folder`, an empty folder
-    of its own inside the run's, and `config`, or of one of them.
+    entry, or what makes a tracker, as the plug-ins do: a class or function of `folder`, which is made
+    empty, and `config`, or of one of them.
 
     Raises TypeError for anything else."""
     if not isinstance(tracker, type) and hasattr(tracker, "log"):
@@ -173,14 +183,13 @@ def given_tracker(tracker: Any, folder: Path, config: Mapping[str, Any]) -> Trac
         raise TypeError(
             f"it is {tracker!r:.60}; expected a function of an entry, or an object with log and close"
         )
-    own = folder / f"tracker-{getattr(tracker, '__name__', type(tracker).__name__)}"
-    known: dict[str, Any] = {"folder": own, "config": config}
+    known: dict[str, Any] = {"folder": folder, "config": config}
     try:
         names = [name for name in signature(tracker).parameters if name in known]
     except (TypeError, ValueError):  # a function of C that does not tell
         names = []
     if "folder" in names:
-        _make_empty(own)
+        _make_empty(folder)
     if isinstance(tracker, type) or names:
         return _checked(tracker(**{name: known[name] for name in names}))
     return _EntryFunction(tracker)

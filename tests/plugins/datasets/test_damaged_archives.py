@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import tarfile
@@ -106,6 +107,33 @@ def test_a_compressed_tar_that_is_cut_is_refused(plain: Path, suffix: str, share
     file.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError, match="cut"):
         folder(path=str(file))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "cannot be read: the disk has an input/output error"),
+        (PermissionError(errno.EACCES, "Permission denied"), "cannot be read: permission denied"),
+        (OSError(errno.EINVAL, "Invalid argument"), r"is damaged \(.*Invalid argument\); download it again"),
+        (OSError("Invalid data stream"), r"is damaged \(Invalid data stream\); download it again"),
+    ],
+    ids=["disk", "permission", "position", "stream"],
+)
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_what_the_system_does_not_read_is_not_called_damaged(
+    kind: str, error: OSError, said: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path: Path = request.getfixturevalue("plain" if kind == "tar" else "zipped")
+
+    def failing(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(
+        tarfile if kind == "tar" else zipfile, "open" if kind == "tar" else "ZipFile", failing
+    )
+    monkeypatch.setattr(tarfile, "is_tarfile", lambda path: True)
+    with pytest.raises(DataError, match=said):
+        folder(path=str(path))
 
 
 def test_a_damaged_list_of_members_is_made_again(plain: Path) -> None:

@@ -69,7 +69,7 @@ def test_nets_that_ask_for_the_version_of_their_tensors_are_loaded() -> None:
 
 def test_weights_that_are_not_finite_are_refused() -> None:
     net = nn.Linear(2, 2)
-    with pytest.raises(ConfigError, match=r"1 tensors of the weights hold NaN or infinity, first weight"):
+    with pytest.raises(ConfigError, match=r"1 tensor of the weights holds NaN or infinity, first weight"):
         load_into(
             net,
             {"weight": torch.full((2, 2), torch.nan), "bias": torch.zeros(2)},

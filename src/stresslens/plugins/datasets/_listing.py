@@ -3,6 +3,7 @@ parquet."""
 
 from __future__ import annotations
 
+import errno
 import json
 import lzma
 import os
@@ -17,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from stresslens.core.cache_folder import readable_caches, writable_cache
+from stresslens.core.disk_errors import refusal
 from stresslens.core.errors import DataError, StresslensError, first_line
 from stresslens.core.files import UnreadableRun, read_json, write_bytes
 from stresslens.core.image_cache import Files
@@ -75,13 +77,19 @@ def listing(path: Path, chosen: Collection[str] | None = None, encoding: str | N
             return _of_zip(path, chosen, encoding)
         if tarfile.is_tarfile(path):
             return _of_tar(path, chosen)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except DAMAGED as error:
-        raise DataError(f"{path} is damaged ({first_line(error)}); download it again") from error
+        raise _unusable(path, error) from error
     if path.suffix.lower() in ARCHIVES:
         raise DataError(f"{path} is not a whole archive: it is cut short or damaged; download it again")
     raise DataError(f"{path} is neither a folder, a zip or tar archive, nor a table ({', '.join(TABLES)})")
+
+
+def _unusable(path: Path, error: Exception) -> DataError:
+    """The error for a file that the system does not read, or whose bytes are damaged: then an OSError has
+    no number, or says that a position before the start is not valid."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return DataError(f"{path} cannot be read: {refusal(error)}")
+    return DataError(f"{path} is damaged ({first_line(error)}); download it again")
 
 
 def _of_directory(root: Path, chosen: Collection[str] | None) -> Listing:
@@ -159,7 +167,11 @@ def _of_zip(path: Path, chosen: Collection[str] | None, encoding: str | None) ->
             raise DataError(f"{path} is encrypted; unpack it first")
 
     def read(wanted: dict[str, int]) -> Iterator[Item]:
-        with zipfile.ZipFile(path) as archive:
+        try:
+            again = zipfile.ZipFile(path)
+        except DAMAGED as error:
+            raise _unusable(path, error) from error
+        with again as archive:
             for name, position in wanted.items():
                 try:
                     yield (
@@ -182,7 +194,7 @@ def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
                 yield from ((archive, member) for member in archive if not (member.isdir() or member.isdev()))
                 _check_end(path, archive)
         except DAMAGED as error:
-            raise DataError(f"{path} is damaged ({error}); download it again") from error
+            raise _unusable(path, error) from error
 
     index = f"{_stamp(path)}.members.json"
     listed: dict[str, Any] = {}

@@ -81,7 +81,7 @@ def folder(
     wanted = (size, size) if isinstance(size, int) else size
     channels = {"auto": None, "grey": 1, "rgb": 3}[colours]
     order = Order(
-        listed.files, name, wanted, fit, channels, cache_gb * 1e9, WHITE if white == "auto" else white
+        listed.files, path, wanted, fit, channels, cache_gb * 1e9, WHITE if white == "auto" else white
     )
     store = decoded(order)
     if store.unreadable and unreadable == "error":
