@@ -30,6 +30,7 @@ NOUNS = {
     "embedding",
     "erasing",
     "finding",
+    "learning",
     "listing",
     "overfitting",
     "ranking",
@@ -159,6 +160,7 @@ NOT_SCORES = {
     "metrics/calibration.py": {"np.where(of_label, -np.inf, logits)"},  # the second class
     "explanation/quality.py": {"moves.mean(1)"},
     "metrics/classification.py": {"np.bincount(train_labels)"},
+    "metrics/planted_flips.py": {"means"},
     "plugins/audits/surrogate.py": {"pairs"},
     "plugins/certificates/smoothing.py": {"_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0))"},
     "plugins/datasets/coloured_mnist.py": {"draws.uniform(10) * allowed.T[digit]"},

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ NAMES = [
     "findings",
     "recounted",
     "checked",
+    "label errors",
     "history",
     "rows",
     "results",
@@ -98,6 +100,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         yield _results(home)
 
 
+def _with_wrong_labels(data: sl.Data) -> sl.Data:
+    labels = data.train.labels.clone()
+    labels[:5] = (labels[:5] + 1) % 3
+    return replace(data, train=replace(data.train, labels=labels))
+
+
 def _results(home: Path) -> dict[str, Any]:
     random = np.random.default_rng(0)
     labels = np.arange(180) % 3
@@ -136,6 +144,7 @@ def _results(home: Path) -> dict[str, Any]:
         "findings": audited.findings,
         "recounted": verified.findings,
         "checked": sl.check_data(data),
+        "label errors": sl.find_label_errors(_with_wrong_labels(data), "knn", folds=2, seeds=1),
         "history": run.history,
         "rows": sl.open(home / "runs").rows(),
         "results": run.results("validation"),

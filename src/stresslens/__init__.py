@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stresslens.api import evaluate as evaluate
     from stresslens.api import explain as explain
     from stresslens.api import export as export
+    from stresslens.api import find_label_errors as find_label_errors
     from stresslens.api import layer_table as layer_table
     from stresslens.api import load as load
     from stresslens.api import open as open
@@ -72,6 +73,7 @@ _HOMES = {
     "Explanation": "explanation.explanation",
     "explain": "api",
     "export": "api",
+    "find_label_errors": "api",
     "Exported": "evaluation.export",
     "load": "api",
     "open": "api",

@@ -69,6 +69,7 @@ FUNCTIONS: dict[str, Callable[[Any, Path], Any]] = {
     "compare with itself": lambda given, tmp: sl.compare(given, given),
     "write_report": lambda given, tmp: sl.write_report(given),
     "check_data": lambda given, tmp: sl.check_data(given),
+    "find_label_errors": lambda given, tmp: sl.find_label_errors(given),
     "train, model": lambda given, tmp: sl.train(given, {"digits": {"subset": 20}}, out=tmp, epochs=1),
     "train, data": lambda given, tmp: sl.train("linear", given, out=tmp, epochs=1),
     "run": lambda given, tmp: sl.run(given, out=tmp),
@@ -161,6 +162,11 @@ TABLE: dict[str, Mapping[str, str]] = {
     "check_data": {
         **row(a_missing_folder="there is no", another_folder="holds 0 image files"),
         **dict.fromkeys(NOT_A_RUN, NOT_DATA),
+    },
+    "find_label_errors": {
+        **row(a_missing_folder="there is no", another_folder="holds 0 image files"),
+        **dict.fromkeys(NOT_A_RUN, NOT_DATA),
+        "a study of two runs": "has the variants a, b; give the folder of one",
     },
     "train, model": {
         **dict.fromkeys(GIVEN, NOT_TRAINED),

@@ -51,8 +51,12 @@ def test_help_of_the_whole_and_of_a_command_of_a_command(type_: Type) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["rum"], "Did you mean 'run'?"),
-        (["trian", "digits", "mlp"], "Did you mean 'train'?"),
+        (["rum"], "rum is no command; did you mean `stresslens run`?"),
+        (["trian", "digits", "mlp"], "did you mean `stresslens train`?"),
+        (["check", "photos"], "did you mean `stresslens data check`?"),
+        (["stats", "photos"], "did you mean `stresslens data stats`?"),
+        (["version"], "did you mean `stresslens --version`?"),
+        (["fooo"], "fooo is no command; `stresslens --help` lists them"),
         (["data", "chek", "x"], "Did you mean 'check'?"),
         (["help", "rum"], "did you mean 'run'?"),
         (["help", "data", "chek"], "did you mean 'check'?"),
@@ -61,7 +65,11 @@ def test_help_of_the_whole_and_of_a_command_of_a_command(type_: Type) -> None:
         (["run", "s.yaml", "--epochs", "3"], "for example train.epochs=3"),
         (["run", "s.yaml", "--batch-size=3"], "for example train.batch_size=3"),
         (["train", "digits", "mlp", "--train.lr", "0.1"], "for example train.lr=0.1"),
-        (["run", "s.yaml", "--jbos", "3"], "--jobs"),
+        (["run", "s.yaml", "--repeats", "2"], "for example repeats=2"),
+        (["run", "s.yaml", "--jbos", "3"], "did you mean --jobs?"),
+        (["attack", "run", "--radius", "8/255"], "has no option --radius; did you mean --radii?\n"),
+        (["attack", "run", "--attack", "pgd"], "did you mean --protocol?\n"),
+        (["export", "run", "--format", "onnx"], "did you mean --to?\n"),
     ],
 )
 def test_unknown_words_get_a_hint(type_: Type, words: list[str], said: str) -> None:

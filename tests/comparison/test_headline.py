@@ -11,6 +11,7 @@ from stresslens.comparison.accuracy import compare_accuracy
 from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.metrics.intervals import balanced, wilson
 
 Make = Callable[..., RunFolder]
 
@@ -40,6 +41,24 @@ def test_unbalanced_data_are_judged_by_balanced_accuracy_as_well(made: Make) -> 
     )
     even = {name: {"seed-0": made(name, 1, np.ones(40))} for name in ("x", "y")}
     assert "balanced" not in compare_accuracy(even, [("c", "x", "y")]).as_json()["contrasts"][0]
+
+
+def test_two_seeds_have_no_interval_of_balanced_accuracy_over_seeds(made: Make) -> None:
+    labels = np.repeat([0, 1], [320, 40])
+    right = np.ones((2, 2, 360))
+    right[0, 0, 320:], right[0, 1, 322:] = 0, 0  # 50 and 52.5 %
+    right[1, 0, 340:], right[1, 1, 344:] = 0, 0  # 75 and 80 %
+    variants = {
+        name: {f"seed-{k}": made(name, k, each, labels=labels) for k, each in enumerate(seeds)}
+        for name, seeds in zip("ab", right)
+    }
+    found = compare_accuracy(variants, [("c", "a", "b")])
+    each = [balanced([wilson(320, 320), wilson(n, 40)]) for n in (20, 24)]
+    ends = f"({100 * each[0].low:.1f} to {100 * each[1].high:.1f})"
+    assert f"highest balanced accuracy: b, 77.5 % {ends}" in found.verdicts[1]
+    assert "; by balanced accuracy b is ahead by 26.2 points in the mean of 2 seeds" in (
+        found.contrasts[0].verdict
+    )
 
 
 def test_the_headline_is_what_validation_chose(made: Make) -> None:

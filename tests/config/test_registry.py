@@ -47,6 +47,10 @@ def test_a_plugin_is_a_documented_function_named_as_its_file(folder: str, name: 
 
 NEEDED = {
     ("datasets", "folder"): {"path": "pictures"},
+    ("datasets", "huggingface"): {"path": "set.parquet"},
+    ("datasets", "webdataset"): {"path": "shards/*.tar"},
+    ("datasets", "npz"): {"path": "set.npz"},
+    ("datasets", "torchvision"): {"name": "FashionMNIST"},
     ("models", "torchvision"): {"name": "resnet18"},
     ("models", "timm"): {"name": "resnet18"},
 }

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import pickle
 import struct
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hugging_face_files import png, write_parquet
 from PIL import Image
+from torchvision_files import cifar, emnist, mnist_like, qmnist, stl10, svhn, unchecked, usps
 
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.datasets import _mnist_files
@@ -86,10 +90,72 @@ def small_folder(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     monkeypatch.chdir(root)
 
 
+def of_torchvision(write: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch, Path], Any]:
+    """20 training images and 4 test images of each class of a set of torchvision."""
+
+    def small(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        unchecked(monkeypatch)
+        root.mkdir(parents=True, exist_ok=True)
+        write(root, train=20, test=4)
+
+    return small
+
+
+def small_npz(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", TRAINING), ("test", TESTING)):
+        arrays[f"{part}_images"] = generator.integers(0, 256, (n, 9, 7, 3), dtype=np.uint8)
+        arrays[f"{part}_labels"] = np.arange(n)[:, None] % 10
+    root.mkdir(parents=True)
+    np.savez(root / "npz", **arrays)
+    monkeypatch.chdir(root)
+
+
+def small_huggingface(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    generator = np.random.default_rng(0)
+    (root / "huggingface").mkdir(parents=True)
+    for part, n in (("train", TRAINING), ("test", TESTING)):
+        pictures = [png(generator.integers(0, 256, (9, 7, 3), dtype=np.uint8)) for _ in range(n)]
+        labels = [k % 10 for k in range(n)]
+        write_parquet(root / "huggingface" / f"{part}-00000-of-00001.parquet", pictures, labels)
+    monkeypatch.chdir(root)
+
+
+def small_webdataset(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    generator = np.random.default_rng(0)
+    (root / "webdataset").mkdir(parents=True)
+    for part, n in (("train", TRAINING), ("test", TESTING)):
+        with tarfile.open(root / "webdataset" / f"{part}-000000.tar", "w") as archive:
+            for k in range(n):
+                picture = png(generator.integers(0, 256, (9, 7, 3), dtype=np.uint8))
+                for suffix, content in (("png", picture), ("cls", str(k % 10).encode())):
+                    info = tarfile.TarInfo(f"{k:06d}.{suffix}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+    monkeypatch.chdir(root)
+
+
+def fashion_mnist(root: Path, train: int, test: int) -> None:
+    mnist_like("FashionMNIST", train, test)(root)
+
+
 SMALL: dict[str, Callable[[pytest.MonkeyPatch, Path], Any]] = {
     "digits": lambda monkeypatch, root: None,
     "mnist": small_mnist,
     "coloured_mnist": small_mnist,
     "cifar10": small_cifar10,
     "folder": small_folder,
+    "huggingface": small_huggingface,
+    "npz": small_npz,
+    "webdataset": small_webdataset,
+    "torchvision": of_torchvision(fashion_mnist),
+    "fashion_mnist": of_torchvision(fashion_mnist),
+    "kmnist": of_torchvision(lambda root, train, test: mnist_like("KMNIST", train, test)(root)),
+    "cifar100": of_torchvision(lambda root, train, test: cifar("CIFAR100", train, test)(root)),
+    "emnist": of_torchvision(emnist),
+    "qmnist": of_torchvision(qmnist),
+    "usps": of_torchvision(usps),
+    "svhn": of_torchvision(svhn),
+    "stl10": of_torchvision(stl10),
 }

@@ -29,9 +29,21 @@ from stresslens.core.torchvision_compat import torchvision
 REAL = os.environ.get("STRESSLENS_DATA")
 
 
+NEEDED: dict[str, dict[str, Any]] = {
+    "folder": {"path": "folder"},
+    "huggingface": {"path": "huggingface"},
+    "npz": {"path": "npz.npz"},
+    "webdataset": {"path": "webdataset"},
+    "torchvision": {"name": "FashionMNIST"},
+}
+TITLES = {"npz": "npz.npz", "torchvision": "FashionMNIST"}
+"""What a data set is called, where it is not the plug-in's name."""
+CLASSES = {"coloured_mnist": 100, "cifar100": 100, "emnist": 47}
+"""Where there are not ten."""
+
+
 def load(name: str, **options: Any) -> Data:
-    if name == "folder":
-        options = {"path": "folder", **options}
+    options = {**NEEDED.get(name, {}), **options}
     data: Data = registry.resolve("datasets", {name: options})()
     return data
 
@@ -55,9 +67,14 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
 every = pytest.mark.parametrize("name", registry.names("datasets"))
 
 
-def of_ten(data: Data, split: Split) -> torch.Tensor:
+def divided_by(name: str, split: Split) -> torch.Tensor:
     """The labels that images are divided by: of colour and digit the digit."""
-    return split.labels % 10 if len(data.classes) == 100 else split.labels
+    return split.labels % 10 if name == "coloured_mnist" else split.labels
+
+
+def classes_of(name: str) -> int:
+    """The number of classes that images are divided by."""
+    return 10 if name == "coloured_mnist" else CLASSES.get(name, 10)
 
 
 # --- what every data set keeps to ---------------------------------------------------------------------------
@@ -67,19 +84,20 @@ def of_ten(data: Data, split: Split) -> torch.Tensor:
 def test_a_data_set_is_whole(name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     assert name in SMALL, "a new data set needs a small archive here, so that it is tested without a network"
     SMALL[name](monkeypatch, places[0])
-    data = load(name, validation=50)
-    assert data.name == name
+    n, k = 5 * classes_of(name), classes_of(name)
+    data = load(name, validation=n)
+    assert data.name == TITLES.get(name, name)
     assert set(data.splits) == {"train", "validation", "test"}
-    assert len(data.classes) == (100 if name == "coloured_mnist" else 10)
+    assert len(data.classes) == CLASSES.get(name, 10)
     for split in data.splits.values():
         assert split.images.dtype == torch.uint8
         assert split.images[:].is_contiguous()
         assert int(split.images[:].max()) <= split.scale
-        assert of_ten(data, split).unique().tolist() == list(range(10))
+        assert divided_by(name, split).unique().tolist() == list(range(k))
     assert data.validation is not None
-    assert len(data.validation) == 50
-    assert data.fingerprint == load(name, validation=50).fingerprint
-    assert data.fingerprint != load(name, validation=50, seed=1).fingerprint
+    assert len(data.validation) == n
+    assert data.fingerprint == load(name, validation=n).fingerprint
+    assert data.fingerprint != load(name, validation=n, seed=1).fingerprint
 
 
 @every
@@ -87,9 +105,10 @@ def test_a_subset_is_balanced_and_leaves_the_other_splits(
     name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SMALL[name](monkeypatch, places[0])
-    whole, some = load(name, validation=50), load(name, validation=50, subset=70)
-    assert of_ten(some, some.train).bincount().tolist() == [7] * 10
-    assert not some.notes
+    n, k = 5 * classes_of(name), classes_of(name)
+    whole, some = load(name, validation=n), load(name, validation=n, subset=7 * k)
+    assert divided_by(name, some.train).bincount().tolist() == [7] * k
+    assert some.notes == whole.notes
     for split in ("validation", "test"):
         assert torch.equal(whole.splits[split].images[:], some.splits[split].images[:])
     assert load(name, validation=0).validation is None
@@ -113,7 +132,7 @@ def test_what_is_not_to_be_had_is_refused(
 ) -> None:
     SMALL[name](monkeypatch, places[0])
     with pytest.raises(ConfigError):
-        load(name, **{"validation": 50, **options})
+        load(name, **{"validation": 5 * classes_of(name), **options})
 
 
 @every
@@ -121,12 +140,13 @@ def test_a_subset_that_cannot_be_balanced_is_noted(
     name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SMALL[name](monkeypatch, places[0])
-    n = len(load(name, validation=45).train)
-    data = load(name, validation=45, subset=n)
+    drawn = 5 * classes_of(name) - 5
+    n = len(load(name, validation=drawn).train)
+    data = load(name, validation=drawn, subset=n)
     assert len(data.train) == n
-    smallest = int(of_ten(data, data.train).bincount().min())
-    assert smallest * 10 < n
-    (note,) = data.notes
+    smallest = int(divided_by(name, data.train).bincount().min())
+    assert smallest * classes_of(name) < n
+    note = data.notes[-1]
     assert note.startswith(f"a subset of {n} images cannot be balanced: the smallest class, ")
     assert note.endswith(f", has {smallest}; the other classes fill it up")
 

@@ -123,6 +123,16 @@ def test_names_of_contrasts_group_the_verdicts(tmp_path: Path) -> None:
     assert head.index("clear 1 of 1 real") < head.index("unclear no real difference")
 
 
+def test_pairs_that_too_few_seeds_leave_untested_are_not_called_equal(tmp_path: Path) -> None:
+    study = write_study(tmp_path, ["a", "b", "c", "d"])
+    comparison = json.loads((study / "comparison.json").read_text())
+    for row in comparison["contrasts"]:
+        row |= {"contrast": "seeds", "real": False}
+    comparison["contrasts"][1]["too_few_seeds"] = True
+    write_json(study / "comparison.json", comparison)
+    assert "seeds 1 of 3 untested: too few seeds" in page_of(study)[1].text
+
+
 def test_many_verdicts_are_shortened_at_the_head_and_whole_in_the_table(tmp_path: Path) -> None:
     study = write_study(tmp_path, [f"r{i:02d}" for i in range(60)])
     _, page = page_of(study)

@@ -7,6 +7,7 @@ from stresslens.api.attacker import attack, verify
 from stresslens.api.evaluator import evaluate, export, layer_table, load, predict
 from stresslens.api.explainer import explain
 from stresslens.api.folders import check_data, compare, open, write_report
+from stresslens.api.label_search import find_label_errors
 from stresslens.api.runs import Run
 from stresslens.api.split_results import (
     ClassTable,
@@ -32,6 +33,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "find_label_errors",
     "layer_table",
     "load",
     "open",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stresslens.config.data_paths import images_at
+from stresslens.config.data_paths import dataset_of_file, images_at
 from stresslens.core.errors import ConfigError
 
 
@@ -55,7 +55,7 @@ def plain_data(data: Any) -> str | Mapping[str, Any]:
     if isinstance(data, Mapping):
         return data
     if isinstance(data, os.PathLike):
-        return {"folder": {"path": os.fspath(data)}}
+        return {dataset_of_file(path := os.fspath(data)): {"path": path}}
     if isinstance(data, str):
         return images_at(data) or data
     raise ConfigError(

@@ -37,7 +37,12 @@ class Comparison(ByName[Any], Tabular):
         verdicts = list(dict.fromkeys([*rest, *(c.verdict for c in named)]))
         plans = list(dict.fromkeys(c.plan for c in self._contrasts if c.plan and not c.real))
         return card_with_charts(
-            brief(lead, 300), sentences(verdicts, 3), self._short.html(SHOWN), *chart, sentences(plans, 1)
+            brief(lead, 300),
+            sentences(verdicts, 3),
+            self._short.html(SHOWN),
+            *chart,
+            sentences(plans, 1),
+            sentences(self.get("corrections", {}).get("sentences", [])),
         )
 
     def to_latex(self) -> str:

@@ -9,15 +9,15 @@ from typing import Any
 
 from torch import nn
 
-from stresslens.api.arguments import plain_data
+from stresslens.api.arguments import path_of, plain_data
 from stresslens.api.comparisons import Comparison
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, comparable, run_in
 from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
-from stresslens.comparison.folders import compare_folders
-from stresslens.config import registry
+from stresslens.comparison.folders import compare_corrected, compare_folders
+from stresslens.config.data_sets import loaded_data_set
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import Findings
@@ -65,7 +65,12 @@ def _is_study(folder: Path) -> bool:
 
 @public_call()
 def compare(
-    *runs: Study | RunLike, split: str = "test", difference: float | None = None, metric: str = "accuracy"
+    *runs: Study | RunLike,
+    split: str = "test",
+    difference: float | None = None,
+    metric: str = "accuracy",
+    corrections: str | os.PathLike[str] | None = None,
+    trust: bool = False,
 ) -> Comparison:
     """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
     by its contrasts. Each is a Run, a Study, or a folder.
@@ -73,7 +78,10 @@ def compare(
     Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
     intervals, p before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a
     share, 0.01 for one point) is the difference that the plans are for; `metric` is "accuracy", or
-    "robust@0.05" for runs that were attacked. Raises ConfigError for folders that cannot be compared."""
+    "robust@0.05" for runs that were attacked. With `corrections`, a CSV file as `find_label_errors` writes
+    it, the predictions are scored by corrected labels, and "corrections" says which verdicts change; the
+    data of the runs are read for that, their own plug-ins only with `trust`. Raises ConfigError for folders
+    that cannot be compared, and DataError for corrections that do not belong to the data."""
     if len(runs) == 1 and isinstance(runs[0], list | tuple):
         runs = tuple(runs[0])
     if not runs:
@@ -92,6 +100,14 @@ def compare(
         raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
     paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
     paths = comparable(paths[0]) if len(paths) == 1 else paths
+    if corrections is not None:
+        if metric != "accuracy":
+            raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")
+        file = path_of(corrections, "corrections")
+        trust = trust or any(isinstance(each, Run | Study) and each.trust for each in runs)
+        data = next((each.data for each in runs if isinstance(each, Run)), None)
+        compared = compare_corrected(paths, file, split=split, ask=difference, trust=trust, data=data)
+        return Comparison(compared.as_json())
     return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())
 
 
@@ -118,8 +134,7 @@ def check_data(
         if run is not None:
             found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now)
             return Findings(data_findings(found))
-        found = registry.resolve("datasets", plain_data(data), base=Path.cwd())()
-        return Findings(data_findings(found))
+        return Findings(data_findings(loaded_data_set(plain_data(data), base=Path.cwd())))
 
 
 def _run_with_data(data: Any) -> Run | None:

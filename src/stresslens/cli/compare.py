@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from stresslens.cli.completion import runs_and_studies
-from stresslens.cli.options import HeldOutSplit, Json
+from stresslens.cli.options import HeldOutSplit, Json, Trust
 from stresslens.cli.terminal import print_comparison, print_json, told_short_names
 from stresslens.core.errors import ConfigError, GateNotMet
 
 
+# long: the options of a command are spelled out, one after the other
 def compare(
     folders: Annotated[
         list[Path],
@@ -37,6 +38,16 @@ def compare(
             "default: the one seen, at least 0.5.",
         ),
     ] = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            "--corrections",
+            help="Score the predictions by corrected labels (a CSV file, as `data labels` writes it), and "
+            "say which verdicts change.",
+            show_default=False,
+        ),
+    ] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Compare runs, variants or a study.
@@ -47,15 +58,21 @@ def compare(
     code 5 when a run or variant is really worse than the first; a study's own contrasts have no
     baseline, and pass.
     """
-    from stresslens.comparison.folders import compare_folders
+    from stresslens.comparison.folders import compare_corrected, compare_folders
 
     if split not in ("test", "validation"):
         raise ConfigError(f"--split {split}: expected test or validation")
     if difference is not None and not 0 < difference <= 100:
         raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
-    compared = compare_folders(
-        folders, split=split, ask=None if difference is None else difference / 100, metric=metric
-    )
+    ask = None if difference is None else difference / 100
+    if corrections is None:
+        compared = compare_folders(folders, split=split, ask=ask, metric=metric)
+    elif metric == "accuracy":
+        compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust)
+    else:
+        raise ConfigError(
+            f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"
+        )
     if as_json:
         print_json(compared.as_json())
     else:

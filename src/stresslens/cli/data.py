@@ -30,12 +30,12 @@ def check(
     """Find duplicates, leaks and rare classes.
 
     It says first which classes, parts and sizes it found. It also finds shortcuts and copies with
-    different labels. Other wrong labels are not looked for. It reads the images, whatever their sizes,
+    different labels; `data labels` finds other wrong labels. It reads the images, whatever their sizes,
     and needs no trained model.
     """
     from stresslens.evaluation.data_check import data_findings
 
-    loaded = load_data_set(data_value(data), data)
+    loaded = load_data_set(data_value(data))
     if not as_json:
         _print_contents(loaded)
     found = data_findings(loaded)
@@ -67,7 +67,7 @@ def stats(
     """
     if gallery is not None and gallery.suffix.lower() != ".svg":
         raise ConfigError(f"--gallery {gallery}: the file is an SVG; give a name that ends in .svg")
-    loaded = load_data_set(data_value(data), data)
+    loaded = load_data_set(data_value(data))
     if gallery is not None:
         _write_gallery(loaded, gallery)
     if as_json:
@@ -86,6 +86,24 @@ def stats(
     _print_contents(loaded)
     if loaded.findings:
         print_findings(loaded.findings)
+
+
+@app.command("card")
+def card(data: DataSet, as_json: Json = False) -> None:
+    """Say what is published of a data set: parts, classes, sizes, licence, copies, wrong labels.
+
+    It also says how much of an accuracy on its test images is chance. Published figures need no files;
+    a data set of your own is counted. What we are not sure of is "not known to us".
+    """
+    from stresslens.evaluation.dataset_card import card_of
+
+    value = data_value(data)
+    found = card_of(value, lambda: load_data_set(value))
+    if as_json:
+        print_json(found.as_json())
+        return
+    for name, text in found.rows().items():
+        typer.echo(f"{name}: {text}")
 
 
 def _counts(loaded: Data) -> dict[str, list[int]]:
@@ -176,24 +194,21 @@ def data_value(text: str) -> Any:
     return parse_value(text) if at_path is None else at_path
 
 
-def load_data_set(value: Any, text: str) -> Data:
-    """The data set of a value as `data_value` gives it; `text` is how the command line names it."""
-    from stresslens.config import registry
+def load_data_set(value: Any) -> Data:
+    """The data set of a value as `data_value` gives it."""
+    from stresslens.config.data_sets import loaded_data_set
     from stresslens.config.registry import name_and_options
-    from stresslens.core.data import Data
     from stresslens.core.errors import SizesDiffer
 
     try:
-        data = registry.resolve("datasets", value, base=Path.cwd())()
+        return loaded_data_set(value, base=Path.cwd())
     except SizesDiffer as differ:
         name, options = name_and_options("datasets", value)
         sized = {name: {**options, "size": differ.proposed}}
-        data = registry.resolve("datasets", sized, base=Path.cwd())()
+        data = loaded_data_set(sized, base=Path.cwd())
         typer.echo(
             f"the images differ in size; they are looked at as {differ.proposed}×{differ.proposed} pixels. A "
             f"training needs one size: stresslens train DATA MODEL data.size={differ.proposed}",
             err=True,
         )
-    if not isinstance(data, Data):
-        raise ConfigError(f"the dataset {text} returned a {type(data).__name__}; expected a stresslens.Data")
-    return data
+        return data

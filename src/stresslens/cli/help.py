@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from stresslens.core.errors import ConfigError
-from stresslens.core.spelling import closest
+from stresslens.core.spelling import closest, near
 from stresslens.core.text import printable
 from stresslens.core.version import __version__
 
@@ -30,6 +30,19 @@ which differences are real.
 
 RUN is the folder of a run, for example runs/quickstart/cnn/seed-0.
 `stresslens --help` lists all commands, `stresslens help COMMAND` describes one."""
+
+
+OTHER_COMMANDS = {
+    **dict.fromkeys(("new", "create"), "init"),
+    **dict.fromkeys(("eval", "test", "score"), "evaluate"),
+    **dict.fromkeys(("fit", "finetune"), "train"),
+    **dict.fromkeys(("show", "plot", "view"), "report"),
+    **dict.fromkeys(("infer", "classify"), "predict"),
+    "check": "data check",
+    "version": "--version",
+    "ls": "list",
+}
+"""Commands of other programs, and the command that they stand for."""
 
 
 class Commands(TyperGroup):
@@ -50,8 +63,17 @@ class Commands(TyperGroup):
             raise ConfigError(
                 f"{printable(first)} is no command; did you mean `stresslens run {shlex.join(args)}`?"
             )
+        if first and not first.startswith("-") and first not in self.commands:
+            raise ConfigError(f"{printable(first)} is no command; {self._command_meant(first)}")
         ctx.meta[WORDS] = list(args)
         return super().parse_args(ctx, args)
+
+    def _command_meant(self, word: str) -> str:
+        groups = {name: getattr(command, "commands", {}) for name, command in self.commands.items()}
+        whole = {below: f"{name} {below}" for name, commands in groups.items() for below in commands}
+        whole = {**whole, **OTHER_COMMANDS, **{name: name for name in self.commands}}
+        meant = near(word, list(whole))
+        return f"did you mean `stresslens {whole[meant]}`?" if meant else "`stresslens --help` lists them"
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -71,11 +93,13 @@ def _no_such_option(error: Any, ctx: Any) -> str:
     option, command = error.option_name, error.ctx.command_path.removeprefix(ctx.command_path).strip()
     pattern = re.escape(option) + "(=|$)" if option.startswith("--") else f"-(?!-).*{re.escape(option[1:])}"
     word = next((word for word in ctx.meta[WORDS] if re.match(pattern, word)), option)
-    meant = f"; did you mean {', '.join(sorted(error.possibilities))}?" if error.possibilities else ""
-    message = (
-        f"{command} has no option {word.partition('=')[0]}{meant or f'; see `stresslens help {command}`'}"
-    )
-    if all(parameter.param_type_name == "option" for parameter in error.ctx.command.params):
+    named = word.partition("=")[0]
+    options = [name[2:] for each in error.ctx.command.params for name in each.opts if name.startswith("--")]
+    similar = near(named.lstrip("-"), options) if named.startswith("--") else None
+    meant = f"did you mean --{similar}?" if similar else f"see `stresslens help {command}`"
+    message = f"{command} has no option {named}; {meant}"
+    arguments = [each for each in error.ctx.command.params if each.param_type_name == "argument"]
+    if not arguments or (similar and not Path(word).exists()):
         return message
     return (
         f"{message}\nPut `--` before names that begin with a dash, behind all options: "

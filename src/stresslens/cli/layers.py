@@ -97,7 +97,7 @@ def _of_model(model: str, images: str | None, classes: int | None) -> tuple[Laye
     elif classes is not None:
         raise ConfigError(f"{images} has its own classes; leave --classes out")
     else:
-        data = load_data_set(data_value(images), images)
+        data = load_data_set(data_value(images))
         names, shape, train = data.classes, data.shape, data.train
     net = net_from(value, shape, names, train, Path.cwd())
     return layer_table(net, shape), net  # type: ignore[arg-type]

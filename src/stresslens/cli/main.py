@@ -20,7 +20,9 @@ import typer
 from stresslens.cli.attack import attack
 from stresslens.cli.audit import audit
 from stresslens.cli.compare import compare
+from stresslens.cli.corruptions import corruptions
 from stresslens.cli.data import app as data_app
+from stresslens.cli.data_labels import labels
 from stresslens.cli.doctor import doctor
 from stresslens.cli.evaluate import evaluate
 from stresslens.cli.explain import explain
@@ -58,10 +60,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, train, evaluate, compare, attack, verify, audit, explain, predict, export, report):
+for command in (
+    *(run, train, evaluate, compare, attack, corruptions, verify, audit),
+    *(explain, predict, export, report),
+):
     app.command(cls=WithOldOptions)(command)
 app.command()(layers)
 app.command("list")(list_plugins)
+data_app.command(cls=WithOldOptions)(labels)
 app.add_typer(data_app, name="data")
 app.command()(init)
 app.command()(schema)

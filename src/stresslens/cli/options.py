@@ -128,10 +128,11 @@ def _check_no_setting(words: list[str], known: set[str]) -> None:
         if not name.startswith("--") or name in known:
             continue
         from stresslens.config.setting_keys import keys_meant, setting_keys
+        from stresslens.config.study_keys import STUDY_KEYS
 
         key = name[2:].replace("-", "_")
         following = value if equals else next(iter(words[place + 1 : place + 2]), "VALUE")
-        meant = key if key in setting_keys() else keys_meant(key, {})
+        meant = key if key in setting_keys() or key in STUDY_KEYS else keys_meant(key, {})
         if meant and not near(name, sorted(known)):
             raise ConfigError(
                 f"there is no option {name}; a setting is written without dashes, for example "

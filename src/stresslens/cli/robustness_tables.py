@@ -61,7 +61,12 @@ def print_robustness(result: ResultFile, title: str) -> None:
         f"{duration(cost.seconds or 0.0)} for the attacks ({cost.gradients or 0:,} gradients, "
         f"{cost.forwards or 0:,} forward passes), {duration(cost.audit_seconds or 0.0)} for the audits"
     )
-    print_findings(result.findings)
+    print_findings([finding for finding in result.findings if finding.status == "sign"])
+    for status, mark in (("no sign", "✓ no sign"), ("not checked", "– not checked")):
+        if names := [finding.audit for finding in result.findings if finding.status == status]:
+            print(f"{mark}, {len(names)} audits: {', '.join(names)}")
+    if result.findings:
+        print("how each audit looked, and why not: the run's report, or --json")
 
 
 def _has_zero(rows: Sequence[CurveLevel | IndividualAttackRow]) -> bool:

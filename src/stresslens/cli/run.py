@@ -25,6 +25,7 @@ from stresslens.cli.terminal import (
 )
 from stresslens.cli.training_progress import progress, silent
 from stresslens.core.errors import ConfigError
+from stresslens.core.text import counted
 
 if TYPE_CHECKING:
     from stresslens.comparison.schema import ComparisonFile
@@ -171,13 +172,19 @@ def _short_named(study: Study) -> Callable[[Task], Task]:
 
 def _print_verdicts_of(study: Study, folder: Path, compared: ComparisonFile, quiet: bool) -> None:
     """Print the verdicts of a study's folder, with the short names of its variants. Where the folder
-    holds other runs too, the accuracies of this study's come first."""
+    holds other runs too, the accuracies of this study's come first, and sentences that name none of its
+    variants are left out."""
     short = told_short_names(folder, quiet=quiet)
     own = [variant.name for variant in study.variants if variant.name in compared.recipes]
+    named = type(compared).model_validate(short.replaced(compared.as_json()))
     if len(own) < len(compared.recipes):
         for name in own:
             print_accuracy(short.get(name), compared.split, compared.recipes[name])
-    print_verdicts(type(compared).model_validate(short.replaced(compared.as_json())))
+        mine = [each for each in named.verdicts if any(short.get(name) in each for name in own)]
+        if others := len(named.verdicts) - len(mine):
+            named = named.model_copy(update={"verdicts": mine})
+            print(f"{counted(others, 'sentence')} on other runs of {folder}: in its report")
+    print_verdicts(named)
 
 
 def _with_device_and_seed(study: Study, device: str | None, seed: int | None) -> Study:

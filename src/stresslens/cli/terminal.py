@@ -151,6 +151,8 @@ def print_comparison(result: FolderComparison, *, plans: bool) -> None:
     print_verdicts(compared, plans=plans)
     for cost in compared.costs:
         print(cost.verdict)
+    for sentence in result.changes.sentences if result.changes else ():
+        print(sentence)
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
@@ -313,7 +315,11 @@ def meaning_of_predictions(rate: float | None, calibrated_on: str | None, why_no
 
 
 def print_predictions(rows: Sequence[Prediction], said: str, title: str) -> None:
-    """Print a table of predictions, and below it a sentence on what they mean."""
+    """Print a table of predictions, and below it a sentence on what they mean; nothing without a
+    prediction."""
+    if not rows:
+        return
+    marked = any(row.out_of_distribution for row in rows)
     cells = []
     for row in rows:
         (first, probability), *others = row.classes or [(NOT_FINITE, math.nan)]
@@ -324,10 +330,10 @@ def print_predictions(rows: Sequence[Prediction], said: str, title: str) -> None
                 first,
                 f"{100 * probability:.1f} %" if row.classes else "",
                 next_best,
-                "out of distribution" if row.out_of_distribution else "",
+                *(["out of distribution" if row.out_of_distribution else ""] if marked else []),
             ]
         )
-    print_table(["image", "class", "probability", "next", ""], cells, title)
+    print_table(["image", "class", "probability", "next", *(["marked"] if marked else [])], cells, title)
     print(said)
 
 

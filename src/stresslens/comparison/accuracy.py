@@ -142,12 +142,18 @@ class _Pairs:
             )
 
 
-def compare_study_accuracy(folder: Path, *, split: str = "test", ask: float | None = None) -> ComparisonFile:
+def compare_study_accuracy(
+    folder: Path,
+    *,
+    split: str = "test",
+    ask: float | None = None,
+    read: Callable[[RunFolder, str], Tested] = tested_of,
+) -> ComparisonFile:
     """Run `compare_accuracy` on a study's folder: the finished runs and the contrasts of its
     study.json."""
     study = read_study_record(folder)
     variants = variants_of(folder, lambda run: run.predictions(split).exists())
-    return compare_accuracy(variants, study.contrasts, split=split, ask=ask)
+    return compare_accuracy(variants, study.contrasts, split=split, ask=ask, read=read)
 
 
 def _accuracy(seeds: list[Tested]) -> Estimate | None:

@@ -115,10 +115,10 @@ class Difference:
     def _by_balanced_accuracy(self) -> str:
         if (e := self.balanced) is None:
             return ""
-        if abs(e.value) < SAME:
-            return f"; by balanced accuracy no difference was seen ({_ends(e, False)})"
+        few = 1 < self.seeds < random_effects.FEWEST_SEEDS
+        over = f"in the mean of {self.seeds} seeds" if few else f"({_ends(e, e.value < 0)})"
         ahead = f"{self.b if e.value > 0 else self.a} is ahead by {100 * abs(e.value):.1f} points"
-        return f"; by balanced accuracy {ahead} ({_ends(e, e.value < 0)})"
+        return f"; by balanced accuracy {ahead if abs(e.value) >= SAME else 'no difference was seen'} {over}"
 
     @property
     def _over(self) -> str:

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stresslens.comparison import accuracy, claims, robustness
+from stresslens.comparison.corrected_labels import CorrectedTests, VerdictChanges
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.comparison.tested_run import Tested, tested_of, variants_of
 from stresslens.config.run_names import ShortNames
 from stresslens.config.study_record import read_study_record
 from stresslens.core.errors import ConfigError
+from stresslens.core.label_corrections import LabelCorrections
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.spelling import closest
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import read_record
+from stresslens.evaluation.run_data import DataPlace
 
 Kind = Literal["run", "recipe", "study"]
 KIND_NAMES: dict[Kind, str] = {"run": "run", "recipe": "variant", "study": "study"}
@@ -29,30 +32,65 @@ class FolderComparison:
 
     `kind` says what the folders are: runs (do these weights differ?), variants (the value is
     "recipe"; do they differ over the seeds that both have finished?), or a study. `regressions` are
-    the verdicts on runs or variants that are really worse than the first.
+    the verdicts on runs or variants that are really worse than the first. `changes` says what corrections
+    of labels do to the verdicts, if there are any.
     """
 
     kind: Kind
     comparison: ComparisonFile
     regressions: list[str]
-
-    def as_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, **self.comparison.as_json(), "regressions": self.regressions}
+    changes: VerdictChanges | None = None
 
     def renamed(self, names: ShortNames) -> FolderComparison:
         """With the short names of variants."""
         comparison = ComparisonFile.model_validate(names.replaced(self.comparison.as_json()))
         return replace(self, comparison=comparison, regressions=names.replaced(self.regressions))
 
+    def as_json(self) -> dict[str, Any]:
+        changes = {} if self.changes is None else {"corrections": self.changes.as_json()}
+        return {
+            "kind": self.kind,
+            **self.comparison.as_json(),
+            "regressions": self.regressions,
+            **changes,
+        }
+
+
+def compare_corrected(
+    paths: Sequence[Path],
+    corrections: Path,
+    *,
+    split: str = "test",
+    ask: float | None = None,
+    trust: bool = False,
+    data: DataPlace = None,
+) -> FolderComparison:
+    """As `compare_folders` with the accuracy, by corrected labels of the split's images; `changes` says
+    which verdicts are others than before.
+
+    The data of the runs are read as `data_of` does with `trust` and `data`. Raises DataError for
+    corrections that do not belong to them."""
+    before = compare_folders(paths, split=split, ask=ask)
+    read = CorrectedTests(LabelCorrections.read(corrections), trust, data)
+    after = compare_folders(paths, split=split, ask=ask, read=read)
+    contrasts = before.comparison.contrasts, after.comparison.contrasts
+    changes = VerdictChanges(corrections, split, len(read.corrected), len(read.dropped), *contrasts)
+    return replace(after, changes=changes)
+
 
 def compare_folders(
-    paths: Sequence[Path], *, split: str = "test", ask: float | None = None, metric: str = "accuracy"
+    paths: Sequence[Path],
+    *,
+    split: str = "test",
+    ask: float | None = None,
+    metric: str = "accuracy",
+    read: Callable[[RunFolder, str], Tested] | None = None,
 ) -> FolderComparison:
     """Compare the folders of runs or variants with the first, or make the contrasts of one study
     again.
 
     `metric` is accuracy, or robust@RADIUS: the share of the attacked images that no attack broke at
-    any radius up to this one.
+    any radius up to this one. `read` loads the results of a run; by default as the metric says.
 
     Raises ConfigError if the paths are no such folders, of different kinds, unfinished, or were not
     tested on the same images.
@@ -68,7 +106,7 @@ def compare_folders(
                 "compare takes one study and makes its contrasts again; "
                 "to compare variants, give their folders"
             )
-        return FolderComparison(kind, _compared_study(paths[0], split, ask, metric), [])
+        return FolderComparison(kind, _compared_study(paths[0], split, ask, metric, read), [])
     if len(paths) < 2:
         raise ConfigError(f"{paths[0]} is a {KIND_NAMES[kind]}; give at least one more to compare it with")
     names = _names(paths, kind)
@@ -76,7 +114,7 @@ def compare_folders(
     first, *others = variants
     contrasts = [("against the first", first, other) for other in others]
     compared = accuracy.compare_accuracy(
-        variants, contrasts, split=split, ask=ask, metric=metric, read=_reader(metric)
+        variants, contrasts, split=split, ask=ask, metric=metric, read=read or _reader(metric)
     )
     if compared.refused:
         raise ConfigError("\n".join(compared.refused))
@@ -84,13 +122,20 @@ def compare_folders(
     return FolderComparison(kind, compared, worse)
 
 
-def _compared_study(folder: Path, split: str, ask: float | None, metric: str) -> ComparisonFile:
+def _compared_study(
+    folder: Path,
+    split: str,
+    ask: float | None,
+    metric: str,
+    read: Callable[[RunFolder, str], Tested] | None,
+) -> ComparisonFile:
+    read = read or _reader(metric)
     if metric == "accuracy":
-        compared = accuracy.compare_study_accuracy(folder, split=split, ask=ask)
+        compared = accuracy.compare_study_accuracy(folder, split=split, ask=ask, read=read)
         compared.claims = claims.study_claims(folder, compared)
         return compared
     variants = variants_of(folder, lambda run: any(run.path.glob("robustness/*/result.json")))
-    contrasts, read = read_study_record(folder).contrasts, _reader(metric)
+    contrasts = read_study_record(folder).contrasts
     return accuracy.compare_accuracy(variants, contrasts, split=split, ask=ask, metric=metric, read=read)
 
 

@@ -95,12 +95,12 @@ def balanced_accuracy_of(right: Right, labels: NDArray[np.int64]) -> Estimate:
     """The balanced accuracy of answers (seeds, images).
 
     With several seeds, an end of the interval is that of seeds × images or the mean of the seeds'
-    own, whichever is wider.
+    own, whichever is wider. Two seeds are too few for that: see `random_effects.over_seeds`.
     """
     groups = [labels == k for k in np.unique(labels)]
     each = [balanced([wilson(int(seed[of].sum()), int(of.sum())) for of in groups]) for seed in right]
-    if len(each) == 1:
-        return each[0]
+    if len(each) < random_effects.FEWEST_SEEDS and (found := random_effects.over_seeds(each, bounded=True)):
+        return found
     table = random_effects.crossed(random_effects.moments(right * balanced_weights(labels)))
     mean, margin = float(table.mean), float(table.margin(1 - each[0].level))
     low = min(mean - margin, float(np.mean([e.low for e in each])))

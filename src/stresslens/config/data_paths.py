@@ -11,11 +11,16 @@ from stresslens.config import registry
 
 
 def images_at(text: str) -> dict[str, Any] | None:
-    """The folder dataset for the path of images; None for the name of a dataset, and for a path at which
-    there is nothing."""
+    """The dataset for the path of images, `folder` or `npz`; None for the name of a dataset, and for a
+    path at which there is nothing."""
     if text in registry.all_names("datasets"):
         return None
     with suppress(OSError, RuntimeError, ValueError):  # no path at all
         if Path(text).expanduser().exists():
-            return {"folder": {"path": normpath(text)}}
+            return {dataset_of_file(text): {"path": normpath(text)}}
     return None
+
+
+def dataset_of_file(path: str) -> str:
+    """The name of the dataset that reads what lies at a path."""
+    return "npz" if path.lower().endswith(".npz") else "folder"

@@ -160,8 +160,7 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
     """The function of a plug-in by its name: built-in, of an installed package, or custom as
     `file.py:function` (relative to `base`) or `module:function`. A class counts as a function.
 
-    Raises ConfigError with the valid names where there is no such plug-in, and for custom code
-    without `trust`.
+    Raises ConfigError with the valid names where there is none, and for custom code without `trust`.
     """
     if ":" in name:
         if not trust:
@@ -351,10 +350,11 @@ def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:
     return {**options, **{name: option for name, option in others.items() if name not in options}}
 
 
-_WEIGHTS = inspect.Parameter(
-    "weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=WeightsRef | None
+_WEIGHTS, _CORRECTIONS = (
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    for name, annotation in (("weights", WeightsRef | None), ("corrections", str | None))
 )
-COMMON_OPTIONS = {"models": {"weights": _WEIGHTS}}
+COMMON_OPTIONS = {"models": {"weights": _WEIGHTS}, "datasets": {"corrections": _CORRECTIONS}}
 """Options that every plug-in of a folder has."""
 OPTIONS_BESIDE = {"models": "published"}
 """The function in a plug-in's file whose options a study may give as the plug-in's own."""

@@ -85,7 +85,7 @@ def image_tensor(images: Any, count: int | None = None) -> Tensor:
     values, is_tensor = _one_array(images)
     if 0 in values.shape[:1]:
         raise DataError("there are no images")
-    x = _numeric(numbers(values, "images").detach())
+    x = image_values(numbers(values, "images").detach())
     if x.ndim == 3 or (x.ndim == 2 and count in (None, 1)):
         x = _with_four_axes(x, count)
     return _channels_first(x, is_tensor) if x.ndim == 4 else x
@@ -144,8 +144,8 @@ def _to_one_size(first: Any, other: Any) -> str:
     return f"resize them to one size: images = [{resized} for image in images] ({imported})"
 
 
-def _numeric(x: Tensor) -> Tensor:
-    """Images as uint8, float32 or float64."""
+def image_values(x: Tensor) -> Tensor:
+    """Images as uint8, float32 or float64. Raises DataError for other numbers."""
     if x.dtype == torch.bool:
         return x.to(torch.uint8) * 255
     if x.dtype in (torch.float16, torch.bfloat16):
@@ -171,7 +171,7 @@ def _with_four_axes(x: Tensor, count: int | None) -> Tensor:
     if count == 1 and len(x) != 1:
         return x[None]
     if count is None and len(x) != 1:
-        if _place_of_channels(*x.shape) == "last":
+        if place_of_channels(*x.shape) == "last":
             return x[None]
         if len(x) in FEW:
             raise DataError(
@@ -182,7 +182,7 @@ def _with_four_axes(x: Tensor, count: int | None) -> Tensor:
 
 
 def _channels_first(x: Tensor, is_tensor: bool) -> Tensor:
-    place = _place_of_channels(*x.shape[1:])
+    place = place_of_channels(*x.shape[1:])
     if place == "last":
         return x.permute(0, 3, 1, 2).contiguous()
     if place == "unknown" and not is_tensor and x[0].numel() > 1:
@@ -194,7 +194,7 @@ def _channels_first(x: Tensor, is_tensor: bool) -> Tensor:
     return x
 
 
-def _place_of_channels(a: int, b: int, c: int) -> Literal["first", "last", "unknown"]:
+def place_of_channels(a: int, b: int, c: int) -> Literal["first", "last", "unknown"]:
     """Where the channels of an image of shape (a,b,c) are: the axis with few values, or else the one
     that leaves a square."""
     first, last = a in FEW, c in LAST

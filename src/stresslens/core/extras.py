@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "classical": ("cv2",),
     "clip": ("open_clip",),
     "figures": ("vl_convert",),
+    "huggingface": ("datasets",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "parquet": ("pyarrow",),
     "ray": ("ray",),

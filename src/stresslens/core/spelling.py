@@ -9,20 +9,24 @@ MANY = 60
 
 
 OTHER_WORDS = {
-    **dict.fromkeys(("low", "lower", "min", "minimum"), "from"),
-    **dict.fromkeys(("high", "upper", "max", "maximum", "until"), "to"),
-    **dict.fromkeys(("sampler", "search", "strategy", "algorithm"), "method"),
-    **dict.fromkeys(("distribution", "scale"), "log"),
-    **dict.fromkeys(("n_trials", "num_trials", "num_samples", "budget"), "trials"),
-    **dict.fromkeys(("parameters", "params", "search_space"), "space"),
-    **dict.fromkeys(("objective", "goal", "score"), "metric"),
-    **dict.fromkeys(("values",), "choices"),
-    **dict.fromkeys(("seeds", "n_seeds"), "repeats"),
-    **dict.fromkeys(("variants", "experiments"), "runs"),
-    **dict.fromkeys(("dataset", "datasets"), "data"),
-    **dict.fromkeys(("attack", "attacks"), "robustness"),
+    **dict.fromkeys(("low", "lower", "min", "minimum"), ("from",)),
+    **dict.fromkeys(("high", "upper", "max", "maximum", "until"), ("to",)),
+    **dict.fromkeys(("sampler", "search", "strategy", "algorithm"), ("method",)),
+    **dict.fromkeys(("distribution", "scale"), ("log",)),
+    **dict.fromkeys(("n_trials", "num_trials", "num_samples", "budget"), ("trials",)),
+    **dict.fromkeys(("parameters", "params", "search_space"), ("space",)),
+    **dict.fromkeys(("objective", "goal", "score"), ("metric",)),
+    **dict.fromkeys(("values",), ("choices",)),
+    **dict.fromkeys(("seeds", "n_seeds"), ("repeats",)),
+    **dict.fromkeys(("variants", "experiments"), ("runs",)),
+    **dict.fromkeys(("dataset", "datasets"), ("data",)),
+    **dict.fromkeys(("attack", "attacks"), ("robustness", "protocol")),
+    **dict.fromkeys(("radius", "eps", "epsilon", "epsilons"), ("radii",)),
+    **dict.fromkeys(("n-images", "num-images", "limit"), ("images",)),
+    **dict.fromkeys(("format", "target"), ("to",)),
+    **dict.fromkeys(("output", "output-dir", "dir", "folder"), ("out",)),
 }
-"""Words of other programs, and the key that they stand for where it is valid."""
+"""Words of other programs, and the keys that they stand for where these are valid."""
 
 
 def near(name: str, valid: list[str]) -> str | None:
@@ -30,8 +34,9 @@ def near(name: str, valid: list[str]) -> str | None:
     similar."""
     from difflib import get_close_matches
 
-    if OTHER_WORDS.get(name) in valid:
-        return OTHER_WORDS[name]
+    for meant in OTHER_WORDS.get(name, ()):
+        if meant in valid:
+            return meant
     return next(iter(get_close_matches(name, valid, n=1, cutoff=0.6)), None)
 
 

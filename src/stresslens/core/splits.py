@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,25 +109,9 @@ class Division:
         With folds, the fold is seed % folds, and the repetition is seed // folds. Raises
         ConfigError without folds if the data set has no test images.
         """
-        whole = _joined(list(data.splits.values()))
-        groups = whole.columns.get("group")
+        whole = pooled(data)
+        test, facts = self.test_positions(data, whole, seed), self._facts(seed)
         everything = torch.arange(len(whole))
-        if self.folds is not None:
-            fold, repetition = seed % self.folds, seed // self.folds
-            test = fold_positions(
-                whole.labels, self.folds, seed=repetition, groups=groups, names=data.classes
-            )[fold]
-            facts = {"kind": "folds", "folds": self.folds, "fold": fold, "repetition": repetition}
-        else:
-            if data.test is None:
-                raise ConfigError(
-                    f"repeats: splits: {data.name} has no test images, so there is no size to draw; "
-                    "set its `test:` option"
-                )
-            test = divide(
-                whole.labels, {"test": len(data.test)}, seed=seed, names=data.classes, groups=groups
-            )["test"]
-            facts = {"kind": "splits", "repetition": seed}
         rest = everything[~torch.isin(everything, test)]
         of_rest = whole.select(rest)
         kept = len(data.train) + (len(data.validation) if data.validation else 0)
@@ -152,8 +137,45 @@ class Division:
             ),
         )
 
+    def test_positions(self, data: Data, whole: Split, seed: int) -> Tensor:
+        """The positions in `whole`, the pooled images of `data`, of the test images for a seed.
 
-def _joined(splits: Sequence[Split]) -> Split:
+        Raises ConfigError as `of` does."""
+        groups = whole.columns.get("group")
+        if self.folds is not None:
+            fold, repetition = seed % self.folds, seed // self.folds
+            folds = fold_positions(
+                whole.labels, self.folds, seed=repetition, groups=groups, names=data.classes
+            )
+            return folds[fold]
+        if data.test is None:
+            raise ConfigError(
+                f"repeats: splits: {data.name} has no test images, so there is no size to draw; "
+                "set its `test:` option"
+            )
+        parts = divide(whole.labels, {"test": len(data.test)}, seed=seed, names=data.classes, groups=groups)
+        return parts["test"]
+
+    def _facts(self, seed: int) -> dict[str, Any]:
+        if self.folds is None:
+            return {"kind": "splits", "repetition": seed}
+        fold, repetition = seed % self.folds, seed // self.folds
+        return {"kind": "folds", "folds": self.folds, "fold": fold, "repetition": repetition}
+
+
+def image_names(data: Data) -> list[str]:
+    """A name for each image, split after split: its file, or its split and its position there
+    (`train[12]`)."""
+    return [
+        str(split.columns["file"][k]) if "file" in split.columns else f"{name}[{k}]"
+        for name, split in data.splits.items()
+        for k in range(len(split))
+    ]
+
+
+def pooled(data: Data) -> Split:
+    """All images of a data set, split after split, with the columns that every split has."""
+    splits = list(data.splits.values())
     images = [split.images for split in splits]
     stored = [part for part in images if isinstance(part, Stored)]
     whole = (

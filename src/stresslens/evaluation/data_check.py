@@ -21,6 +21,7 @@ from stresslens.core.errors import StresslensError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.image_files import digest
 from stresslens.core.progress import advance
+from stresslens.core.splits import image_names
 from stresslens.core.text import counted
 from stresslens.core.types import Finding
 from stresslens.evaluation.duplicates import LISTED, Severity, duplicate_findings
@@ -67,7 +68,7 @@ def check_data(data: Data) -> list[Finding]:
     They are about duplicates, duplicates with two labels, constant images, classes, groups and
     shortcuts.
     """
-    names = _names(data)
+    names = image_names(data)
     features = [_features(split, f"checking {data.name}, {name}") for name, split in data.splits.items()]
     small, colours, spans = (np.concatenate(values) for values in zip(*features))
     return [
@@ -76,15 +77,6 @@ def check_data(data: Data) -> list[Finding]:
         *_classes(data),
         _groups(data),
         *_shortcuts(data, colours[: len(data.train)]),
-    ]
-
-
-def _names(data: Data) -> list[str]:
-    """A name for each image: its file, or its split and its position there."""
-    return [
-        str(split.columns["file"][k]) if "file" in split.columns else f"{name}[{k}]"
-        for name, split in data.splits.items()
-        for k in range(len(split))
     ]
 
 
@@ -200,9 +192,10 @@ def _balance(data: Data, counts: NDArray[np.int64]) -> str:
     small = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
     if counts[large] == counts[small]:
         return f"the {(counts > 0).sum()} classes have {counts[large]} training images each"
+    times = f"{counts[large] / counts[small]:.1f} times"
+    many = "about as many images as" if times == "1.0 times" else f"{times} the images of"
     return (
-        f"the largest training class ({data.classes[large]}, {counts[large]}) has "
-        f"{counts[large] / counts[small]:.1f} times the images of the smallest "
+        f"the largest training class ({data.classes[large]}, {counts[large]}) has {many} the smallest "
         f"({data.classes[small]}, {counts[small]})"
     )
 

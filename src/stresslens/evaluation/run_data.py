@@ -6,9 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stresslens.config import registry
+from stresslens.config.data_sets import loaded_data_set
 from stresslens.config.run_config import read_run_data
-from stresslens.core.data import Data
+from stresslens.core.data import Data, Split
 from stresslens.core.data_root import data_in
 from stresslens.core.errors import ConfigError, DataError, reworded
 from stresslens.core.files import UnreadableRun
@@ -29,16 +33,8 @@ def data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -
     from Python and are not given.
     """
     config = read_run_data(folder.config)
-    value, repeats, subset = config.data, config.repeats, config.train.subset
-    if isinstance(data, Data):
-        found = data.uncached()
-    elif isinstance(value, str) and value.startswith("own data"):
-        raise UnreadableRun(
-            f"{folder.path} was trained on your {value}; give these data from Python, "
-            "for example sl.open(RUN, data=DATA)"
-        )
-    else:
-        found = _loaded(value, folder, data, trust)
+    repeats, subset = config.repeats, config.train.subset
+    found = undivided_data_of(folder, trust=trust, data=data)
     seed = (repeats if isinstance(repeats, list) else repeats.seeds)[0]
     if not isinstance(repeats, list):
         found = repeats.division.of(found, seed)
@@ -46,6 +42,39 @@ def data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -
     if splits and "test" not in splits:
         found = replace(found, test=None)
     return found if subset is None else fewer(found, subset.images, balanced=subset.balanced, seed=seed)
+
+
+def undivided_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -> Data:
+    """The data set of a run before it was divided anew for the run's seed, or reduced. `data`, `trust` and
+    errors are as in `data_of`."""
+    value = read_run_data(folder.config).data
+    if isinstance(data, Data):
+        return data.uncached()
+    if isinstance(value, str) and value.startswith("own data"):
+        raise UnreadableRun(
+            f"{folder.path} was trained on your {value}; give these data from Python, "
+            "for example sl.open(RUN, data=DATA)"
+        )
+    return _loaded(value, folder, data, trust)
+
+
+def pooled_positions(folder: RunFolder, split: str, data: Data, whole: Split) -> NDArray[np.int64]:
+    """(n,) the places of a run's validation or test images in `whole`, the pooled images of `data`, which
+    are those of `undivided_data_of`.
+
+    Raises ConfigError for the validation images of a run that divided the data anew, and where the split
+    is missing.
+    """
+    repeats = read_run_data(folder.config).repeats
+    if isinstance(repeats, list):
+        if split not in data.splits:
+            raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
+        starts = dict(zip(data.splits, np.cumsum([0, *map(len, data.splits.values())])))
+        return np.arange(starts[split], starts[split] + len(data.splits[split]))
+    if split != "test":
+        raise ConfigError(f"{folder.path} divided the data anew; only its test images can be told apart")
+    positions: NDArray[np.int64] = repeats.division.test_positions(data, whole, repeats.seeds[0]).numpy()
+    return positions
 
 
 def same_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -> Data:
@@ -66,26 +95,22 @@ def same_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = No
 def _loaded(value: Any, folder: RunFolder, place: Path | None, trust: bool) -> Data:
     """The data set of a configuration, from `place` if that is given."""
     name, options = registry.name_and_options("datasets", value)
+    if isinstance(corrections := options.get("corrections"), str):
+        options = {**options, "corrections": str(_found(Path(corrections).expanduser(), folder))}
+        value = {name: options}
     path = Path(options["path"]).expanduser() if isinstance(options.get("path"), str) else None
     if place is not None and path is None:
         with data_in(place):
-            return _resolved(value, folder, trust)
+            return loaded_data_set(value, path=("data",), base=folder.path, trust=trust)
     if path is not None:
         value = {name: {**options, "path": str(place or _found(path, folder))}}
     try:
-        return _resolved(value, folder, trust)
+        return loaded_data_set(value, path=("data",), base=folder.path, trust=trust)
     except (ConfigError, DataError) as error:
         missing = not _found(path, folder).exists() if path else isinstance(error, DataError)
         if place is not None or not missing:
             raise
         raise reworded(error, f"{error}. If the data lie elsewhere now, say where: --data PATH") from error
-
-
-def _resolved(value: Any, folder: RunFolder, trust: bool) -> Data:
-    data = registry.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
-    if not isinstance(data, Data):
-        raise ConfigError(f"the dataset {value} returned a {type(data).__name__}; expected a stresslens.Data")
-    return data
 
 
 def _found(path: Path, folder: RunFolder) -> Path:

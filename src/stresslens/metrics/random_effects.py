@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresslens.core.types import Estimate
-from stresslens.metrics.intervals import Floats, wilson_bounds
+from stresslens.metrics.intervals import Floats, t_mean, wilson_bounds
 
 SMALLEST_P = 1e-15
 POWER = 0.8
@@ -266,3 +267,26 @@ def plan(table: Crossed, difference: float, *, level: float = 0.95) -> tuple[int
     if alone <= max(balanced, 4 * table.seeds, 10) and alone <= MOST_SEEDS:
         return alone, None
     return min(balanced, MOST_SEEDS), needed(min(balanced, MOST_SEEDS))
+
+
+def over_seeds(estimates: Sequence[Estimate], *, bounded: bool) -> Estimate | None:
+    """The only seed's own estimate; for several seeds their mean, with an interval no narrower than
+    theirs over the images.
+
+    Two seeds are too few for an interval over seeds: theirs reaches from the lower of their own
+    lower ends to the higher of the upper ones. `bounded` keeps the interval within 0 and 1.
+    """
+    if len(estimates) < 2:
+        return next(iter(estimates), None)
+    if len(estimates) < FEWEST_SEEDS:
+        value = sum(s.value for s in estimates) / len(estimates)
+        low, high = min(s.low for s in estimates), max(s.high for s in estimates)
+        method = f"both runs' own together ({len(estimates)} seeds are too few for an interval over seeds)"
+        return Estimate(value, low, high, max(s.n for s in estimates), method)
+    mean = t_mean(np.array([s.value for s in estimates]))
+    low = min(mean.low, sum(s.low for s in estimates) / len(estimates))
+    high = max(mean.high, sum(s.high for s in estimates) / len(estimates))
+    if bounded:
+        low, high = max(0.0, low), min(1.0, high)
+    method = f"wider of t over {len(estimates)} seeds and a run's own"
+    return Estimate(mean.value, low, high, max(s.n for s in estimates), method, mean.level, "both")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stresslens.core.panels import image_pixels as image_pixels
     from stresslens.core.panels import number_pixels as number_pixels
     from stresslens.core.pretrained import PretrainedWeights as PretrainedWeights
+    from stresslens.core.published_facts import PublishedFacts as PublishedFacts
     from stresslens.core.sampling import balanced_subset as balanced_subset
     from stresslens.core.sampling import divide as divide
     from stresslens.core.tracking import Embedding as Embedding
@@ -83,6 +84,7 @@ _HOMES = {
     "maps": ("Maps",),
     "panels": ("Grid", "Lines", "Panel", "Picture", "Points", "image_pixels", "number_pixels"),
     "pretrained": ("PretrainedWeights",),
+    "published_facts": ("PublishedFacts",),
     "sampling": ("balanced_subset", "divide"),
     "tracking": (
         *("Embedding", "Entry", "Figure", "Graph", "Histogram", "Histograms", "Outcome", "Pictures"),

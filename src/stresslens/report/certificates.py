@@ -12,7 +12,8 @@ from stresslens.charts.line_charts import line_chart
 from stresslens.core.format import footnote
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import wilson
-from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
+from stresslens.metrics.random_effects import over_seeds
+from stresslens.report.load import Run, StudyFolder, VariantRuns
 from stresslens.report.stress import CertificateFolder
 from stresslens.robustness.certificate_file import CertificateFile
 from stresslens.robustness.robust_curves import NORMS, series

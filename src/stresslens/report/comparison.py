@@ -52,6 +52,8 @@ class Question:
     verdicts: Sequence[Verdict]
     real: int
     pairs: int
+    untested: int
+    """The pairs that too few seeds leave untested."""
     claim: JudgedClaim | None = None
     section: str = "contrasts"
     """The page's section with the other verdicts."""
@@ -107,7 +109,15 @@ def questions(study: StudyFolder) -> list[Question]:
         claim = next((each for each in claims if each.contrast == name and each.of == of), None)
         title = name if section == "contrasts" else f"{name}: robustness"
         all_questions.append(
-            Question(title, verdicts, sum(c.real for c in contrasts), len(contrasts), claim, section)
+            Question(
+                title,
+                verdicts,
+                sum(c.real for c in contrasts),
+                len(contrasts),
+                sum(c.too_few_seeds and not c.real for c in contrasts),
+                claim,
+                section,
+            )
         )
     return sorted(all_questions, key=lambda question: not question.real)
 

@@ -9,9 +9,10 @@ from stresslens.charts.axes import PERCENT, linear_axis
 from stresslens.charts.line_charts import Series, legend, line_chart
 from stresslens.core.format import footnote
 from stresslens.core.types import Estimate
+from stresslens.metrics.random_effects import over_seeds
 from stresslens.report.curves import Charts
 from stresslens.report.heat_table import HeatTable, heat
-from stresslens.report.load import Run, StudyFolder, over_seeds
+from stresslens.report.load import Run, StudyFolder
 from stresslens.robustness.corruption_file import CorruptionFile
 from stresslens.robustness.robust_curves import series
 

@@ -13,7 +13,8 @@ from stresslens.charts.direct_labels import MANY
 from stresslens.charts.line_charts import Series
 from stresslens.core.format import footnote, percent, radius
 from stresslens.core.types import Estimate
-from stresslens.report.load import VariantRuns, over_seeds
+from stresslens.metrics.random_effects import over_seeds
+from stresslens.report.load import VariantRuns
 from stresslens.report.stress import AttackFolder
 from stresslens.report.threats import Member, ThreatTable
 from stresslens.robustness.result_file import IndividualAttackCurve, IndividualAttackRow

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import ValidationError
 
 from stresslens.comparison.schema import ComparisonFile
@@ -28,8 +27,7 @@ from stresslens.core.score_units import is_within_one
 from stresslens.core.types import Estimate
 from stresslens.evaluation.example_file import Example
 from stresslens.evaluation.record import RunRecord
-from stresslens.metrics.intervals import t_mean
-from stresslens.metrics.random_effects import FEWEST_SEEDS
+from stresslens.metrics.random_effects import over_seeds
 from stresslens.report.stress import Stress, stress_of
 from stresslens.training.epoch_log import EpochMetrics
 
@@ -149,29 +147,6 @@ def _score_of(run: Run, split: str, name: str) -> Estimate | None:
     if name not in scores and calibration and not calibration.helps:
         name = name.removesuffix("_calibrated")
     return scores.get(name)
-
-
-def over_seeds(estimates: Sequence[Estimate], *, bounded: bool) -> Estimate | None:
-    """The only seed's own estimate; for several seeds their mean, with an interval no narrower than
-    theirs over the images.
-
-    Two seeds are too few for an interval over seeds: theirs reaches from the lower of their own
-    lower ends to the higher of the upper ones. `bounded` keeps the interval within 0 and 1.
-    """
-    if len(estimates) < 2:
-        return next(iter(estimates), None)
-    if len(estimates) < FEWEST_SEEDS:
-        value = sum(s.value for s in estimates) / len(estimates)
-        low, high = min(s.low for s in estimates), max(s.high for s in estimates)
-        method = f"both runs' own together ({len(estimates)} seeds are too few for an interval over seeds)"
-        return Estimate(value, low, high, max(s.n for s in estimates), method)
-    mean = t_mean(np.array([s.value for s in estimates]))
-    low = min(mean.low, sum(s.low for s in estimates) / len(estimates))
-    high = max(mean.high, sum(s.high for s in estimates) / len(estimates))
-    if bounded:
-        low, high = max(0.0, low), min(1.0, high)
-    method = f"wider of t over {len(estimates)} seeds and a run's own"
-    return Estimate(mean.value, low, high, max(s.n for s in estimates), method, mean.level, "both")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from stresslens.core.answers import NO_ANSWER
 from stresslens.core.format import footnote
 from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
-from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
+from stresslens.metrics.random_effects import over_seeds
+from stresslens.report.load import Run, StudyFolder, VariantRuns
 from stresslens.report.summary import headline
 
 MATRIX_CLASSES = 20

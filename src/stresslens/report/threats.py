@@ -11,7 +11,8 @@ from stresslens.comparison.robustness import attack_family, unbroken
 from stresslens.core.ball import same_radius
 from stresslens.core.types import Estimate
 from stresslens.metrics import random_effects
-from stresslens.report.load import StudyFolder, VariantRuns, over_seeds
+from stresslens.metrics.random_effects import over_seeds
+from stresslens.report.load import StudyFolder, VariantRuns
 from stresslens.report.stress import AttackFolder
 from stresslens.robustness.robust_curves import threat_name
 

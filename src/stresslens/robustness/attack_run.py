@@ -154,7 +154,7 @@ def audited(
     attempts = threat.attempts or threat.alone
     probed = min(len(x), audit.PROBED)
     gradients = probed * AUDIT_ROUNDS * sum(expected_gradients(attack) for attack in attempts)
-    seconds = gradients * robust.result.cost.seconds_per_gradient
+    seconds = gradients * robust.result.compute.seconds
     foretell(f"auditing the result, with attacks on {probed} images,", seconds, "no audits (--no-audit)")
     probe: Any = audit.ExtraAttackProbe(
         model,

@@ -88,11 +88,6 @@ class AttackCost(JsonFile):
     gradients: int | None = None
     audit_seconds: float | None = None
 
-    @property
-    def seconds_per_gradient(self) -> float:
-        """Seconds for the gradient of one image; a forward pass counts as a third."""
-        return (self.seconds or 0.0) / max(1.0, (self.gradients or 0) + (self.forwards or 0) / 3)
-
 
 PER_IMAGE = (
     "index",

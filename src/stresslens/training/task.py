@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from stresslens.config import registry, study_file
+from stresslens.config.data_sets import corrections_digest, loaded_data_set
 from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.own_plugins import imported_digests, own_plugins, source_of
 from stresslens.config.repeats import Repeats
@@ -183,33 +184,32 @@ def _renamed(values: Any, names: Mapping[str, str]) -> Any:
 def load_data(task: Task) -> Data:
     """The task's data set; for a trial of a sweep without the test split. The last data sets are
     kept in memory, because most runs of a study share one. Raises ConfigError."""
-    value = json.dumps(task.config.data, sort_keys=True)
+    value, corrected = json.dumps(task.config.data, sort_keys=True), corrections_digest(task.config.data)
     if task.data is not None:
         data = task.data
     elif task.repeats is not None:
-        data = _divided(value, task.base, task.repeats.division, task.seed)
+        data = _divided(value, task.base, corrected, task.repeats.division, task.seed)
     else:
-        data = _loaded(value, task.base) if task.until is None else _without_test(value, task.base)
+        load = _loaded if task.until is None else _without_test
+        data = load(value, task.base, corrected)
     subset = task.config.train.subset
     return data if subset is None else fewer(data, subset.images, balanced=subset.balanced, seed=task.seed)
 
 
 @lru_cache(maxsize=2)
-def _without_test(value: str, base: Path) -> Data:
-    return replace(_loaded(value, base), test=None)
+def _without_test(value: str, base: Path, corrected: str) -> Data:
+    return replace(_loaded(value, base, corrected), test=None)
 
 
 @lru_cache(maxsize=2)
-def _divided(value: str, base: Path, division: Division, seed: int) -> Data:
-    return division.of(_loaded(value, base), seed)
+def _divided(value: str, base: Path, corrected: str, division: Division, seed: int) -> Data:
+    return division.of(_loaded(value, base, corrected), seed)
 
 
 @lru_cache(maxsize=2)
-def _loaded(value: str, base: Path) -> Data:
-    data = registry.resolve("datasets", json.loads(value), path=("data",), base=base)()
-    if not isinstance(data, Data):
-        raise ConfigError(f"the dataset {value} returned a {type(data).__name__}; expected a stresslens.Data")
-    return data
+def _loaded(value: str, base: Path, corrected: str) -> Data:
+    """The data set; `corrected`, the digest of its corrections, tells a changed file from before."""
+    return loaded_data_set(json.loads(value), path=("data",), base=base)
 
 
 def other_run(task: Task, name: str, key: str) -> RunFolder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 import stresslens as sl
 from stresslens.core.errors import DataError, Notice
 from stresslens.core.image_files import Frame, decode
+from stresslens.plugins.datasets._pixel_format import _among
 from stresslens.plugins.datasets.folder import folder
 
 SIZES = {"train": 8, "validation": 4, "test": 4}
@@ -164,3 +166,25 @@ def test_white_of_the_training_is_white_of_the_pictures_that_are_classified(
     name = "test/a/0.png"
     pixels = decode((root / name).read_bytes(), frame_of(RunFolder(run.folder))).pixels
     assert np.array_equal(pixels[0], np.round(values[name] / 4_095 * 255))
+
+
+class Counted(str):
+    """A name that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_names_are_looked_up_and_not_compared_in_pairs() -> None:
+    n = 2000
+    names = np.array([Counted(f"{k}.png") for k in range(n)], dtype=object)
+    some = np.array([Counted(f"{k}.png") for k in range(0, n, 2)], dtype=object)
+    split = SimpleNamespace(columns={"file": some})
+    found = _among(names, [split])  # type: ignore[list-item]
+    assert np.array_equal(found, np.arange(n) % 2 == 0)
+    assert Counted.compared < 5 * n

@@ -70,6 +70,8 @@ def listing(path: Path, chosen: Collection[str] | None = None, encoding: str | N
             if not path.is_absolute()
             else f"there is no {path}"
         )
+    if path.suffix.lower() == ".npz":
+        raise DataError(f"{path} holds arrays, which another dataset reads: {{npz: {{path: {path}}}}}")
     try:
         if path.suffix.lower() in TABLES:
             return _of_table(path, encoding)
@@ -99,9 +101,11 @@ def _of_directory(root: Path, chosen: Collection[str] | None) -> Listing:
     for entry in files_below(str(root)):
         name = printable(entry.path[cut:].replace(os.sep, "/"))
         if is_image(entry.name):
-            images.append((name, entry.path, *_size_and_time(entry)))
+            images.append((name, entry.path, *size_and_time(entry)))
         else:
             others.append(name)
+    if not images:
+        _refuse_other_formats(root, others)
     images.sort()
     skipped, names = _without_wrapper([name for name, *_ in images], parts_too=False)
     below = root.joinpath(*skipped)
@@ -117,6 +121,29 @@ def _of_directory(root: Path, chosen: Collection[str] | None) -> Listing:
 
     files = Files([name for name, *_ in found], sum(size for _, _, size, _ in found), stamp, read)
     return _with_left_out(Listing(files, of.labels, of.parts, {}, of.notes, of.findings), others, skipped)
+
+
+OTHER_FORMATS = {
+    ".parquet": "huggingface",
+    ".arrow": "huggingface",
+    ".tar": "webdataset",
+    ".tgz": "webdataset",
+    ".npy": "npz",
+    ".npz": "npz",
+}
+"""Files that another dataset reads, and its name."""
+
+
+def _refuse_other_formats(root: Path, files: Sequence[str]) -> None:
+    """Raises DataError for a folder without image files but with files that another dataset reads."""
+    for name in files:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in OTHER_FORMATS:
+            inside = f"{root / name}" if suffix == ".npz" else f"{root}"
+            raise DataError(
+                f"{root} holds no image files, but {suffix[1:]} files, which another dataset reads: "
+                f"{{{OTHER_FORMATS[suffix]}: {{path: {inside}}}}}"
+            )
 
 
 def _folders(folder: Path) -> list[str]:
@@ -192,7 +219,7 @@ def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
         try:
             with tarfile.open(path) as archive:
                 yield from ((archive, member) for member in archive if not (member.isdir() or member.isdev()))
-                _check_end(path, archive)
+                check_end(path, archive)
         except DAMAGED as error:
             raise _unusable(path, error) from error
 
@@ -215,7 +242,7 @@ def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
     return _of_archive(path, {name: with_slashes(name) for name in sizes}, sizes, read, [], chosen)
 
 
-def _check_end(path: Path, archive: tarfile.TarFile) -> None:
+def check_end(path: Path, archive: tarfile.TarFile) -> None:
     """Raises DataError unless the members of a tar that were listed are all that it holds.
 
     tarfile takes a damaged header for the end of the archive. The end is a block of zeros, and only
@@ -297,7 +324,7 @@ def _of_table(path: Path, encoding: str | None) -> Listing:
     columns = list(rows[0][1])
     rows.sort(key=lambda row: row[1]["path"])
     paths = [path.parent / row["path"] for _, row in rows]
-    stats = [_size_and_time(p) for p in paths]
+    stats = [size_and_time(p) for p in paths]
     stamp = digest(repr((str(path.resolve()), [str(p) for p in paths], stats)).encode()).hex()
 
     def read() -> Iterator[Item]:
@@ -314,7 +341,8 @@ def _of_table(path: Path, encoding: str | None) -> Listing:
     )
 
 
-def _size_and_time(file: Path | os.DirEntry[str]) -> tuple[int, int]:
+def size_and_time(file: Path | os.DirEntry[str]) -> tuple[int, int]:
+    """A file's size in bytes and the time of its last change; zeros for a file that is not there."""
     try:
         facts = file.stat()
     except OSError:  # reported when the file is decoded

@@ -89,6 +89,11 @@ def _parquet_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from None
+    if "path" not in table.column_names and any("binary" in str(kind) for kind in table.schema.types):
+        raise DataError(
+            f"{path} holds the pictures themselves, which another dataset reads: "
+            f"{{huggingface: {{path: {path}}}}}"
+        )
     _check_columns(path, table.column_names)
     return [
         (line, {k: "" if v is None else str(v).strip() for k, v in row.items()})

@@ -5,9 +5,11 @@ import torch
 from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.data import Data, Split, data_root
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.published_facts import PublishedFacts
 from stresslens.core.splits import divided
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.core.types import Count, NonNegative, Seed
+from stresslens.plugins.datasets._facts import torchvision_facts
 
 
 def cifar10(
@@ -51,3 +53,8 @@ def cifar10(
             f"names: CIFAR-10 has ten classes, each with its own name; got {', '.join(classes)}"
         )
     return divided(splits[0], splits[1], classes, "cifar10", validation=validation, subset=subset, seed=seed)
+
+
+def facts() -> PublishedFacts | None:
+    """What is published of the data set."""
+    return torchvision_facts("CIFAR10")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from stresslens.core.data import Data, Split
+from stresslens.core.published_facts import PublishedFacts
 from stresslens.core.splits import drawn
 from stresslens.core.types import Count, NonNegative, Seed
 
@@ -27,3 +28,14 @@ def digits(
     )
     names = [str(name) for name in bunch.target_names]
     return drawn(whole, names, "digits", test=test, validation=validation, subset=subset, seed=seed)
+
+
+def facts() -> PublishedFacts:
+    """What is published of the data set."""
+    return PublishedFacts(
+        "Optical digits, the test part of UCI's set",
+        "Alpaydin and Kaynak 1998",
+        {"all": 1_797},
+        10,
+        "8×8, grey",
+    )

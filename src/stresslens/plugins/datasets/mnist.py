@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from stresslens.core.data import Data
+from stresslens.core.published_facts import PublishedFacts
 from stresslens.core.splits import divided
 from stresslens.core.types import Count, NonNegative, Seed
+from stresslens.plugins.datasets._facts import torchvision_facts
 from stresslens.plugins.datasets._mnist_files import mnist_splits
 
 
@@ -17,3 +19,8 @@ def mnist(*, validation: NonNegative = 10_000, subset: Count | None = None, seed
     return divided(
         train, test, [str(k) for k in range(10)], "mnist", validation=validation, subset=subset, seed=seed
     )
+
+
+def facts() -> PublishedFacts | None:
+    """What is published of the data set."""
+    return torchvision_facts("MNIST")

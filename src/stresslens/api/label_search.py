@@ -1,0 +1,105 @@
+"""Wrong labels from Python: of a data set, or of the held-out images of finished runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stresslens.api.arguments import kind_of, plain_data
+from stresslens.api.progress_bar import Progress, shown
+from stresslens.api.runs import Run
+from stresslens.api.studies import Study
+from stresslens.api.words import public_call
+from stresslens.config import registry, study_file
+from stresslens.config.data_sets import loaded_data_set
+from stresslens.config.validation import applies_to_estimators
+from stresslens.core.copies import eager_module, usable_module
+from stresslens.core.data import Data
+from stresslens.core.errors import ConfigError
+from stresslens.core.run_paths import runs_in
+from stresslens.evaluation.label_errors import LabelErrors
+from stresslens.study import label_search
+from stresslens.study.out_of_fold import FoldModel
+
+
+@public_call()
+def find_label_errors(
+    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run | Study,
+    model: str | Mapping[str, Any] | nn.Module | None = None,
+    *,
+    folds: int | None = None,
+    seeds: int | None = None,
+    flips: float | None = None,
+    n_images: int | None = None,
+    progress: Progress = True,
+    **options: Any,
+) -> LabelErrors:
+    """Finds labels that are probably wrong (confident learning), the surest first, and measures how many
+    it finds.
+
+    `data` is as in `train`. Each image is judged by models that were not trained on it: in `seeds` (3)
+    divisions of all images, or of `n_images` random ones, into `folds` (5) parts. `model` is as in `train`,
+    by default simple_net, and `options` are those of its training. Then `flips` (0.02, a share) of the
+    labels are changed, and the result says how many of these are found; 0 does not measure. Trainings that
+    were made before come from the cache folder.
+
+    `data` may also be finished runs: a run, or the folder of a variant or a study of one. Their saved
+    predictions are read, with `repeats: {folds: K}` of all images, and nothing is trained. `progress` is as
+    in `train`. Raises ConfigError and DataError."""
+    folder = Path(data) if isinstance(data, str | os.PathLike) else None
+    if folder is not None and (isinstance(data, Run | Study) or runs_in(folder)):
+        given = {"model": model, "folds": folds, "seeds": seeds, "flips": flips, "n_images": n_images}
+        idle = [name for name, value in {**given, **options}.items() if value is not None]
+        if idle:
+            raise ConfigError(
+                f"{idle[0]}: {folder} is trained already, and its predictions are read; leave it "
+                "out, or give the data set instead of the run"
+            )
+        trust = isinstance(data, Run | Study) and data.trust
+        place = data.data if isinstance(data, Run) else None
+        return label_search.search_runs(folder, trust=trust, data=place)
+    _check_counts(folds, seeds, flips, n_images)
+    trained = _fold_model(label_search.MODEL if model is None else model, options)
+    with shown(progress):
+        found = data.uncached() if isinstance(data, Data) else None
+        return label_search.search_labels(
+            found or loaded_data_set(plain_data(data), base=Path.cwd()),
+            trained,
+            folds=label_search.FOLDS if folds is None else folds,
+            seeds=label_search.SEEDS if seeds is None else seeds,
+            flips=label_search.FLIPS if flips is None else flips,
+            images=n_images,
+        )
+
+
+def _check_counts(folds: Any, seeds: Any, flips: Any, n_images: Any) -> None:
+    for name, value, least in (("folds", folds, 2), ("seeds", seeds, 1), ("n_images", n_images, 2)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ConfigError(f"{name} is {value!r}; expected a whole number from {least} up")
+    if flips is not None and (
+        isinstance(flips, bool) or not isinstance(flips, int | float) or not 0 <= flips <= 0.25
+    ):
+        raise ConfigError(f"flips is {flips!r}; expected a share from 0 to 0.25")
+
+
+def _fold_model(model: Any, options: Mapping[str, Any]) -> FoldModel:
+    """What is trained on each part. Raises ConfigError for anything that is no model, and for its options."""
+    if not isinstance(model, str | Mapping | nn.Module):
+        hint = f"; make a module of it: {model.__name__}(…)" if isinstance(model, type) else ""
+        raise ConfigError(f"model is {kind_of(model)}; expected a plug-in by name or a torch.nn.Module{hint}")
+    module = eager_module(usable_module(model)) if isinstance(model, nn.Module) else None
+    kind = "model" if isinstance(model, nn.Module) else registry.model_or_estimator(model)
+    idle = [name for name in options if kind == "estimator" and not applies_to_estimators(f"train.{name}")]
+    if idle:
+        raise ConfigError(f"{idle[0]} means nothing to the estimator {model!r}, which no gradient trains")
+    values = {
+        "data": "digits",
+        kind: "linear" if module is not None else model,
+        "train": {**(label_search.TRAINING if kind == "model" else {}), **options},
+    }
+    config = study_file.variant_config_from(values, Path.cwd())
+    return FoldModel(config, type(model).__name__ if module is not None else model, module)

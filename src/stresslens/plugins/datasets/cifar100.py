@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from stresslens.core.data import Data
+from stresslens.core.published_facts import PublishedFacts
+from stresslens.core.types import Count, NonNegative, Seed
+from stresslens.plugins.datasets._division import Division
+from stresslens.plugins.datasets._facts import torchvision_facts
+from stresslens.plugins.datasets._torchvision_data import Wanted, torchvision_data
+
+
+def cifar100(
+    *,
+    validation: NonNegative = 0.2,
+    subset: Count | None = None,
+    names: list[str] | None = None,
+    seed: Seed = 42,
+) -> Data:
+    """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32×32 pixels, 100 classes.
+
+    `validation` (a count or a share) is drawn from the 50,000. `subset` keeps that many training
+    images, class-balanced. `names` replaces the names of the classes, in their order. The data set
+    is read from `cifar-100-python` under the data root; if it is not complete there, torchvision
+    downloads it.
+    """
+    division = Division(validation=validation, subset=subset, seed=seed)
+    return torchvision_data(Wanted("CIFAR100", title="cifar100"), division, names=names)
+
+
+def facts() -> PublishedFacts | None:
+    """What is published of the data set."""
+    return torchvision_facts("CIFAR100")
