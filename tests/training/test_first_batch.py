@@ -37,7 +37,7 @@ def test_batch_norm_of_a_single_value_is_refused_with_the_ways_out(
     options: dict[str, Any] = {"batch_size": batch_size, "accumulate": accumulate, "epochs": 1}
     says = (
         rf"Sequential cannot train on a batch of one image, which {images} images in batches of {batch_size} "
-        rf"leave.*batch_size to {larger}, .*batch_norm: keep"
+        rf"leave.*batch_size to {larger}, .*'batch_norm': 'keep'"
     )
     with pytest.raises(ConfigError, match=says):
         sl.train(net(nn.BatchNorm2d(4)), data(images), out=tmp_path, **options)

@@ -99,6 +99,7 @@ RULES: tuple[Rule, ...] = (
         r"`stresslens list runs` shows (?:them|runs|all runs)",
         "list(Path('runs').glob('**/seed-*')) shows them",
     ),
+    (r", on the command line in quotes; `stresslens list models \S+` shows its published weights", ""),
     (r"\bstresslens data check\b", "sl.check_data"),
     (rf"(?<=or )stresslens ({_VERBS})\b|(?<=`)stresslens ({_VERBS})(?=`)", lambda m: f"sl.{m[1] or m[2]}"),
     (r"(?m)^command line: ", "override "),

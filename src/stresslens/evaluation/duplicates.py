@@ -136,7 +136,7 @@ def _two_labels(
             "no sign",
             "none",
             f"no duplicates with different labels found among {n} images; "
-            "`stresslens data labels` looks for wrong labels of images without a copy",
+            "`data labels` looks for wrong labels of images without a copy",
             n,
         )
     items = tuple(f"{names[a]} ({labelled[a]}) = {names[b]} ({labelled[b]})" for a, b in differ[:LISTED])
