@@ -202,6 +202,19 @@ def test_scores_and_comparisons_stay_dictionaries(results: dict[str, Any]) -> No
     assert float(row["difference"]) == comparison["contrasts"][0]["difference"]["value"]
 
 
+def test_the_line_of_an_attack_and_of_a_recount_names_the_serious_signs() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(4, 2))
+    x = torch.rand(30, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    y = net.eval()(x).argmax(1)
+    attacked = sl.attack(net.train(), x, y, radii=[0.1], protocol=["fgsm"])
+    recounted = sl.verify(net, x.roll(1, 0), x, y, eps=0.1)
+    for shown in (attacked, recounted):
+        serious = [f.audit for f in shown.findings.signs if f.severity == "serious"]
+        assert serious
+        assert repr(shown).endswith(f"{shown.findings.warning})")
+        assert f"serious sign{'s' if len(serious) > 1 else ''}: {', '.join(serious[:3])}" in repr(shown)
+
+
 def test_the_chart_of_an_attack_has_the_figures_of_the_result(results: dict[str, Any]) -> None:
     found = results["attack"]
     rows = [row for row in found.plot().rows if row["line"] == "worst case of all attempts"]
