@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stresslens.core.cards import card, sentences
+from stresslens.core.cards import card, folded, sentences
 from stresslens.core.tables import Cell, ResultTable, Tabular
 from stresslens.core.text import brief, counted
 from stresslens.core.types import Finding
@@ -52,7 +52,8 @@ class Findings(list[Finding], Tabular):
     def _repr_html_(self) -> str:
         remedies = [f"{f.audit}: {f.remedy}" for f in self.signs if f.remedy]
         do = Markup("<p>What to do:</p>{}").format(sentences(remedies, 4)) if remedies else ""
-        return card(self._said, sentences(self.sentences, 5), do)
+        each = [finding.sentence for finding in sorted(self, key=lambda finding: finding.rank)]
+        return card(self._said, sentences(self.sentences, 5), do, folded("What each check found", each))
 
     def _table(self) -> ResultTable:
         cells = [(f.audit, f.status, f.severity, f.n, f.evidence, f.remedy) for f in self]
