@@ -80,7 +80,8 @@ class Tags(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += "" if "style" in self.open else data
+        folded = "details" in self.open and "summary" not in self.open
+        self.text += "" if "style" in self.open or folded else data
 
 
 def looked_at(html: str) -> Tags:
@@ -209,6 +210,29 @@ def test_scores_and_comparisons_stay_dictionaries(results: dict[str, Any]) -> No
     assert comparison["contrasts"][0]["difference"]["n"] == 36
     (row,) = csv.DictReader(io.StringIO(comparison.to_csv()))
     assert float(row["difference"]) == comparison["contrasts"][0]["difference"]["value"]
+
+
+@pytest.mark.parametrize("name", ["findings", "recounted", "checked"])
+def test_the_card_of_findings_names_each_check(results: dict[str, Any], name: str) -> None:
+    html = results[name]._repr_html_()
+    listed = html.partition("<summary>What each check found</summary>")[2].partition("</details>")[0]
+    assert listed.count("<li>") == len(results[name]) > 1
+    for finding in results[name]:
+        severity = finding.severity if finding.status == "sign" else finding.status
+        assert f"<bdi>{finding.audit} ({severity}): " in listed
+
+
+def test_the_line_of_an_attack_and_of_a_recount_names_the_serious_signs() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(4, 2))
+    x = torch.rand(30, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    y = net.eval()(x).argmax(1)
+    attacked = sl.attack(net.train(), x, y, radii=[0.1], protocol=["fgsm"])
+    recounted = sl.verify(net, x.roll(1, 0), x, y, eps=0.1)
+    for shown in (attacked, recounted):
+        serious = [f.audit for f in shown.findings.signs if f.severity == "serious"]
+        assert serious
+        assert repr(shown).endswith(f"{shown.findings.warning})")
+        assert f"serious sign{'s' if len(serious) > 1 else ''}: {', '.join(serious[:3])}" in repr(shown)
 
 
 def test_the_chart_of_an_attack_has_the_figures_of_the_result(results: dict[str, Any]) -> None:

@@ -282,6 +282,47 @@ def test_a_study_gives_its_variants(subjects: Finished) -> None:
     assert sl.evaluate(variant) == variant.runs[0].scores()
 
 
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> sl.Study:
+    values = {"study": "seeds", "data": SMALL, "model": "linear", "train": OPTIONS, "repeats": 3}
+    return sl.run({**values, "runs": {"a": {}, "b": {"train.lr": 0.1}}}, out=tmp_path_factory.mktemp("seeds"))
+
+
+def test_the_folder_of_a_variant_with_several_seeds_is_opened(
+    seeds: sl.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = sl.open(seeds.folder / "b")
+    assert variant == sl.open(seeds["b"]) == sl.open(seeds)["b"]
+    assert [run.seed for run in variant.runs] == [0, 1, 2]
+    assert variant.scores() == seeds["b"].scores()
+    assert sl.open(seeds.folder / "b", trust=True).study.trust
+    with pytest.raises(ConfigError, match="b has several seeds; module and data are those of a run"):
+        sl.open(seeds.folder / "b", data=seeds.folder)
+    monkeypatch.chdir(seeds.folder / "b")
+    assert sl.open(".").scores() == variant.scores()
+
+
+def test_a_variant_shows_its_seeds(seeds: sl.Study) -> None:
+    variant = seeds["b"]
+    accuracy, each = variant.scores()["accuracy"], [run.scores()["accuracy"].value for run in variant.runs]
+    html = variant._repr_html_()
+    assert f"b: 3 finished seeds, test accuracy {100 * accuracy.value:.1f} % (" in html
+    rows = variant.plot().rows
+    assert [row["name"] for row in rows] == ["seed 0", "seed 1", "seed 2"]
+    assert [list(row.values())[1] for row in rows] == pytest.approx([100 * value for value in each])
+    for seed in range(3):
+        assert f"seed {seed}" in html
+
+
+def test_a_variant_without_a_finished_seed_is_told(seeds: sl.Study, tmp_path: Path) -> None:
+    (tmp_path / "b" / "seed-0").mkdir(parents=True)
+    (tmp_path / "b" / "seed-0" / "record.json").write_text("{")
+    variant = sl.open(tmp_path)["b"]
+    assert "seeds" in variant._repr_html_()
+    with pytest.raises(ConfigError, match="b has no finished run to draw"):
+        variant.plot()
+
+
 def test_pandas_makes_the_same_tables(subjects: Finished) -> None:
     pandas = pytest.importorskip("pandas")
     for result in (subjects.run, subjects.run.per_class, subjects.study, subjects.study["a"]):

@@ -13,7 +13,7 @@ from stresslens.api.arguments import path_of, plain_data
 from stresslens.api.comparisons import Comparison
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
-from stresslens.api.studies import Study, comparable, run_in
+from stresslens.api.studies import Study, Variant, comparable, run_in
 from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
 from stresslens.comparison.folders import compare_corrected, compare_folders
@@ -35,9 +35,10 @@ def open(
     trust: bool = False,
     module: nn.Module | None = None,
     data: DataNow = None,
-) -> Run | Study:
-    """The run or the study in a folder: a Run for that of a run, or of a variant with one seed, and a Study
-    for that of a study, or a folder that holds one study.
+) -> Run | Study | Variant:
+    """The run or the study in a folder: a Run for that of a run, or of a variant with one seed, a Variant for
+    that of a variant with several seeds, as `study["NAME"]` gives it, and a Study for that of a study, or a
+    folder that holds one study.
 
     Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module
     needs it as `module` before its model is opened; `data` says where its data lie now, or holds them. Raises
@@ -56,6 +57,12 @@ def open(
         if module is not None or data is not None:
             raise ConfigError(f"{studies[0]} is a study; module and data are those of a run: open its run")
         return Study(studies[0], trust=trust)
+    if not studies and len(seeds := runs_in(path)) > 1:
+        if module is not None or data is not None:
+            raise ConfigError(f"{path} has several seeds; module and data are those of a run: open its run")
+        folder_of_variant = seeds[0].resolve().parent
+        study = path.parent if path.name == folder_of_variant.name else folder_of_variant.parent
+        return Study(study, trust=trust)[folder_of_variant.name]
     return run_of(path, what="folder", trust=trust, module=module, data=data)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from stresslens.api.comparisons import Comparison
 from stresslens.api.named_scores import ByName, Scores, ScoresOfVariants
 from stresslens.api.runs import Run
-from stresslens.api.study_cards import study_card, study_chart, study_table
+from stresslens.api.study_cards import study_card, study_chart, study_table, variant_card, variant_chart
 from stresslens.api.words import public_call
 from stresslens.charts.chart import Chart
 from stresslens.comparison.folders import FolderComparison, compare_folders
@@ -173,6 +173,18 @@ class Variant(RowTable):
 
     def __repr__(self) -> str:
         return f"<Variant {self.folder}: seeds {', '.join(str(run.seed) for run in self.runs)}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return variant_card(self.folder)
+        except ConfigError:
+            return card(repr(self))
+
+    @public_call()
+    def plot(self) -> Chart:
+        """The accuracy of each seed with its interval, in percent. Raises ConfigError where no seed has
+        finished."""
+        return variant_chart(self.folder)
 
     @property
     def folder(self) -> Path:

@@ -1,16 +1,20 @@
-"""How a study is shown: its verdicts, a table of its variants and their accuracies."""
+"""How a study is shown: its verdicts, a table of its variants and their accuracies; and how a variant of
+it is shown, with its seeds."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from stresslens.api.named_scores import score_cell
 from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
+from stresslens.core.format import percent_sign
 from stresslens.core.tables import Cell, ResultTable
+from stresslens.core.text import counted
 from stresslens.report import accuracy_charts, comparison, summary
-from stresslens.report.load import StudyFolder, load_study
+from stresslens.report.load import StudyFolder, VariantRuns, load_study
 
 
 def study_card(folder: Path) -> str:
@@ -29,7 +33,52 @@ def study_card(folder: Path) -> str:
 
 def study_chart(folder: Path) -> Chart:
     """The accuracy of each variant with its interval. Raises ConfigError where no run has finished."""
-    chart = accuracy_charts.accuracy_chart(load_study(folder))
+    return _chart_of(load_study(folder), folder)
+
+
+def variant_card(folder: Path) -> str:
+    """The card of the variant in a folder: its accuracy over the seeds, and that of each seed. Raises
+    ConfigError where no seed has finished."""
+    study, variant = _variant_in(folder)
+    accuracy, seeds = variant.score(study.split, "accuracy"), _as_variants(study, variant)
+    lead = f"{variant.name}: {counted(len(variant.finished), 'finished seed')}"
+    if accuracy is not None:
+        lead += f", {study.split} accuracy {percent_sign(accuracy)} of {counted(accuracy.n, 'image')}"
+    of_seeds = _table_of(seeds)
+    table = ResultTable(("seed", *of_seeds.columns[1:-1]), [row[:-1] for row in of_seeds.cells])
+    return card_with_charts(
+        lead,
+        table.html(),
+        _chart_of(seeds, folder),
+        f"{folder}; the whole story is in the report.html of its study.",
+    )
+
+
+def variant_chart(folder: Path) -> Chart:
+    """The accuracy of each seed with its interval. Raises ConfigError where no seed has finished."""
+    return _chart_of(_as_variants(*_variant_in(folder)), folder)
+
+
+def _variant_in(folder: Path) -> tuple[StudyFolder, VariantRuns]:
+    study = load_study(folder.parent)
+    there = [each for each in study.variants if each.runs[:1] and _folder_of(each).name == folder.name]
+    if not there:
+        raise ConfigError(f"there is no run in {folder}")
+    return study, there[0]
+
+
+def _folder_of(variant: VariantRuns) -> Path:
+    return variant.runs[0].folder.path.parent
+
+
+def _as_variants(study: StudyFolder, variant: VariantRuns) -> StudyFolder:
+    """The study with the seeds of the variant in place of its variants."""
+    seeds = [VariantRuns(f"seed {run.seed}", (run,), k) for k, run in enumerate(variant.runs) if run.finished]
+    return replace(study, variants=tuple(seeds), comparison=None)
+
+
+def _chart_of(study: StudyFolder, folder: Path) -> Chart:
+    chart = accuracy_charts.accuracy_chart(study)
     if chart is None:
         raise ConfigError(f"{folder} has no finished run to draw")
     return chart

@@ -56,6 +56,8 @@ def print_robustness(result: ResultFile, title: str) -> None:
             f"{attack.label} by itself, on the images it returned"
             + (f", without the {attack.left_out} images of its target class" if attack.left_out else ""),
         )
+    if result.outside:
+        print(result.outside)
     cost = result.cost
     print(
         f"{duration(cost.seconds or 0.0)} for the attacks ({cost.gradients or 0:,} gradients, "

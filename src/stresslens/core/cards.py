@@ -49,6 +49,12 @@ def sentences(texts: Sequence[str], most: int = 6) -> Markup:
     return Markup("<ul>{}{}</ul>").format(items, more) if texts else Markup("")
 
 
+def folded(title: str, texts: Sequence[str]) -> Markup:
+    """All texts as a list that a click on the title unfolds; nothing where there is none."""
+    unfolded = sentences(texts, len(texts))
+    return Markup("<details><summary>{}</summary>{}</details>").format(title, unfolded) if texts else unfolded
+
+
 def pictures(pixels: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> Markup:
     """Images (H, W) or (H, W, 3), each with its caption, in a row."""
     from stresslens.core.thumbnails import data_address

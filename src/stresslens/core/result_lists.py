@@ -6,10 +6,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stresslens.core.cards import card, sentences
+from stresslens.core.cards import card, folded, sentences
 from stresslens.core.tables import Cell, ResultTable, Tabular
 from stresslens.core.text import brief, counted
 from stresslens.core.types import Finding
+
+NAMED = 3
+"""Serious signs that a line names."""
 
 
 class Findings(list[Finding], Tabular):
@@ -27,6 +30,14 @@ class Findings(list[Finding], Tabular):
         return [finding.sentence for finding in self.signs]
 
     @property
+    def warning(self) -> str:
+        """The serious signs in words, at most `NAMED` of them by name, as the end of a line; empty where
+        there is none."""
+        names = [brief(finding.audit, 40) for finding in self.signs if finding.severity == "serious"]
+        more = ", …" if len(names) > NAMED else ""
+        return f"; {counted(len(names), 'serious sign')}: {', '.join(names[:NAMED])}{more}" if names else ""
+
+    @property
     def _said(self) -> str:
         serious = sum(finding.severity == "serious" for finding in self.signs)
         counts = {status: sum(f.status == status for f in self) for status in ("no sign", "not checked")}
@@ -35,12 +46,14 @@ class Findings(list[Finding], Tabular):
 
     def __repr__(self) -> str:
         names = ", ".join(brief(finding.audit, 40) for finding in self.signs[:4])
+        names += ", …" if len(self.signs) > 4 else ""
         return f"Findings({self._said}{': ' if names else ''}{names})"
 
     def _repr_html_(self) -> str:
         remedies = [f"{f.audit}: {f.remedy}" for f in self.signs if f.remedy]
         do = Markup("<p>What to do:</p>{}").format(sentences(remedies, 4)) if remedies else ""
-        return card(self._said, sentences(self.sentences, 5), do)
+        each = [finding.sentence for finding in sorted(self, key=lambda finding: finding.rank)]
+        return card(self._said, sentences(self.sentences, 5), do, folded("What each check found", each))
 
     def _table(self) -> ResultTable:
         cells = [(f.audit, f.status, f.severity, f.n, f.evidence, f.remedy) for f in self]

@@ -334,8 +334,8 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """The name, the severity and the evidence as one line."""
-        return f"{self.audit} ({self.severity}): {self.evidence}"
+        """The name, the severity (the status where it is no sign) and the evidence as one line."""
+        return f"{self.audit} ({self.severity if self.status == 'sign' else self.status}): {self.evidence}"
 
     def __repr__(self) -> str:
         return f"Finding({self._lead}: {brief(self.evidence, 200)})"

@@ -69,7 +69,7 @@ class AttackResult(RowTable):
     certificates: Sequence[CertificateFile] = ()
 
     def __repr__(self) -> str:
-        return f"AttackResult({result_line(self.result)})"
+        return f"AttackResult({result_line(self.result)}{self.findings.warning})"
 
     def _repr_html_(self) -> str:
         return result_card(self.result, self.arrays)

@@ -31,7 +31,8 @@ def result_line(result: ResultFile) -> str:
     (_, clean), *rest = worst_case(result)
     at = [f"{cell_text(Percent(clean))} without attack"]
     at += [f"{cell_text(Percent(estimate))} at {radius(eps)}" for eps, estimate in rest[-1:]]
-    return f"{threat_name(result)}, {counted(result.n, 'image')}: {result.measure} {', '.join(at)}"
+    figures = f"{threat_name(result)}, {counted(result.n, 'image')}: {result.measure} {', '.join(at)}"
+    return "; ".join(filter(None, (figures, result.outside)))
 
 
 def result_table(result: ResultFile) -> ResultTable:

@@ -216,6 +216,17 @@ class ResultFile(ResultJson):
         """The target in words: a class by its name, or the rule that chooses one."""
         return self.target_name or str(self.target).replace("_", " ")
 
+    @property
+    def outside(self) -> str:
+        """How many of the images that an attack returned are outside the ball or the box, in words, of
+        the attack with the largest share of them; empty where all are inside."""
+        worst = max(self.traces, key=lambda one: one.outside / max(one.n, 1), default=None)
+        if worst is None or not worst.outside:
+            return ""
+        are, do = ("is", "does") if worst.outside == 1 else ("are", "do")
+        images = f"{worst.outside:,} of {worst.n:,} returned images {are} outside the ball or the box [0, 1]"
+        return f"{images} and {do} not count (attack {worst.attack} at {worst.eps:g})"
+
     def targeted_success(self, robust: Estimate) -> Estimate:
         """The targeted success rate that belongs to a figure `robust` of `curve`: the share of the
         images that are correct without attack that an attack drives to the target."""

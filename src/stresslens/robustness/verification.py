@@ -74,7 +74,7 @@ class Verification(Tabular):
     """Adversarial images that equal their original."""
 
     def __repr__(self) -> str:
-        return f"Verification({self._said})"
+        return f"Verification({self._said}{self.findings.warning})"
 
     def _repr_html_(self) -> str:
         unacceptable = "The file itself is not acceptable." if self.unacceptable else ""
