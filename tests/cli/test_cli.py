@@ -258,6 +258,24 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     pytest.fail("the worker outlived the command by ten seconds and still holds the folder")
 
 
+def test_a_run_that_was_finished_before_says_so(type_: Type, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 1, precision: float32, threads: 1}\n"
+        "repeats: 2\n"
+    )
+
+    def lines(*words: str) -> list[str]:
+        code, _, err = type_("run", "s.yaml", *words)
+        assert code == 0
+        return [line for line in err.splitlines() if line.startswith("[")]
+
+    assert [" test images, 1 epoch in " in line for line in lines()] == [True, True]
+    assert [" test images, finished before, 1 epoch in " in line for line in lines()] == [True, True]
+    assert [" test images, 2 epochs in " in line for line in lines("train.epochs=2")] == [True, True]
+    added = lines("train.epochs=2", "repeats=3")
+    assert ["finished before" in line for line in added] == [True, True, False]
+
+
 def test_a_sweep_from_the_command_line(type_: Type, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(
         "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 2, precision: float32, threads: 1}\n"

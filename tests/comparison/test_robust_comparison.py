@@ -314,6 +314,23 @@ def test_what_is_asked_of_a_run_must_be_there_and_be_one(study: Path) -> None:
         attacked_of(folder, 0.04, "linf-s")
 
 
+def test_of_several_attacks_the_one_that_all_runs_share_is_compared(study: Path) -> None:
+    first, *others = sorted(path.parent for path in study.glob("*/seed-*/record.json"))
+    sides = [study / "weak", study / "strong"]
+    before = [compare_folders(given, metric="robust@0.04").comparison for given in (sides, [study])]
+    make(first, margins(0.03, 0), key="linf-standard-1", protocol="standard")
+    after = [compare_folders(given, metric="robust@0.04").comparison for given in (sides, [study])]
+    assert [each.contrasts for each in after] == [each.contrasts for each in before]
+    assert "(fast)" in after[0].contrasts[0].verdict
+    for folder in others:
+        make(folder, margins(0.03, 0), key="linf-standard-1", protocol="standard")
+    ways = "robust@0.04:linf-fast-00000000, robust@0.04:linf-standard-1"
+    with pytest.raises(ConfigError, match=rf"all 6 runs were attacked .* say which: {ways}$"):
+        compare_folders(sides, metric="robust@0.04")
+    found = compare_folders(sides, metric="robust@0.04:linf-standard").comparison.contrasts[0]
+    assert found.difference.value == 0
+
+
 def test_from_the_command_line(type_: Callable[..., tuple[int, str, str]], study: Path) -> None:
     code, out, err = type_("runs/study", "--metric", "robust@0.04", "--plan")
     assert (code, err) == (0, "")

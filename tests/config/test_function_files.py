@@ -87,6 +87,71 @@ def mine(logits: Numbers, y):
     assert registry.resolve("losses", with_names(cell(text, {})["mine"], tmp_path))() == 4
 
 
+DECORATED = """
+import functools
+import torch
+
+def bare(function):
+    def call(*args):
+        return function(*args)
+    return call
+
+def wrapped(function):
+    @functools.wraps(function)
+    def call(*args):
+        return function(*args)
+    return call
+
+class MySGD(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for each in group["params"]:
+                each -= self.factor * self.half(self.same(self.twice(self.rate(group)))) * each.grad
+
+    @property
+    @torch.no_grad()
+    def factor(self): return self.one * self.two()
+
+    @functools.cached_property
+    def one(self): return 0.5
+
+    two = lambda self: 2.0
+
+    @staticmethod
+    @wrapped
+    @torch.no_grad()
+    def half(value): return value / 2
+
+    @wrapped
+    @wrapped
+    def twice(self, value): return value * 2
+
+    @classmethod
+    @torch.no_grad()
+    def same(cls, value): return value
+
+    @bare
+    def rate(self, group): return group["lr"]
+"""
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_decorated_methods_are_written_as_they_stand(used: bool, tmp_path: Path) -> None:
+    given = cell(DECORATED, {})["MySGD"]
+    if used:  # torch then wraps its method step
+        given([nn.Parameter(torch.ones(1))])
+    values = with_names({"optimizer": given}, tmp_path)
+    weight = nn.Parameter(torch.tensor([1.0]))
+    weight.grad = torch.tensor([4.0])
+    optimizer = registry.resolve("optimizers", values["optimizer"])(parameters=[weight], lr=0.25)
+    optimizer.step()
+    assert weight.item() == 0.0  # 1 - 0.25 * 4
+
+
 def test_what_can_be_imported_is_named(tmp_path: Path) -> None:
     given = {"optimizer": torch.optim.SGD, "loss": nn.CrossEntropyLoss, "augment": ["flip", {}]}
     named = {"optimizer": "torch.optim:SGD", "loss": "torch.nn:CrossEntropyLoss", "augment": ["flip", {}]}

@@ -152,3 +152,43 @@ def test_what_differs_is_said() -> None:
     assert "shape is (3, 1)" in str(unlike(theirs[:, None], theirs))
     assert "1 of its 3 values are not finite" in str(unlike(theirs / torch.tensor([1, 0, 1]), theirs))
     assert "type float" in str(unlike(1.0, theirs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "general", "digits"),
+    [
+        ("gradient", "inputs.flatten(1)", "inputs.view(-1, 64)"),
+        ("gradient", "difference.numel()", "(len(a) * 10)"),
+        ("loss", "[torch.arange(len(y)), y].mean()", ".mul(torch.eye(10)[y]).sum(1).mean()"),
+    ],
+)
+def test_a_part_for_the_digits_alone_is_right_with_a_remark(
+    kind: str, general: str, digits: str, tmp_path: Path
+) -> None:
+    source = {"gradient": GRADIENT, "loss": LOSS}[kind]
+    assert general in source
+    found = findings(source.replace(general, digits), tmp_path)
+    assert {each.audit for each in found.values() if each.severity == "serious"} == set()
+    assert found["other sizes"].severity == "minor"
+    assert "it works for 64 inputs and 10 classes only" in found["other sizes"].evidence
+    assert findings(source, tmp_path)["other sizes"].severity == "none"
+
+
+def test_a_gradient_for_another_size_is_checked_at_that_size(tmp_path: Path) -> None:
+    source = GRADIENT.replace("flatten(1)", "view(-1, 3072)")
+    assert findings(source, tmp_path)["execution"].severity == "serious"
+    found = findings(source.replace("gradient mse", "gradient mse shape=3x32x32 classes=4"), tmp_path)
+    assert "for 3072 inputs and 4 classes only" in found["other sizes"].evidence
+
+
+def test_an_attack_may_know_that_there_are_ten_classes(tmp_path: Path) -> None:
+    source = (
+        "# part: attack fgsm\nimport torch\nfrom torch.nn.functional import one_hot\n\n\n"
+        "def own(model, x, y, ball):\n"
+        "    x = x.clone().requires_grad_()\n"
+        "    loss = -(model(x).log_softmax(1) * one_hot(y, 10)).sum()\n"
+        "    (slope,) = torch.autograd.grad(loss, x)\n"
+        "    return ball.project(x.detach() + ball.radius(x) * slope.sign(), x.detach())\n"
+    )
+    found = findings(source, tmp_path)
+    assert {each.audit for each in found.values() if each.severity != "none"} == set(), found

@@ -218,6 +218,22 @@ def test_a_gradient_that_is_not_finite_is_caught_before_the_step(task_of: Make) 
     assert all(p.equal(b) for p, b in zip(training.parameters, before))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "with torch.no_grad(): return F.cross_entropy(logits, y)",
+        "return torch.tensor(F.cross_entropy(logits, y).item())",
+        "return F.cross_entropy(logits.detach(), y)",
+    ],
+)
+def test_a_loss_without_a_gradient_is_refused(task_of: Make, tmp_path: Path, body: str) -> None:
+    file = tmp_path / "flat.py"
+    file.write_text(f"import torch\nimport torch.nn.functional as F\n\ndef flat(logits, y):\n    {body}\n")
+    training = training_of(task_of("linear", epochs=1, batch_size=40, loss=f"{file}:flat"))
+    with pytest.raises(ConfigError, match="^the loss has no gradient: it was computed under torch.no_grad"):
+        fit(training)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save_and_the_same_task_goes_on(task_of: Make, tmp_path: Path, number: int) -> None:
     options: dict[str, Any] = {

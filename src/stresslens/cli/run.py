@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,14 +25,14 @@ from stresslens.cli.terminal import (
     told_short_names,
 )
 from stresslens.cli.training_progress import progress, silent
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.text import counted
 
 if TYPE_CHECKING:
     from stresslens.comparison.schema import ComparisonFile
     from stresslens.config.study_file import Study
     from stresslens.core.types import Estimate
-    from stresslens.evaluation.record import RunRecord
+    from stresslens.evaluation.record import RunRecord, TrainingRecord
     from stresslens.study.pipeline import CarriedStudy
     from stresslens.training.task import Task
 
@@ -106,6 +107,7 @@ def carry_out_study(
     serious: dict[str, None] = {}
     told: set[str] = set()
     total = len(study.variants) * len(study.seeds)
+    earlier = _trainings(out / study.name)
     prints_progress = not (quiet or as_json)
 
     def on_finished(task: Task, record: RunRecord) -> None:
@@ -121,7 +123,9 @@ def carry_out_study(
             print_data_notes(record.data, told)
         serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
         if prints_progress:
-            print_finished(len(finished), total, short_named(task), record, scores.get("accuracy"))
+            before = earlier.get(task.folder.resolve()) == record.training
+            estimate = scores.get("accuracy")
+            print_finished(len(finished), total, short_named(task), record, estimate, before=before)
 
     started = time.perf_counter()
     carried = pipeline.carry_out_study(
@@ -138,6 +142,18 @@ def carry_out_study(
         typer.echo("these parts are missing; the same command does only them:", err=True)
     carried.raise_failed()
     gates.check(required, finished)
+
+
+def _trainings(folder: Path) -> dict[Path, TrainingRecord]:
+    """How the runs were trained that a study's folder has, by their folders."""
+    from stresslens.core.run_folder import RunFolder
+    from stresslens.evaluation.record import read_record
+
+    found = {}
+    for file in folder.glob("*/seed-*/record.json"):
+        with suppress(StresslensError):  # the run itself says what is wrong with its folder
+            found[file.parent.resolve()] = read_record(RunFolder(file.parent)).training
+    return found
 
 
 def _print_results(

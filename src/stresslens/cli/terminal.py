@@ -44,16 +44,17 @@ def overwrite(line: str, end: str = "\r") -> None:
 
 
 def print_finished(
-    position: int, total: int, task: Task, record: RunRecord, accuracy: Estimate | None
+    position: int, total: int, task: Task, record: RunRecord, accuracy: Estimate | None, *, before: bool
 ) -> None:
     """Print a line on a finished run with its position in the queue, for example [3/9], and lines on
-    its initial weights, if it has any, and on what happened on its way."""
+    its initial weights, if it has any, and on what happened on its way. `before`: it was finished
+    when the command began."""
     training, weights = record.training, record.weights
     scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
     n = training.epochs
     length = "fitted" if n is None else f"{n} epoch{'' if n == 1 else 's'}"
     queue = f"[{position:>{len(str(total))}}/{total}]"
-    time_taken = f"{length} in {training.seconds:.1f} s"
+    time_taken = f"{'finished before, ' if before else ''}{length} in {training.seconds:.1f} s"
     print(f"{queue} {task.run} seed {task.seed}: {scored}, {time_taken}", file=sys.stderr)
     if weights:
         print(f"    {'; '.join(filter(None, [weights.said, weights.input]))}", file=sys.stderr)

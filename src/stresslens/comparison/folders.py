@@ -10,7 +10,7 @@ from typing import Any, Literal
 from stresslens.comparison import accuracy, claims, robustness
 from stresslens.comparison.corrected_labels import CorrectedTests, VerdictChanges
 from stresslens.comparison.schema import ComparisonFile
-from stresslens.comparison.tested_run import Tested, tested_of, variants_of
+from stresslens.comparison.tested_run import Tested, VariantFolders, tested_of, variants_of
 from stresslens.config.run_names import ShortNames
 from stresslens.config.study_record import read_study_record
 from stresslens.core.errors import ConfigError
@@ -114,7 +114,12 @@ def compare_folders(
     first, *others = variants
     contrasts = [("against the first", first, other) for other in others]
     compared = accuracy.compare_accuracy(
-        variants, contrasts, split=split, ask=ask, metric=metric, read=read or _reader(metric)
+        variants,
+        contrasts,
+        split=split,
+        ask=ask,
+        metric=metric,
+        read=read or _reader(metric, variants, split),
     )
     if compared.refused:
         raise ConfigError("\n".join(compared.refused))
@@ -129,21 +134,23 @@ def _compared_study(
     metric: str,
     read: Callable[[RunFolder, str], Tested] | None,
 ) -> ComparisonFile:
-    read = read or _reader(metric)
     if metric == "accuracy":
-        compared = accuracy.compare_study_accuracy(folder, split=split, ask=ask, read=read)
+        compared = accuracy.compare_study_accuracy(folder, split=split, ask=ask, read=read or tested_of)
         compared.claims = claims.study_claims(folder, compared)
         return compared
     variants = variants_of(folder, lambda run: any(run.path.glob("robustness/*/result.json")))
-    contrasts = read_study_record(folder).contrasts
+    contrasts, read = read_study_record(folder).contrasts, _reader(metric, variants, split)
     return accuracy.compare_accuracy(variants, contrasts, split=split, ask=ask, metric=metric, read=read)
 
 
-def _reader(metric: str) -> Callable[[RunFolder, str], Tested]:
-    """The function that loads what a metric needs from a run. Raises ConfigError."""
+def _reader(metric: str, variants: VariantFolders, split: str) -> Callable[[RunFolder, str], Tested]:
+    """The function that loads what a metric needs from a run of these; of several attacks at a radius,
+    the one that all runs share. Raises ConfigError."""
     if metric == "accuracy":
         return tested_of
     eps, key = robustness.robust_at(metric)
+    runs = [run for seeds in variants.values() for run in seeds.values()]
+    key = robustness.shared_key(runs, eps, key, split=split)
     return lambda folder, split: robustness.attacked_of(folder, eps, key, split=split)
 
 
@@ -165,8 +172,9 @@ def figure_of(path: Path, *, split: str = "test", metric: str = "accuracy") -> E
         if metric not in scores[split]:
             raise ConfigError(f"{path} has no score {metric!r}; {closest(metric, list(scores[split]))}")
         return scores[split][metric]
+    seeds = {path.name: _seeds(path, kind, split)}
     compared = accuracy.compare_accuracy(
-        {path.name: _seeds(path, kind, split)}, [], split=split, metric=metric, read=_reader(metric)
+        seeds, [], split=split, metric=metric, read=_reader(metric, seeds, split)
     )
     if path.name not in compared.recipes:
         raise ConfigError(f"the seeds of {path} were tested on different images; give the folder of one run")

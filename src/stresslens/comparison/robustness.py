@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,16 +168,12 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
 
     Raises ConfigError if there is no such result or more than one.
     """
-    results = {name: result for name, result in _results(folder).items() if result.split == split}
+    results = _results_on(folder, split)
     if not results:
         raise ConfigError(
             f"{folder.path} was not attacked on its {split} images; `stresslens attack {folder.path}` does it"
         )
-    fitting = {}
-    for name, result in results.items():
-        near = [r for r in result.radii if same_radius(r, eps)]
-        if near and name.startswith(key):
-            fitting[name] = float(near[0])
+    fitting = _fitting(results, eps, key)
     if not fitting:
         available = "; ".join(
             f"{name} has {', '.join(f'{r:g}' for r in result.radii)}" for name, result in results.items()
@@ -186,10 +182,42 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
             f"{folder.path} was not attacked at radius {eps:g}{f' under {key}' if key else ''}: {available}"
         )
     if len(fitting) > 1:
-        ways = ", ".join(f"robust@{eps:g}:{name}" for name in fitting)
-        raise ConfigError(f"{folder.path} was attacked at radius {eps:g} in several ways; say which: {ways}")
+        raise ConfigError(
+            f"{folder.path} was attacked at radius {eps:g} in several ways{_ways(eps, fitting)}"
+        )
     ((name, radius),) = fitting.items()
     return _read(folder, name, results[name]).at(radius)
+
+
+def shared_key(folders: Sequence[RunFolder], eps: float, key: str = "", *, split: str = "test") -> str:
+    """The key of the only result that all runs have at this radius; `key`, with which it starts, if
+    they share none.
+
+    Raises ConfigError if they share several.
+    """
+    of_each = [set(_fitting(_results_on(folder, split), eps, key)) for folder in folders]
+    shared = sorted(set.intersection(*of_each)) if of_each else []
+    if len(shared) > 1:
+        which = f"all {len(folders)} runs were" if len(folders) > 1 else f"{folders[0].path} was"
+        raise ConfigError(f"{which} attacked at radius {eps:g} in several ways{_ways(eps, shared)}")
+    return shared[0] if shared else key
+
+
+def _ways(eps: float, keys: Iterable[str]) -> str:
+    return f"; say which: {', '.join(f'robust@{eps:g}:{key}' for key in keys)}"
+
+
+def _results_on(folder: RunFolder, split: str) -> dict[str, ResultFile]:
+    return {name: result for name, result in _results(folder).items() if result.split == split}
+
+
+def _fitting(results: Mapping[str, ResultFile], eps: float, key: str) -> dict[str, float]:
+    """The results whose key starts with `key`, with their radius that is `eps`."""
+    return {
+        name: float(near[0])
+        for name, result in results.items()
+        if name.startswith(key) and (near := [r for r in result.radii if same_radius(r, eps)])
+    }
 
 
 def compare_study_robustness(

@@ -175,19 +175,37 @@ def _is_literal(value: Any) -> bool:
 
 
 def _functions_of(value: Any) -> list[types.FunctionType]:
-    """The function itself, or the methods that a class defines. Raises ConfigError where there are none
-    written in Python, and for a function that closes over values."""
-    candidates = vars(value).values() if isinstance(value, type) else [inspect.unwrap(value)]
-    functions = [each for each in candidates if isinstance(each, types.FunctionType)]
+    """The function itself, or the methods that a class defines, without their decorators. Raises
+    ConfigError where there are none written in Python, and for a function that closes over values."""
+    if isinstance(value, type):
+        candidates = [each for attribute in vars(value).values() for each in _undecorated(attribute)]
+        within = f"{value.__qualname__}."  # the rest is what a decorator without functools.wraps returns
+        functions = [each for each in candidates if each.__qualname__.startswith(within)]
+    else:
+        functions = _undecorated(value)
     own = [each for each in functions if each.__code__.co_filename != "<string>"]  # not of a dataclass
     if not own:
         raise ConfigError(f"the source of {value.__name__} is not there")
-    if own[0].__name__ == "<lambda>":
+    if not isinstance(value, type) and own[0].__name__ == "<lambda>":
         raise ConfigError("a lambda cannot be written down; define it with def")
     inner = {name for each in own for name in each.__code__.co_freevars} - {"__class__"}
     if inner:
         raise ConfigError(f"{value.__name__} uses {', '.join(sorted(inner))} of the function around it")
     return own
+
+
+def _undecorated(attribute: Any) -> list[types.FunctionType]:
+    """The functions inside a function, a method or a property with decorators."""
+    if isinstance(attribute, property):
+        inner = [attribute.fget, attribute.fset, attribute.fdel]
+    elif isinstance(attribute, functools.cached_property | functools.partialmethod):
+        inner = [attribute.func]
+    else:
+        plain = inspect.unwrap(attribute)
+        if isinstance(plain, types.FunctionType):
+            return [plain]
+        inner = []
+    return [each for one in inner if one is not None for each in _undecorated(one)]
 
 
 def _source(value: Any, functions: list[types.FunctionType]) -> str:

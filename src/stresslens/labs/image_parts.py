@@ -16,8 +16,10 @@ from stresslens.core.maps import Maps
 from stresslens.core.types import Finding, Positive
 from stresslens.labs.agreement import differs, equal, remark, unlike
 
-SHAPE, CLASSES, N = (1, 8, 7), 5, 24
+SHAPE, CLASSES, N = (1, 8, 7), 10, 24
 RADII: dict[Norm, float] = {"linf": 0.1, "l2": 0.7, "l1": 3.0}
+FAR_BELOW = -100.0
+"""The logit of the classes that no image has."""
 WEAK = 0.9
 """Share of the largest possible loss of margin on a linear model, below which an attack is weak."""
 
@@ -137,12 +139,15 @@ class _Trial:
 
 
 def _margin_lost(bound: Bound, norm: Norm, radius: float) -> Finding:
-    """How much of the largest possible loss of margin the attack takes from a linear model of two
-    classes. Pixels are far from 0 and 1, so that the dual norm of the weights gives the largest loss."""
+    """How much of the largest possible loss of margin the attack takes from a linear model with two
+    classes that an image can have. Pixels are far from 0 and 1, so that the dual norm of the weights
+    gives the largest loss."""
     name = "margin lost"
-    layer = nn.Linear(30, 2)
+    layer = nn.Linear(30, CLASSES)
     with torch.no_grad():
-        layer.weight.normal_(generator=torch.Generator().manual_seed(4))
+        layer.weight[:2].normal_(generator=torch.Generator().manual_seed(4))
+        layer.weight[2:] = 0
+        layer.bias[2:] = FAR_BELOW
     net = nn.Sequential(nn.Flatten(), layer).double()
     x = 0.4 + 0.2 * torch.rand(N, 1, 5, 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     small = min(radius, {"linf": 0.1, "l2": 0.3, "l1": 0.35}[norm])

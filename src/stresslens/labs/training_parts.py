@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -12,10 +14,10 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.config.registry import Bound
 from stresslens.core.errors import ConfigError
-from stresslens.core.types import Finding
+from stresslens.core.types import Count, Finding
 from stresslens.labs.agreement import differs, equal, remark, unlike, verdict
+from stresslens.labs.network_parts import ImageShape
 
-SHAPE, CLASSES = (2, 3, 4), 5
 BATCHES = (1, 11, 29)
 STEP = 1e-5
 """Of the finite differences."""
@@ -23,14 +25,42 @@ GRAPH = "the loss has a graph, so that training adds autograd's gradient to your
 HOW_TO_STEP = "leave the weights as they are: the optimizer does the step"
 
 
+@dataclass(frozen=True)
+class _Size:
+    """Of the images (C, H, W), and how many classes they have."""
+
+    shape: tuple[int, int, int]
+    classes: int
+
+    def __str__(self) -> str:
+        return f"{math.prod(self.shape)} inputs and {self.classes} classes"
+
+    def images(self, n: int) -> Tensor:
+        return torch.rand(n, *self.shape, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+
+    def labels(self, n: int) -> Tensor:
+        return torch.randint(self.classes, (n,), generator=torch.Generator().manual_seed(n))
+
+
+DIGITS = _Size((1, 8, 8), 10)
+"""The data of lab A, with which a part is checked."""
+OTHER = _Size((2, 3, 4), 5)
+"""A part that is right for its data, but not for this size, has the size written into it."""
+
+
 def check_gradient(
-    bound: Bound, reference: Bound | None, *, net: Literal["linear", "mlp"] = "linear"
+    bound: Bound,
+    reference: Bound | None,
+    *,
+    net: Literal["linear", "mlp"] = "linear",
+    shape: ImageShape = DIGITS.shape,
+    classes: Count = DIGITS.classes,
 ) -> list[Finding]:
     """Gradients written by hand, an objective with `net`, `inputs` and `y`: the loss against those of
     the reference, and what it leaves in `.grad` against autograd and against finite differences.
 
     `reference` is a loss; without one, any built-in loss may be meant. float64, batches of 1, 11 and
-    29 images.
+    29 images of `shape`. That it is wrong at another size is a remark.
     """
     if not bound.asks_for("net") or not bound.asks_for("inputs"):
         return [
@@ -38,15 +68,40 @@ def check_gradient(
                 "signature", "it does not ask for net and inputs", 0, "write def gradient(net, inputs, y):"
             )
         ]
+    losses = _candidates("losses", reference)
+    return _at_two_sizes(lambda size: _gradient(bound, losses, net, size), _Size(shape, classes))
+
+
+def _at_two_sizes(check: Callable[[_Size], list[Finding]], size: _Size) -> list[Finding]:
+    """The findings at a size; if none is a mistake, also a remark where there is one at `OTHER`."""
+    found = check(size)
+    if any(each.severity == "serious" for each in found):
+        return found
+    try:
+        wrong = [f"{each.audit}: {each.evidence}" for each in check(OTHER) if each.severity == "serious"]
+    except Exception as error:
+        wrong = [f"it raises {type(error).__name__}: {error}"]
+    if not wrong:
+        return [*found, equal("other sizes", f"it is right for {OTHER} too", 1)]
+    why = f"it works for {size} only; for {OTHER}, {wrong[0]}"
+    return [
+        *found,
+        remark("other sizes", why, 1, "take the sizes from the tensors; for this data it is right"),
+    ]
+
+
+def _gradient(
+    bound: Bound, losses: dict[str, Bound], net: Literal["linear", "mlp"], size: _Size
+) -> list[Finding]:
     values = {"linear": "linear", "mlp": {"mlp": {"widths": [7, 6]}}}
-    model = _seeded(lambda: registry.resolve("models", values[net])(shape=SHAPE, classes=CLASSES)).double()
+    build = registry.resolve("models", values[net])
+    model = _seeded(lambda: build(shape=size.shape, classes=size.classes)).double()
     for parameter in model.parameters():
         nn.init.normal_(parameter, generator=torch.Generator().manual_seed(2))
-    losses = _candidates("losses", reference)
-    name, loss = min(losses.items(), key=lambda item: _gap(bound, model, item[1]))
+    name, loss = min(losses.items(), key=lambda item: _gap(bound, model, item[1], size))
     said, slopes, numeric, with_graph = [], dict[str, list[str]](), [], False
     for n in BATCHES:
-        inputs, y = _images(n), _labels(n)
+        inputs, y = size.images(n), size.labels(n)
         before = [p.detach().clone() for p in model.parameters()]
         found, written = _written(bound, model, inputs, y)
         if isinstance(found, Tensor) and found.requires_grad:
@@ -82,13 +137,17 @@ def check_gradient(
 
 def check_loss(bound: Bound, reference: Bound | None) -> list[Finding]:
     """A loss of logits (N, K) and labels (N,): value and slope against the reference, in float64, also
-    with large logits. Without a reference, any built-in loss may be meant."""
+    with large logits. Without a reference, any built-in loss may be meant. That it is wrong for another
+    number of classes is a remark."""
     losses = _candidates("losses", reference)
+    return _at_two_sizes(lambda size: _loss(bound, losses, size), DIGITS)
 
+
+def _loss(bound: Bound, losses: dict[str, Bound], size: _Size) -> list[Finding]:
     def unequal(loss: Callable[..., Tensor]) -> list[str]:
         said = []
         for n, scale in [(1, 3.0), (7, 3.0), (64, 3.0), (7, 1e3)]:
-            logits, y = scale * _normal(n, CLASSES), _labels(n)
+            logits, y = scale * _normal(n, size.classes), size.labels(n)
             for what, ours, theirs in zip(
                 ("value", "slope"), _slope(bound, logits, y), _slope(loss, logits, y)
             ):
@@ -101,13 +160,16 @@ def check_loss(bound: Bound, reference: Bound | None) -> list[Finding]:
     name, said = min(((name, unequal(loss)) for name, loss in losses.items()), key=lambda item: len(item[1]))
     remedy = "a loss is the mean over the images; exponentials of large logits overflow, log_softmax does not"
     right = f"value and slope equal those of {name}, to 1e-6"
-    return [verdict("reference", [f"not {name}: {why}" for why in said], right, 4, remedy), _one_hot(bound)]
+    return [
+        verdict("reference", [f"not {name}: {why}" for why in said], right, 4, remedy),
+        _one_hot(bound, size),
+    ]
 
 
-def _one_hot(bound: Bound) -> Finding:
-    logits, y = _normal(7, CLASSES), _labels(7)
+def _one_hot(bound: Bound, size: _Size) -> Finding:
+    logits, y = _normal(7, size.classes), size.labels(7)
     try:
-        given = bound(logits=logits, y=F.one_hot(y, CLASSES).double())
+        given = bound(logits=logits, y=F.one_hot(y, size.classes).double())
     except Exception as error:
         why_not: str | None = f"raises {type(error).__name__}"
     else:
@@ -168,9 +230,9 @@ def _candidates(folder: str, reference: Bound | None) -> dict[str, Bound]:
     return {name: registry.resolve(folder, name) for name in registry.names(folder)}
 
 
-def _gap(bound: Bound, model: nn.Module, loss: Bound) -> float:
+def _gap(bound: Bound, model: nn.Module, loss: Bound, size: _Size) -> float:
     """How far the part's loss is from another on one batch."""
-    inputs, y = _images(11), _labels(11)
+    inputs, y = size.images(11), size.labels(11)
     found, _ = _written(bound, model, inputs, y)
     gap = (
         abs(float(found.detach()) - float(loss(logits=model(inputs), y=y).detach()))
@@ -221,14 +283,6 @@ def _slope(loss: Callable[..., Tensor], logits: Tensor, y: Tensor) -> tuple[Tens
 
 def _normal(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _images(n: int) -> Tensor:
-    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
-
-
-def _labels(n: int) -> Tensor:
-    return torch.randint(CLASSES, (n,), generator=torch.Generator().manual_seed(n))
 
 
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:

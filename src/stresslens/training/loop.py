@@ -215,8 +215,13 @@ class Training:
 
     def check(self, loss: float, batch: Batch) -> None:
         """Raises TrainingDiverged, before any weight is changed, unless the loss and every gradient
-        are finite."""
+        are finite; ConfigError where there is no gradient."""
         self._gradients = [gradient for p in self.parameters if (gradient := p.grad) is not None]
+        if not self._gradients:
+            raise ConfigError(
+                "the loss has no gradient: it was computed under torch.no_grad(), or not from the logits; "
+                "compute it from the logits with torch, without no_grad, detach or item"
+            )
         norms = torch._foreach_norm(self._gradients)
         on_gpu = norms[0].is_cuda
         self._norms = torch.stack(norms).tolist() if on_gpu else [norm.item() for norm in norms]
