@@ -230,7 +230,7 @@ def test_a_loss_without_a_gradient_is_refused(task_of: Make, tmp_path: Path, bod
     file = tmp_path / "flat.py"
     file.write_text(f"import torch\nimport torch.nn.functional as F\n\ndef flat(logits, y):\n    {body}\n")
     training = training_of(task_of("linear", epochs=1, batch_size=40, loss=f"{file}:flat"))
-    with pytest.raises(ConfigError, match="^the loss has no gradient: it was computed under torch.no_grad"):
+    with pytest.raises(ConfigError, match=r"^the loss has no gradient: it was computed under torch.no_grad"):
         fit(training)
 
 
