@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +109,14 @@ def test_equal_classes_are_not_called_larger(type_: Type, tmp_path: Path) -> Non
     _, out, _ = type_("data", "check", "photos")
     assert "the 2 classes have 12 training images each" in out
     assert "1.0 times" not in out
+
+
+def test_settings_of_the_data_can_be_overridden(type_: Type) -> None:
+    code, out, _ = type_("data", "stats", "digits", "data.subset=100", "data.validation=50")
+    assert code == 0
+    assert re.search(r"all +│ 100 +│ 50 ", out)
+    assert type_("data", "stats", "digits", "subset=100")[2].endswith("meant here: data.subset=100\n")
+    assert (
+        "data.subst=1: digits has no option 'subst'; did you mean 'subset'?"
+        in (type_("data", "check", "digits", "data.subst=1")[2])
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,12 +19,17 @@ from stresslens.cli.options import DataSet, Json
 SHOWN = 100
 """Classes of a table."""
 
+DataOverrides = Annotated[
+    list[str] | None, typer.Argument(help="data.key=value, for example data.size=32.", show_default=False)
+]
+
 app = typer.Typer(help="Check a data set before training on it.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("check")
 def check(
     data: DataSet,
+    overrides: DataOverrides = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if a finding is serious.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +41,7 @@ def check(
     """
     from stresslens.evaluation.data_check import data_findings
 
-    loaded = load_data_set(data_value(data))
+    loaded = load_data_set(data_value(data, overrides or []))
     if not as_json:
         _print_contents(loaded)
     found = data_findings(loaded)
@@ -51,6 +57,7 @@ def check(
 @app.command("stats")
 def stats(
     data: DataSet,
+    overrides: DataOverrides = None,
     gallery: Annotated[
         Path | None,
         typer.Option(
@@ -67,7 +74,7 @@ def stats(
     """
     if gallery is not None and gallery.suffix.lower() != ".svg":
         raise ConfigError(f"--gallery {gallery}: the file is an SVG; give a name that ends in .svg")
-    loaded = load_data_set(data_value(data))
+    loaded = load_data_set(data_value(data, overrides or []))
     if gallery is not None:
         _write_gallery(loaded, gallery)
     if as_json:
@@ -186,13 +193,22 @@ def _write_gallery(data: Data, path: Path) -> None:
     )
 
 
-def data_value(text: str) -> Any:
-    """A dataset's name with options, or the folder dataset for a path."""
+def data_value(text: str, overrides: Sequence[str] = ()) -> Any:
+    """A dataset's name with options, or the folder dataset for a path, with overrides
+    `data.key=value`. Raises ConfigError for others."""
+    from stresslens.config import study_file
     from stresslens.config.data_paths import images_at
-    from stresslens.config.yaml_source import parse_value
+    from stresslens.config.yaml_source import parse_value, typed_mistakes
 
     at_path = None if text.lstrip().startswith("{") else images_at(text)
-    return parse_value(text) if at_path is None else at_path
+    value = parse_value(text) if at_path is None else at_path
+    if not overrides:
+        return value
+    if others := [each for each in overrides if not each.startswith("data.")]:
+        raise ConfigError(f"{others[0]}: only settings of the data are meant here: data.{others[0]}")
+    with typed_mistakes():
+        described = study_file.expand_study({"data": value}, overrides, name="data", base=Path.cwd())
+    return described.variants[0].config.data
 
 
 def load_data_set(value: Any) -> Data:

@@ -104,8 +104,7 @@ def carry_out_study(
         return
     short_named = _short_named(study)
     finished: dict[str, dict[str, Estimate]] = {}
-    serious: dict[str, None] = {}
-    told: set[str] = set()
+    serious, told = dict[str, None](), set[str]()
     total = len(study.variants) * len(study.seeds)
     earlier = _trainings(out / study.name)
     prints_progress = not (quiet or as_json)

@@ -68,8 +68,7 @@ def train(
     from stresslens.config import registry, study_file
     from stresslens.config.run_names import data_and_model, name_in_words
     from stresslens.config.validation import applies_to_estimators
-    from stresslens.config.yaml_source import of_override, parse_value
-    from stresslens.core.errors import Problems
+    from stresslens.config.yaml_source import parse_value, typed_mistakes
 
     what = parse_value(model)
     tracked = {"track": [parse_value(tracker) for tracker in track]} if track else {}
@@ -84,7 +83,7 @@ def train(
             f"{idle[0]}: means nothing to the estimator "
             f"{registry.name_and_options('estimators', what)[0]}; leave it out"
         )
-    try:
+    with typed_mistakes():
         found = data_value(data)
         own_name = name or ",".join(["run", *data_and_model(found, what)])
         values = {"data": found, kind: what, "runs": {own_name: {}}, **tracked}
@@ -95,11 +94,4 @@ def train(
             described = study_file.known_as(described, name_in_words(found, what, told), kept="run")
         elif is_single and name is not None:
             described = study_file.named_alone(described, name)
-    except Problems as error:
-        raise ConfigError(
-            "\n".join(
-                p.message if p.path[:1] != ("command line",) else f"{of_override(p.path)}: {p.message}"
-                for p in error.problems
-            )
-        ) from None
     carry_out_study(described, out, None, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)

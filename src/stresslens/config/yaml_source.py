@@ -6,6 +6,8 @@ from __future__ import annotations
 import codecs
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import yaml
 
 from stresslens.core.disk_errors import refusal
-from stresslens.core.errors import ConfigError, Problem
+from stresslens.core.errors import ConfigError, Problem, Problems
 
 Keys = tuple[str | int, ...]
 
@@ -99,6 +101,22 @@ def of_override(path: Keys) -> str:
     text, and the key in its value."""
     _, text, *keys = path
     return f"{text}: {'.'.join(map(str, keys))}" if keys and isinstance(keys[-1], str) else str(text)
+
+
+@contextmanager
+def typed_mistakes() -> Iterator[None]:
+    """Problems that are raised inside become one ConfigError: a line for each, and for a mistake in an
+    override its place there."""
+    try:
+        yield
+    except Problems as error:
+        lines = [
+            f"{of_override(each.path)}: {each.message}"
+            if each.path[:1] == ("command line",)
+            else each.message
+            for each in error.problems
+        ]
+        raise ConfigError("\n".join(lines)) from None
 
 
 @dataclass

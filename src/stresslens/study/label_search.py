@@ -13,9 +13,10 @@ import torch
 from stresslens.config import registry, study_file
 from stresslens.config.run_config import read_run_data
 from stresslens.config.run_names import label
+from stresslens.config.yaml_source import typed_mistakes
 from stresslens.core.answers import answered, predicted
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, Problems
+from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
@@ -55,15 +56,8 @@ def fold_model(data: Any, model: Any, overrides: Sequence[str] = ()) -> FoldMode
     with overrides `key.path=value`. Raises ConfigError with every mistake."""
     kind = registry.model_or_estimator(model)
     values = {"data": data, kind: model, **({"train": TRAINING} if kind == "model" else {})}
-    try:
+    with typed_mistakes():
         study = study_file.expand_study(values, overrides, name="labels", base=Path.cwd())
-    except Problems as error:
-        raise ConfigError(
-            "\n".join(
-                p.message if p.path[:1] != ("command line",) else f"{p.path[1]}: {p.message}"
-                for p in error.problems
-            )
-        ) from None
     return FoldModel(study.variants[0].config, model)
 
 

@@ -128,8 +128,7 @@ class Training:
         self.images = data.train if inputs is None else inputs
         if inputs is not None:  # batches may be views of them, or come again
             nn.Module.register_forward_pre_hook(model.get_submodule("net"), fresh_images, prepend=True)
-        shown = shown_size(train, base) is not None  # batches then hold images of the net's size
-        of_batches = for_shown_images(model) if shown else model
+        of_batches = model if shown_size(train, base) is None else for_shown_images(model)
         self.batch_loss = BatchLoss(
             of_batches, objective, compute=compute, step=self._step, takes_inputs=inputs is not None
         )
@@ -219,8 +218,7 @@ class Training:
         self._gradients = [gradient for p in self.parameters if (gradient := p.grad) is not None]
         if not self._gradients:
             raise ConfigError(
-                "the loss has no gradient: it was computed under torch.no_grad(), or not from the logits; "
-                "compute it from the logits with torch, without no_grad, detach or item"
+                "the loss has no gradient: it was computed under torch.no_grad(), detached, or not from logits"
             )
         norms = torch._foreach_norm(self._gradients)
         on_gpu = norms[0].is_cuda
