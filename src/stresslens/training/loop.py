@@ -218,7 +218,7 @@ class Training:
         self._gradients = [gradient for p in self.parameters if (gradient := p.grad) is not None]
         if not self._gradients:
             raise ConfigError(
-                "the loss has no gradient: it was computed under torch.no_grad(), detached, or not from logits"
+                "the loss has no gradient: it was computed under torch.no_grad() or not from the logits"
             )
         norms = torch._foreach_norm(self._gradients)
         on_gpu = norms[0].is_cuda
