@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import traceback
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -270,6 +271,23 @@ def test_an_explanation_shows_the_images_it_was_given(results: dict[str, Any]) -
     assert why.plot(3).drawing.count("<image") == 2 * 3 + 1
     with pytest.raises(ConfigError, match="expected 1 or more"):
         why.plot(0)
+
+
+def test_the_traceback_of_a_method_ends_at_the_callers_line(results: dict[str, Any], tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).random((20, 1, 4, 4)) * 255, np.arange(20) % 2
+    chart = results["run"].plot()
+    for call in (
+        lambda: sl.Data.from_arrays(x, y),
+        lambda: results["attack"].robust_accuracy(0.7),
+        lambda: results["attack"].targeted_success_rate(0.05),
+        lambda: results["explanation"].plot(0),
+        lambda: results["run"].results("tset"),
+        lambda: chart.save(tmp_path / "chart.gif"),
+    ):
+        with pytest.raises(sl.StresslensError) as refused:
+            call()
+        frames = traceback.extract_tb(refused.value.__traceback__)
+        assert {frame.filename for frame in frames} == {__file__}
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 5), (2, 60, 40), (3, 300, 200)], ids=["grey", "two", "large"])

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from stresslens.charts.chart_frame import WIDTH
 from stresslens.core.cards import card, light_colours, style_sheet
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, ends_at_caller
 from stresslens.core.extras import extra
 from stresslens.core.files import write_bytes
 from stresslens.core.plain_rows import csv_of, data_frame
@@ -74,6 +74,7 @@ class Chart:
             f'<rect width="100%" height="100%" fill="white"/>{_plain(self.drawing)}{below}</svg>'
         )
 
+    @ends_at_caller
     def save(self, path: str | Path) -> Path:
         """Writes the chart as SVG, PNG or PDF, by the ending of the file's name, and returns its path.
 

@@ -13,7 +13,7 @@ import torch
 from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.core.cards import sentences
 from stresslens.core.colormaps import coloured, limit_of
-from stresslens.core.errors import ConfigError, Notice
+from stresslens.core.errors import ConfigError, Notice, ends_at_caller
 from stresslens.core.panels import Grid, Picture, image_pixels
 from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.text import counted
@@ -62,6 +62,7 @@ class Explanation(Tabular):
         """The quality checks that the maps fail, in words; empty where none was asked for."""
         return list((self.quality or {}).get("failed", []))
 
+    @ends_at_caller
     def plot(self, images: int = COLUMNS) -> Chart:
         """The first `images` images with the classes that are explained, and below each its map; all maps
         have one colour scale. The chart's numbers are those of `to_frame`. Raises ConfigError for fewer
