@@ -33,8 +33,8 @@ class Explanation(Tabular):
 
     `signed`: values below 0 speak against the class. `quality` holds the checks with their intervals and
     what the maps fail; None where they were not asked for. `images` (N, C, H, W) float in [0, 1] are
-    those that were explained, `classes` the names of the model's classes and `explainer` the plug-in, as
-    far as they are known."""
+    those that were explained, `classes` the names of the model's classes, `explainer` the plug-in and
+    `truths` (N,) the true classes, as far as they are known."""
 
     maps: np.ndarray
     answers: np.ndarray
@@ -45,6 +45,7 @@ class Explanation(Tabular):
     images: np.ndarray | None = None
     classes: Sequence[str] | None = None
     explainer: str = ""
+    truths: np.ndarray | None = None
 
     def __repr__(self) -> str:
         size = " × ".join(map(str, self.maps.shape[1:]))
@@ -54,8 +55,12 @@ class Explanation(Tabular):
     def _repr_html_(self) -> str:
         lead = f"{self.explainer or 'Attribution'}: what speaks for the answers on {len(self.maps):,} images"
         checks = self._checks().html() if self.quality else ""
-        chart = self._chart(SHOWN, SMALL)
-        return card_with_charts(lead, chart, sentences([*self.failed, *self.notes], 4), checks)
+        n = len(self.maps)
+        below = "Under each image: the class that is explained"
+        below += ", after the true class where they differ." if self.truths is not None else "."
+        some = f" The first {SHOWN} of {n:,} images; plot({n}) shows all." if n > SHOWN else ""
+        told = sentences([*self.failed, *self.notes], 4)
+        return card_with_charts(lead, self._chart(SHOWN, SMALL), below + some, told, checks)
 
     @property
     def failed(self) -> list[str]:
@@ -80,7 +85,7 @@ class Explanation(Tabular):
         rows: list[list[Picture | None]] = []
         for start in range(0, n, COLUMNS):
             here = range(start, min(start + COLUMNS, n))
-            names = [self._name(k) for k in here]
+            names = [self._caption(k) for k in here]
             if above is not None:
                 rows.append([Picture(reduced(above[k], side), name) for k, name in zip(here, names)])
             rows.append(
@@ -94,18 +99,28 @@ class Explanation(Tabular):
         title = f"{self.explainer or 'Attribution maps'}: images, and what speaks for the class under each"
         return Chart(title, f'<g font-size="11">{drawing}</g>', width, height, self._table().rows[:n])
 
-    def _name(self, k: int) -> str:
-        answer = int(self.answers[k])
-        return self.classes[answer] if self.classes and answer < len(self.classes) else str(answer)
+    def _caption(self, k: int) -> str:
+        answer, truth = self._name(self.answers[k]), self._truth(k)
+        return answer if truth in (None, answer) else f"{truth} → {answer}"
+
+    def _truth(self, k: int) -> str | None:
+        return None if self.truths is None else self._name(self.truths[k])
+
+    def _name(self, number: int) -> str:
+        return self.classes[number] if self.classes and number < len(self.classes) else str(number)
 
     def _table(self) -> ResultTable:
         each = (self.quality or {}).get("each", {})
-        columns = ("image", "class", "lowest", "highest", *each)
+        known = () if self.truths is None else ("truth",)
+        columns = ("image", "class", *known, "lowest", "highest", *each)
         values = zip(*each.values()) if each else [()] * len(self.maps)
         return ResultTable(
             columns,
             [
-                (k, self._name(k), float(m.min()), float(m.max()), *of_image)
+                (
+                    *(k, self._name(self.answers[k]), *(self._truth(k) for _ in known)),
+                    *(float(m.min()), float(m.max()), *of_image),
+                )
                 for k, (m, of_image) in enumerate(zip(self.maps, values))
             ],
         )
