@@ -76,7 +76,8 @@ class Chart:
 
     @ends_at_caller
     def save(self, path: str | Path) -> Path:
-        """Writes the chart as SVG, PNG or PDF, by the ending of the file's name, and returns its path.
+        """Writes the chart as SVG, PNG or PDF, or its numbers as CSV (`to_csv`), by the ending of the
+        file's name, and returns its path.
 
         A PNG has 300 pixels an inch at a width of 3.5 inches, a column of a paper. PNG and PDF need
         the extra `figures`. Raises ConfigError for another ending, or where the extra is missing.
@@ -86,9 +87,11 @@ class Chart:
             ".svg": lambda: self.svg.encode("utf-8", errors="replace"),
             ".png": self._png,
             ".pdf": lambda: bytes(_converter(".pdf").svg_to_pdf(self.svg)),
+            ".csv": lambda: str(self.to_csv()).encode("utf-8", errors="replace"),
         }
         if path.suffix.lower() not in kinds:
-            raise ConfigError(f"{path.name!r} does not say what to write; end it with .svg, .png or .pdf")
+            endings = ".svg, .png, .pdf or .csv"
+            raise ConfigError(f"{path.name!r} does not say what to write; end it with {endings}")
         write_bytes(path, kinds[path.suffix.lower()]())
         return path
 
