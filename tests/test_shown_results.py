@@ -291,6 +291,17 @@ def test_the_traceback_of_a_method_ends_at_the_callers_line(results: dict[str, A
         assert {frame.filename for frame in frames} == {__file__}
 
 
+def test_the_quality_of_maps_is_a_dictionary_in_one_line(results: dict[str, Any]) -> None:
+    quality = results["explanation"].quality
+    assert len(repr(quality)) < MOST_REPR
+    checks, failed = quality["checks"], quality["failed"]
+    assert repr(quality).startswith(f"QualityChecks({len(checks)} checks, {len(failed)} failed: ")
+    name, mean = next(iter(checks.items()))
+    assert f"{name} {mean['value']:.3g}" in repr(quality)
+    assert json.loads(json.dumps(quality)) == quality
+    assert len(quality["each"][name]) == 9
+
+
 def test_an_explanation_shows_the_truth_and_says_how_many_images_it_leaves_out(
     results: dict[str, Any],
 ) -> None:

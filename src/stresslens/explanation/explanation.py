@@ -26,6 +26,20 @@ COLUMNS = 8
 SHOWN, SMALL, LARGE = 6, 64, 224
 """Images in a card; the longest side of a picture in a card and in a plot, in pixels."""
 
+MEANS = 4
+"""Means in the line that stands for all quality checks."""
+
+
+class QualityChecks(dict[str, Any]):
+    """The quality checks of maps as a dictionary of plain values, which shows itself in one line: "checks"
+    (the means with their intervals), "each" (the values of every image) and "failed" (in words)."""
+
+    def __repr__(self) -> str:
+        means = [f"{name} {Estimate.from_json(e).value:.3g}" for name, e in self.get("checks", {}).items()]
+        shown = ", ".join(means[:MEANS]) + (", …" if len(means) > MEANS else "")
+        failed = len(self.get("failed", ()))
+        return f"QualityChecks({counted(len(means), 'check')}, {failed} failed: {shown}; {', '.join(self)})"
+
 
 @dataclass(frozen=True, repr=False)
 class Explanation(Tabular):
@@ -46,6 +60,10 @@ class Explanation(Tabular):
     classes: Sequence[str] | None = None
     explainer: str = ""
     truths: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.quality is not None:
+            object.__setattr__(self, "quality", QualityChecks(self.quality))
 
     def __repr__(self) -> str:
         size = " × ".join(map(str, self.maps.shape[1:]))
