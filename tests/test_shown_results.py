@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -279,6 +281,64 @@ def test_an_explanation_shows_the_images_it_was_given(results: dict[str, Any]) -
     assert why.plot(3).drawing.count("<image") == 2 * 3 + 1
     with pytest.raises(ConfigError, match="expected 1 or more"):
         why.plot(0)
+
+
+def test_the_traceback_of_a_method_ends_at_the_callers_line(results: dict[str, Any], tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).random((20, 1, 4, 4)) * 255, np.arange(20) % 2
+    chart = results["run"].plot()
+    for call in (
+        lambda: sl.Data.from_arrays(x, y),
+        lambda: results["attack"].robust_accuracy(0.7),
+        lambda: results["attack"].targeted_success_rate(0.05),
+        lambda: results["explanation"].plot(0),
+        lambda: results["run"].results("tset"),
+        lambda: chart.save(tmp_path / "chart.gif"),
+    ):
+        with pytest.raises(sl.StresslensError) as refused:
+            call()
+        frames = traceback.extract_tb(refused.value.__traceback__)
+        assert {frame.filename for frame in frames} == {__file__}
+
+
+def test_the_quality_of_maps_is_a_dictionary_in_one_line(results: dict[str, Any]) -> None:
+    quality = results["explanation"].quality
+    assert len(repr(quality)) < MOST_REPR
+    checks, failed = quality["checks"], quality["failed"]
+    assert repr(quality).startswith(f"QualityChecks({len(checks)} checks, {len(failed)} failed: ")
+    name, mean = next(iter(checks.items()))
+    assert f"{name} {mean['value']:.3g}" in repr(quality)
+    assert json.loads(json.dumps(quality)) == quality
+    assert len(quality["each"][name]) == 9
+
+
+def test_an_explanation_shows_the_truth_and_says_how_many_images_it_leaves_out(
+    results: dict[str, Any],
+) -> None:
+    data = results["data"]
+    net = nn.Sequential(nn.Flatten(), nn.Linear(216, 3))
+    some, all_ = data.test.select(range(6)), data.test.select(range(10))
+    why = sl.explain(net, all_, "saliency", answers=(all_.labels + 1) % 3)
+    assert why.truths.tolist() == all_.labels.tolist()
+    assert [why._caption(k) for k in range(3)] == [f"{y} → {(y + 1) % 3}" for y in all_.labels[:3].tolist()]
+    rows = why.plot(2).rows
+    assert [row["truth"] for row in rows] == [str(y) for y in all_.labels[:2].tolist()]
+    text = looked_at(why._repr_html_()).text
+    assert "after the true class where they differ. The first 6 of 10 images; plot(10) shows all." in text
+    right = sl.explain(net, some, "saliency", answers=some.labels)
+    assert right._caption(0) == str(int(some.labels[0]))
+    assert "The first 6" not in right._repr_html_()
+    unknown = sl.explain(net, some.floats(some.images[:]), "saliency", answers=some.labels)
+    assert unknown.truths is None
+    assert "true class" not in unknown._repr_html_()
+    assert "truth" not in unknown.plot().rows[0]
+    own = sl.explain(results["run"], "saliency", n_images=3)
+    assert own.truths.tolist() == [results["run"].data.test.labels[k] for k in _indices(results["run"])]
+
+
+def _indices(run: sl.Run) -> list[int]:
+    """Where the images of the run's only explanation are in its test split."""
+    (result,) = (run.folder / "explanations").glob("saliency-*/result.json")
+    return [image["index"] for image in json.loads(result.read_text())["images"]]
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 5), (2, 60, 40), (3, 300, 200)], ids=["grey", "two", "large"])

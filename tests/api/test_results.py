@@ -209,6 +209,42 @@ def test_an_attack_on_own_images_is_kept_and_counted(subjects: Finished) -> None
         sl.attack(run, out="here", **asked)
 
 
+def test_the_robustness_of_a_study_is_read_from_its_files(tmp_path: Path) -> None:
+    attack: dict[str, Any] = {"protocol": ["fgsm"], "radii": ["8/255", 0.1], "images": 10, "audit": False}
+    values = {"study": "s", "data": SMALL, "model": "linear", "train": OPTIONS, "robustness": attack}
+    study = sl.run({**values, "repeats": 2, "runs": {"a": {}, "b": {"train.lr": 0.1}}}, out=tmp_path)
+    scores = study.scores()
+    for variant in ("a", "b"):
+        found = [run.robustness for run in study[variant].runs]
+        assert [len(each) for each in found] == [1, 1]
+        assert all(isinstance(each, sl.AttackResult) for (each,) in found)
+        for name, eps in (("robust@8/255", 8 / 255), ("robust@0.1", 0.1)):
+            values_of_seeds = [float(each.robust_accuracy(eps)) for (each,) in found]
+            assert float(scores[variant][name]) == pytest.approx(np.mean(values_of_seeds))
+            rows = [row[name] for row in study.rows() if row["variant"] == variant]
+            assert rows == pytest.approx(values_of_seeds)
+    chart = study.plot("robustness")
+    drawn = [list(row.values())[:3] for row in chart.rows if row["line"] == "b"]
+    x, accuracy = drawn[-1][1:]
+    assert (x, accuracy) == pytest.approx((0.1, 100 * float(scores["b"]["robust@0.1"])), abs=1e-6)
+    with pytest.raises(ConfigError, match="figure is 'loss'; expected 'accuracy' or 'robustness'"):
+        study.plot("loss")  # type: ignore[arg-type]
+    again = sl.attack(study["a"].runs[0], radii=[0.1], protocol=["noise"], n_images=10, audit=False)
+    assert {each.result.key for each in study["a"].runs[0].robustness} > {again.result.key}
+    assert study.scores()["a"]["robust@0.1"] == scores["a"]["robust@0.1"], "only one run has the other attack"
+    for run in study["b"].runs:
+        shutil.rmtree(run.folder / "robustness")
+    assert "robust@0.1" not in study.scores()["a"], "not every variant has it"
+    assert "robust@0.1" not in study.rows()[0]
+
+
+def test_a_study_that_was_not_attacked_has_no_robustness(subjects: Finished) -> None:
+    assert subjects.study.runs[0].robustness == []
+    assert not any("robust@" in name for name in subjects.study.scores()["a"])
+    with pytest.raises(ConfigError, match=r"has no attacked run to draw; sl.attack\(run, radii=…\)"):
+        subjects.study.plot("robustness")
+
+
 def test_images_of_another_shape_are_refused_before_they_pass(subjects: Finished) -> None:
     colour, large = np.zeros((2, 3, 8, 8), np.float32), np.zeros((2, 1, 9, 9), np.float32)
     for x in (colour, large):

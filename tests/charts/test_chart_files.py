@@ -156,5 +156,13 @@ def test_a_missing_converter_is_named_with_its_command(
 
 @pytest.mark.parametrize("name", ["chart", "chart.jpg", "chart.svgz", ".svg"])
 def test_another_ending_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"end it with \.svg, \.png or \.pdf"):
+    with pytest.raises(ConfigError, match=r"end it with \.svg, \.png, \.pdf or \.csv"):
         CHARTS["lines"].save(tmp_path / name)
+
+
+def test_a_csv_file_has_the_numbers_of_the_chart(tmp_path: Path) -> None:
+    chart = CHARTS["lines"]
+    path = chart.save(tmp_path / "chart.CSV")
+    assert path == tmp_path / "chart.CSV"
+    assert path.read_bytes() == chart.to_csv(tmp_path / "same.csv").read_bytes()  # type: ignore[union-attr]
+    assert len(path.read_text(encoding="utf-8").splitlines()) == len(chart.rows) + 1

@@ -95,16 +95,17 @@ def explain(
     net, card = eager_module(net), None if run is None else card_of(run)
     images = images_for(card, images)
     if isinstance(images, Split):
-        given = images if wanted is None else replace(images, labels=wanted)
+        given, truths = images if wanted is None else replace(images, labels=wanted), images.labels
     else:
-        given = arrays_as_split(images, wanted)
+        given, truths = arrays_as_split(images, wanted), None
     given = check_inputs(net, given)
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     if run is not None and train is None and bound.asks_for("train"):
         train = same_data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now).train
     with shown(progress):
-        return _explained(net, given.uncached(), bound, name, wanted is not None, train, check, seed)
+        found = _explained(net, given.uncached(), bound, name, wanted is not None, train, check, seed)
+    return found if truths is None else replace(found, truths=truths.cpu().numpy())
 
 
 def _told_apart(images: Any, explainer: Any) -> tuple[Any, Any]:
@@ -157,10 +158,12 @@ def _explain_own(run: Run, values: dict[str, Any]) -> Explanation:
     place = run.folder / "explanations" / result_folder(found.explainer, found.fingerprint)
     arrays = MAP_ARRAYS.read(place / "maps.npz")
     quality = None if found.quality is None else found.quality.as_json()
+    truths = [image.truth for image in found.images]
     shown_images = arrays["shown"] if arrays["shown"].ndim == 4 else arrays["shown"][..., None]
     return Explanation(
         *(arrays["maps"], arrays["answers"], found.signed, found.unit, tuple(found.notes), quality),
         images=np.moveaxis(shown_images, -1, 1) / np.float32(255),
         classes=run.classes,
         explainer=found.explainer,
+        truths=None if None in truths else np.array(truths),
     )

@@ -34,6 +34,7 @@ from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.run_data import same_data_of
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
+from stresslens.robustness.result import AttackResult
 from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
 
 
@@ -189,6 +190,14 @@ class Run(RowTable):
         """The scores (N, K), the labels (N,) and the positions (N,) of a split's images. Raises
         ConfigError for a split without predictions."""
         return Predictions.of_arrays(RunFolder(self.folder).load_predictions(split))
+
+    @property
+    @public_call()
+    def robustness(self) -> list[AttackResult]:
+        """The finished attacks on the run, as `sl.attack(run, …)` returned them, without certificates;
+        sorted by folder, empty where it was not attacked. Raises UnreadableRun for a damaged result."""
+        results = sorted((self.folder / "robustness").glob("*/result.json"))
+        return [AttackResult.load(result.parent) for result in results]
 
     @property
     def config(self) -> dict[str, Any]:

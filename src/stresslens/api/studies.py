@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from stresslens.api.comparisons import Comparison
 from stresslens.api.named_scores import ByName, Scores, ScoresOfVariants
+from stresslens.api.robust_scores import robust_of_runs, robust_of_variants
 from stresslens.api.runs import Run
 from stresslens.api.study_cards import study_card, study_chart, study_table, variant_card, variant_chart
 from stresslens.api.words import public_call
@@ -60,10 +61,11 @@ class Study(RowTable):
             return card(repr(self))
 
     @public_call()
-    def plot(self) -> Chart:
-        """The accuracy of each variant with its interval, in percent. Raises ConfigError where no run has
-        finished."""
-        return study_chart(self.folder)
+    def plot(self, figure: Literal["accuracy", "robustness"] = "accuracy") -> Chart:
+        """The accuracy of each variant with its interval, in percent; or its robust accuracy over the
+        radius, a chart for each way in which runs were attacked. Raises ConfigError where no run has
+        finished, or none was attacked."""
+        return study_chart(self.folder, figure)
 
     def to_frame(self) -> Any:
         """`rows`, a row for each run, as a `pandas.DataFrame` where pandas is installed."""
@@ -113,7 +115,8 @@ class Study(RowTable):
 
     def scores(self) -> ScoresOfVariants:
         """The scores of each variant over its finished seeds, as the report shows them, by the name of
-        the variant's folder. Raises ConfigError where there is no run."""
+        the variant's folder. Where all finished runs were attacked in the same way, "robust@0.05" and the
+        like are the robust accuracies. Raises ConfigError where there is no run."""
         study = load_study(self.folder)
         found = ScoresOfVariants()
         for variant in study.variants:
@@ -125,11 +128,15 @@ class Study(RowTable):
             scores = {name: variant.score(study.split, name) for name in names}
             folder = variant.finished[0].folder.path.parent.name
             found[folder] = Scores({name: score for name, score in scores.items() if score is not None})
+        for name, of_variants in robust_of_variants(study).items():
+            for folder, score in of_variants.items():
+                found[folder][name] = score
         return found
 
     def rows(self) -> RowList:
         """A row of plain values for each run: variant, seed, status, epochs, seconds, and the scores of
-        its split."""
+        its split, with the robust accuracies of `scores`."""
+        robust = robust_of_runs(load_study(self.folder)) if self._attacked else {}
         return RowList(
             {
                 "variant": run.variant,
@@ -139,9 +146,14 @@ class Study(RowTable):
                 "epochs": run.record.get("training", {}).get("epochs"),
                 "seconds": run.record.get("training", {}).get("seconds"),
                 **({name: e.value for name, e in run.results().scores.items()} if run.finished else {}),
+                **robust.get(run.folder, {}),
             }
             for run in self.runs
         )
+
+    @property
+    def _attacked(self) -> bool:
+        return any(self.folder.glob("*/seed-*/robustness/*/result.json"))
 
     @property
     def comparison(self) -> Comparison:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from stresslens.api.named_scores import score_cell
-from stresslens.charts.chart import Chart, card_with_charts
+from stresslens.charts.chart import Chart, card_with_charts, side_by_side
 from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.format import percent_sign
@@ -15,6 +16,8 @@ from stresslens.core.tables import Cell, ResultTable
 from stresslens.core.text import counted
 from stresslens.report import accuracy_charts, comparison, summary
 from stresslens.report.load import StudyFolder, VariantRuns, load_study
+from stresslens.report.study_robustness import threat_chart
+from stresslens.report.threats import threats
 
 
 def study_card(folder: Path) -> str:
@@ -31,9 +34,18 @@ def study_card(folder: Path) -> str:
     )
 
 
-def study_chart(folder: Path) -> Chart:
-    """The accuracy of each variant with its interval. Raises ConfigError where no run has finished."""
-    return _chart_of(load_study(folder), folder)
+def study_chart(folder: Path, figure: Literal["accuracy", "robustness"]) -> Chart:
+    """The accuracy of each variant with its interval, or its robust accuracy over the radius. Raises
+    ConfigError where no run has finished or none was attacked, and for another figure."""
+    study = load_study(folder)
+    if figure == "accuracy":
+        return _chart_of(study, folder)
+    if figure != "robustness":
+        raise ConfigError(f"figure is {figure!r}; expected 'accuracy' or 'robustness'")
+    charts = [threat_chart(threat) for threat in threats(study) if threat.radii]
+    if not charts:
+        raise ConfigError(f"{folder} has no attacked run to draw; sl.attack(run, radii=…) attacks one")
+    return charts[0] if len(charts) == 1 else side_by_side(charts, f"{study.name}: robust accuracy")
 
 
 def variant_card(folder: Path) -> str:

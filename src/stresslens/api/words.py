@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from stresslens.config.yaml_source import parse_value
-from stresslens.core.errors import Stopped, StresslensError
+from stresslens.core.errors import Stopped, StresslensError, ends_at_caller
 from stresslens.core.notices import sentences_inside
 from stresslens.core.torch_settings import initial_settings
 
@@ -156,9 +156,8 @@ def public_call() -> Callable[[Callable[P, T]], Callable[P, T]]:
                 said: Any = error.args[0] if error.args else ""
                 if isinstance(said, str):
                     error.args = (in_python(said), *error.args[1:])
-                error.__traceback__ = None
                 raise
 
-        return call
+        return ends_at_caller(call)
 
     return decorate

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from stresslens.charts.chart_frame import WIDTH
 from stresslens.core.cards import card, light_colours, style_sheet
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, ends_at_caller
 from stresslens.core.extras import extra
 from stresslens.core.files import write_bytes
 from stresslens.core.plain_rows import csv_of, data_frame
@@ -74,8 +74,10 @@ class Chart:
             f'<rect width="100%" height="100%" fill="white"/>{_plain(self.drawing)}{below}</svg>'
         )
 
+    @ends_at_caller
     def save(self, path: str | Path) -> Path:
-        """Writes the chart as SVG, PNG or PDF, by the ending of the file's name, and returns its path.
+        """Writes the chart as SVG, PNG or PDF, or its numbers as CSV (`to_csv`), by the ending of the
+        file's name, and returns its path.
 
         A PNG has 300 pixels an inch at a width of 3.5 inches, a column of a paper. PNG and PDF need
         the extra `figures`. Raises ConfigError for another ending, or where the extra is missing.
@@ -85,9 +87,11 @@ class Chart:
             ".svg": lambda: self.svg.encode("utf-8", errors="replace"),
             ".png": self._png,
             ".pdf": lambda: bytes(_converter(".pdf").svg_to_pdf(self.svg)),
+            ".csv": lambda: str(self.to_csv()).encode("utf-8", errors="replace"),
         }
         if path.suffix.lower() not in kinds:
-            raise ConfigError(f"{path.name!r} does not say what to write; end it with .svg, .png or .pdf")
+            endings = ".svg, .png, .pdf or .csv"
+            raise ConfigError(f"{path.name!r} does not say what to write; end it with {endings}")
         write_bytes(path, kinds[path.suffix.lower()]())
         return path
 

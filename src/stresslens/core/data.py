@@ -21,7 +21,7 @@ from stresslens.core.bit_depth import WHITE
 from stresslens.core.data_cards import class_counts, data_card, data_name, image_rows, split_card, split_name
 from stresslens.core.data_root import data_root as data_root
 from stresslens.core.draws import Draws, mix
-from stresslens.core.errors import DataError
+from stresslens.core.errors import DataError, ends_at_caller
 from stresslens.core.image_files import Fit
 from stresslens.core.labels import named_labels, names_as_given
 from stresslens.core.sampling import balanced_order, divide, shuffled
@@ -355,6 +355,7 @@ class Data(Tabular):
         return replace(self, **moved)
 
     @staticmethod
+    @ends_at_caller
     @initial_settings()
     def from_arrays(
         images: Tensor | np.ndarray | Sequence[Any],

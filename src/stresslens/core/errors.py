@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copyreg
 import signal as signals
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from stresslens.core.text import readable
 
@@ -109,6 +110,8 @@ class Problems(ConfigError):
 
 
 Error = TypeVar("Error", bound=StresslensError)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def reworded(error: Error, message: str) -> Error:
@@ -128,6 +131,21 @@ def naming(subject: str) -> Iterator[None]:
         if subject in str(error) or type(error) not in (ConfigError, DataError):
             raise
         raise reworded(error, f"{subject}: {error}") from error
+
+
+def ends_at_caller(function: Callable[P, T]) -> Callable[P, T]:
+    """The traceback of what the function raises on purpose ends at the line that calls it; what caused the
+    error (`__cause__`) keeps its own."""
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        try:
+            return function(*args, **options)
+        except (StresslensError, Stopped) as error:
+            error.__traceback__ = None
+            raise
+
+    return call
 
 
 def first_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stresslens.charts.chart import Chart
 from stresslens.charts.line_charts import Series, legend
 from stresslens.core.format import footnote, radius
 from stresslens.core.types import Estimate
@@ -41,13 +42,9 @@ def robustness_sections(study: StudyFolder, data: str = "") -> list[RobustnessSe
         rows = [
             (m.variant, m.at(0.0), [m.at(eps) for eps in radii], m.n, len(m.seeds)) for m in threat.members
         ]
-        curves = [_curve(member, threat.radii) for member in threat.members]
+        curves = _curves(threat)
         shared = len(curves) >= SHARED_LEGEND
-        charts = (
-            [robust_chart(curves, threat.norm, f"{threat.measure}, {threat.title}", with_legend=not shared)]
-            if radii
-            else []
-        )
+        charts = [threat_chart(threat, with_legend=not shared)] if radii else []
         table = individual_attack_table(threat)
         if table:
             charts += [robust_chart(lines, threat.norm, title) for title, lines in table.overlays]
@@ -57,6 +54,16 @@ def robustness_sections(study: StudyFolder, data: str = "") -> list[RobustnessSe
             RobustnessSection(threat, together, radii, rows, note, breaking(threat.members), table)
         )
     return sections
+
+
+def threat_chart(threat: ThreatTable, *, with_legend: bool = True) -> Chart:
+    """The robust accuracy of each variant over the radius."""
+    title = f"{threat.measure}, {threat.title}"
+    return robust_chart(_curves(threat), threat.norm, title, with_legend=with_legend)
+
+
+def _curves(threat: ThreatTable) -> list[Series]:
+    return [_curve(member, threat.radii) for member in threat.members]
 
 
 def _curve(member: Member, radii: Sequence[float]) -> Series:

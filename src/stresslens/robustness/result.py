@@ -17,7 +17,7 @@ from stresslens.charts.chart import Chart
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.answers import NO_ANSWER, confidence, predicted
 from stresslens.core.ball import Ball, same_radius, single_radius
-from stresslens.core.errors import ConfigError, Notice
+from stresslens.core.errors import ConfigError, Notice, ends_at_caller
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import repeated
@@ -93,6 +93,7 @@ class AttackResult(RowTable):
         which cannot be attacked towards it and which no figure counts."""
         return self.arrays["smallest"]
 
+    @ends_at_caller
     def robust_accuracy(self, eps: float | str) -> Estimate:
         """The robust accuracy: the share of images that are classified correctly and that no attack
         breaks at any radius up to `eps` (0.03 or "8/255"), with Wilson's interval. An image that is
@@ -110,6 +111,7 @@ class AttackResult(RowTable):
         counted = attacked_images(self.arrays)["smallest"]
         return wilson(int((counted > known[0]).sum()), len(counted))
 
+    @ends_at_caller
     def targeted_success_rate(self, eps: float | str) -> Estimate:
         """The share of the images that are correct without attack that the attacks drive to the
         target at a radius up to `eps`, with Wilson's interval. Raises ConfigError for a radius that
@@ -186,8 +188,7 @@ class AttackResult(RowTable):
 
     def save(self, folder: Path) -> None:
         """Writes result.npz, timings.json and result.json into `folder`."""
-        arrays: dict[str, Any] = dict(self.arrays)
-        write_arrays(folder / "result.npz", arrays, compressed=True)
+        write_arrays(folder / "result.npz", dict[str, Any](self.arrays), compressed=True)
         self.result.save(folder)
 
     @staticmethod
