@@ -195,6 +195,19 @@ def test_asked_is_a_sensible_figure() -> None:
     assert points == pytest.approx([0.5, 0.5, 0.5, 1, 2, 5, 7, 31])
 
 
+def test_the_plan_of_a_real_difference_is_to_find_it_again() -> None:
+    random = np.random.default_rng(8)
+    a = (random.random((2, 300)) < 0.5).astype(float)
+    b = np.maximum(a, random.random((2, 300)) < [[0.22], [0.05]])
+    found = difference_of("c", "a", "b", a, b)
+    assert found.plan.startswith("telling 7 points apart would take about")
+    real = replace(found, p_holm=0.01, difference=replace(found.difference, low=0.01))
+    assert real.plan == found.plan.replace("telling", "finding").replace("apart", "again with 80 % chance")
+    assert real.as_contrast().plan == real.plan
+    smaller = replace(real, ask=0.01)
+    assert smaller.plan.startswith("telling 1 point apart would take")
+
+
 def test_the_plan_says_what_it_would_take() -> None:
     random = np.random.default_rng(8)
     a, b = (random.random((2, 1, 360)) + 0.02 * random.random((2, 3, 360)) < 0.9).astype(float)

@@ -28,7 +28,8 @@ Right = NDArray[np.floating]
 @dataclass(frozen=True)
 class Difference:
     """Accuracy of b minus accuracy of a, with p before and after Holm's correction, and a plan: how
-    many images and seeds would be needed to tell a difference.
+    many images and seeds would be needed to tell a difference of `ask`. These are `takes` in words,
+    empty if the `present` ones are enough.
 
     `divisions`: each seed uses another division of the same images, with `images` test images each.
     `under`: the attack on the images before they were classified, in words; empty without one.
@@ -45,7 +46,9 @@ class Difference:
     p: float
     seeds: int
     images: int
-    plan: str = ""
+    ask: float = 0.005
+    present: str = ""
+    takes: str = ""
     divisions: bool = False
     under: str = ""
     threat: str = ""
@@ -75,6 +78,17 @@ class Difference:
         """Whether the interval excludes 0 and Holm's p is below 1 - level."""
         outside = self.difference.low > 0 or self.difference.high < 0
         return outside and self.p_holm < 1 - self.difference.level
+
+    @property
+    def plan(self) -> str:
+        """The plan in words. A difference that is real was told with the present ones; the plan then
+        says what it takes to find it again."""
+        ask = _points(self.ask)
+        if not self.takes:
+            return f"these {self.present} are enough to tell {ask} apart in a single comparison"
+        if self.real and self.ask >= planned_difference(self.difference.value):
+            return f"finding {ask} again with 80 % chance would take {self.takes}"
+        return f"telling {ask} apart would take {self.takes}"
 
     @property
     def verdict(self) -> str:
@@ -178,10 +192,23 @@ def difference_of(
     estimate = Estimate(
         value, min(low, value), max(high, value), images, method, LEVEL, "both" if seeds > 1 else "images"
     )
-    plan = _plan(table, images, ask or planned_difference(value))
+    ask = ask or planned_difference(value)
+    present = f"{seeds} seeds and {images:,} images" if seeds > 1 else f"{images:,} images"
+    takes = _takes(table, images, ask)
     too_few = 1 < seeds < random_effects.FEWEST_SEEDS and _images_tell(delta)
     return Difference(
-        contrast, a, b, estimate, p, seeds, images, plan, too_few_seeds=too_few, ends_at=ends_at
+        contrast,
+        a,
+        b,
+        estimate,
+        p,
+        seeds,
+        images,
+        ask,
+        present,
+        takes,
+        too_few_seeds=too_few,
+        ends_at=ends_at,
     )
 
 
@@ -222,19 +249,27 @@ def divided_difference_of(
     needed = (train + test) * (
         resampled_reach(difference, test / train, grain=1 / test, level=LEVEL) / ask
     ) ** 2
-    enough = f"these {len(difference)} divisions of {round(train + test):,} images {_enough(ask)}"
-    more = (
-        f"telling {_points(ask)} apart would take about {_rounded_up(needed)} images in all, "
-        "divided in the same way"
-    )
-    plan = enough if needed <= train + test else more
+    present = f"{len(difference)} divisions of {round(train + test):,} images"
+    more = f"about {_rounded_up(needed)} images in all, divided in the same way"
+    takes = "" if needed <= train + test else more
 
     def ends_at(level: float) -> tuple[float, float]:
         margin, _ = resampled(difference, test / train, grain=1 / test, level=level)
         return max(-1.0, estimate.value - margin), min(1.0, estimate.value + margin)
 
     return Difference(
-        contrast, a, b, estimate, p, len(difference), estimate.n, plan, divisions=True, ends_at=ends_at
+        contrast,
+        a,
+        b,
+        estimate,
+        p,
+        len(difference),
+        estimate.n,
+        ask,
+        present,
+        takes,
+        divisions=True,
+        ends_at=ends_at,
     )
 
 
@@ -267,28 +302,15 @@ def with_holm(differences: list[Difference]) -> list[Difference]:
     return [replace(d, p_holm=corrected[d.a, d.b, d.under, d.threat]) for d in differences]
 
 
-def _plan(table: random_effects.Crossed, images: int, ask: float) -> str:
+def _takes(table: random_effects.Crossed, images: int, ask: float) -> str:
+    """The seeds and images that tell a difference in words; empty if the present ones do."""
     seeds, needed = random_effects.plan(table, ask, level=LEVEL)
-    difference = _points(ask)
-    present = f"{table.seeds} seeds and {images:,} images" if table.seeds > 1 else f"{images:,} images"
     if needed is None:
-        if seeds == table.seeds:
-            return f"these {present} {_enough(ask)}"
-        return f"telling {difference} apart would take about {seeds} seeds on these {images:,} images"
+        return "" if seeds == table.seeds else f"about {seeds} seeds on these {images:,} images"
     if math.isinf(needed):
-        return (
-            f"telling {difference} apart would take more than {random_effects.MOST_SEEDS:,} seeds "
-            f"or {random_effects.MOST_IMAGES:,} images"
-        )
-    if seeds == 1:
-        suffix = ", for these weights alone"
-    else:
-        suffix = f" and {seeds} seeds"
-    return f"telling {difference} apart would take about {_rounded_up(needed)} images{suffix}"
-
-
-def _enough(ask: float) -> str:
-    return f"are enough to tell {_points(ask)} apart in a single comparison"
+        return f"more than {random_effects.MOST_SEEDS:,} seeds or {random_effects.MOST_IMAGES:,} images"
+    suffix = ", for these weights alone" if seeds == 1 else f" and {seeds} seeds"
+    return f"about {_rounded_up(needed)} images{suffix}"
 
 
 def _at_one_decimal(share: float) -> str:
