@@ -15,7 +15,7 @@ from torch import nn
 
 import stresslens as sl
 from stresslens.core.arrays import as_shaped, image_tensor
-from stresslens.core.errors import DataError
+from stresslens.core.errors import DataError, Notice
 
 RANDOM = np.random.default_rng(0)
 
@@ -272,3 +272,16 @@ def test_images_of_several_sizes_are_refused_with_what_makes_them_one(images: li
 def test_images_of_several_channels_are_refused() -> None:
     with pytest.raises(DataError, match="give all the same number of channels"):
         image_tensor([torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)])
+
+
+@pytest.mark.parametrize("white", [1, 16])
+def test_bytes_that_are_all_dark_get_a_notice(white: int) -> None:
+    """`load_digits().images` as bytes, and masks of 0 and 1, are not meant to be nearly black."""
+    images = np.zeros((3, 8, 8), np.uint8)
+    images[0, 0, 0] = white
+    with pytest.warns(Notice, match=f"the largest value of these is {white}: .* give images / {white}"):
+        assert image_tensor(images).dtype == torch.uint8
+    assert image_tensor(images / white).max() == 1
+    images[0, 0, 0] = 17
+    image_tensor(images)
+    image_tensor(np.zeros((3, 8, 8), np.uint8))

@@ -4,6 +4,7 @@ or last, become one tensor (N,C,H,W)."""
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,13 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stresslens.core.errors import DataError, first_line
+from stresslens.core.errors import DataError, Notice, first_line
 from stresslens.core.image_files import DecodedImage, Frame, picture, quietly
 
 FEW = (1, 2, 3, 4)
 """So few values along the first axis of an image are its channels."""
 LAST = (1, 3, 4)
 """So few along its last axis are grey, RGB or RGBA with channels last."""
+DARK = 16
+"""Bytes up to this value alone are probably not of images whose white is 255."""
 
 
 def as_tensor(values: Any) -> Tensor:
@@ -77,7 +80,8 @@ def image_tensor(images: Any, count: int | None = None) -> Tensor:
     `images` may be a tensor or an array (N,C,H,W), (N,H,W,C) or (N,H,W), one image without N, or a
     list of such images, of PIL images or of paths of image files. `count` is the number of labels,
     if they are known. Where the shape says nothing of where the channels are, a tensor has them
-    first, and an array is refused. Raises DataError for everything else.
+    first, and an array is refused. Bytes that are all dark get a Notice: they may be the digits of
+    scikit-learn, whose white is 16. Raises DataError for everything else.
     """
     listed = images if isinstance(images, list | tuple) else [images]
     if listed and all(isinstance(each, Image.Image | str | os.PathLike) for each in listed):
@@ -86,6 +90,13 @@ def image_tensor(images: Any, count: int | None = None) -> Tensor:
     if 0 in values.shape[:1]:
         raise DataError("there are no images")
     x = image_values(numbers(values, "images").detach())
+    if x.dtype == torch.uint8 and x.numel() and 0 < (white := int(x.max())) <= DARK:
+        warnings.warn(
+            f"white is 255 in images of bytes, and the largest value of these is {white}: if it is their "
+            f"white, give images / {white}; of a Split, give split.select(rows)",
+            Notice,
+            stacklevel=2,
+        )
     if x.ndim == 3 or (x.ndim == 2 and count in (None, 1)):
         x = _with_four_axes(x, count)
     return _channels_first(x, is_tensor) if x.ndim == 4 else x
