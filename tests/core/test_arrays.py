@@ -277,11 +277,11 @@ def test_images_of_several_channels_are_refused() -> None:
 @pytest.mark.parametrize("white", [1, 16])
 def test_bytes_that_are_all_dark_get_a_notice(white: int) -> None:
     """`load_digits().images` as bytes, and masks of 0 and 1, are not meant to be nearly black."""
-    images = np.zeros((3, 8, 8), np.uint8)
+    images = np.zeros((5, 8, 8), np.uint8)
     images[0, 0, 0] = white
     with pytest.warns(Notice, match=f"the largest value of these is {white}: .* give images / {white}"):
         assert image_tensor(images).dtype == torch.uint8
     assert image_tensor(images / white).max() == 1
     images[0, 0, 0] = 17
     image_tensor(images)
-    image_tensor(np.zeros((3, 8, 8), np.uint8))
+    image_tensor(np.zeros((5, 8, 8), np.uint8))
