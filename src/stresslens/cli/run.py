@@ -122,9 +122,8 @@ def carry_out_study(
             print_data_notes(record.data, told)
         serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
         if prints_progress:
-            before = earlier.get(task.folder.resolve()) == record.training
-            estimate = scores.get("accuracy")
-            print_finished(len(finished), total, short_named(task), record, estimate, before=before)
+            before, accuracy = earlier.get(task.folder.resolve()) == record.training, scores.get("accuracy")
+            print_finished(len(finished), total, short_named(task), record, accuracy, before=before)
 
     started = time.perf_counter()
     carried = pipeline.carry_out_study(
