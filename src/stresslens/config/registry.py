@@ -21,7 +21,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.config.installed_plugins import installed_plugin, installed_plugins, warn_of_hidden
 from stresslens.config.own_plugins import evaluated_signature, load_own_plugin
-from stresslens.config.unknown_names import instead
+from stresslens.config.unknown_names import built_in_instead, instead
 from stresslens.core.errors import ConfigError, Notice, Problem, Problems
 from stresslens.core.extras import require_for
 from stresslens.core.pretrained import WeightsRef
@@ -45,8 +45,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "views": ("model", "x", "y", "train", "split", "classes", "adversarials"),
     "trackers": ("folder", "config"),
 }
-"""Each folder, and the positional parameters that its functions may have. They are passed by
-keyword."""
+"""Each folder, and the positional parameters that its functions may have; all are passed by keyword."""
 
 MADE = ("datasets", "models", "estimators", "optimizers", "schedules", "trackers")
 """The folders whose plug-ins return an object for later use; the others are called with what they work on."""
@@ -182,13 +181,16 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
 
 
 def _catalogues() -> dict[str, Plugin]:
-    found = {name: beside(plugin("models", name), "catalogue") for name in names("models")}
-    return {name: catalogue for name, catalogue in found.items() if catalogue is not None}
+    found = ((name, beside(plugin("models", name), "catalogue")) for name in names("models"))
+    return {name: catalogue for name, catalogue in found if catalogue is not None}
 
 
 def _loaded(folder: str, name: str, base: Path | None) -> Plugin:
     words, called = VOCABULARY[folder], folder not in MADE
-    return load_own_plugin(name, base or Path.cwd(), kind=_a(folder), words=words, called=called)
+    try:
+        return load_own_plugin(name, base or Path.cwd(), kind=_a(folder), words=words, called=called)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{built_in_instead(name, names(folder))}") from None
 
 
 def resolve(

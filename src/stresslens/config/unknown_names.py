@@ -41,3 +41,10 @@ def _in_zoos(name: str, catalogues: Mapping[str, Callable[[], Mapping[str, Any]]
         f"; it is a model of {' and '.join(zoos)}: write {{{zoos[-1]}: {{name: {name}}}}}, on the command "
         f"line in quotes; `stresslens list models {name}` shows its published weights"
     )
+
+
+def built_in_instead(name: str, built_in: list[str]) -> str:
+    """The built-in plug-in that a function of torch (`torch.nn.functional:mse_loss`) stands for."""
+    module, _, function = name.rpartition(":")
+    meant = next((each for each in (function, function.removesuffix("_loss")) if each in built_in), None)
+    return f"; use the built-in {meant!r}" if meant and module.startswith("torch.") else ""

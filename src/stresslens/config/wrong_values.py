@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stresslens.config import registry
+from pydantic import TypeAdapter, ValidationError
+
+from stresslens.config import registry, schema
 from stresslens.config.dotted_keys import LISTS
 from stresslens.core.spelling import near
 
@@ -35,13 +39,19 @@ def wrong_value(errors: Sequence[Mapping[str, Any]], path: registry.Keys) -> str
     (value,) = inputs.values()
     expected = list(dict.fromkeys(_expected(error, path) for error in errors))
     if "a list" in " ".join(expected) and len(expected) > 1:
-        expected = [each for each in expected if each != f"{BEGINNING}an object"]
+        expected = [each for each in expected if not each.startswith(f"{BEGINNING}an object")]
+    if {error["type"] for error in errors} == {"string_type", "dict_type"}:
+        expected = [f"{BEGINNING}the name of a plug-in", "{'name': {'option': value}}"]
     first, *others = expected
     told = ", or ".join([first, *(each.removeprefix(BEGINNING) for each in others)])
     return f"{told}, got {shortened(value)}{_similar(errors, value)}"
 
 
 def _expected(error: Mapping[str, Any], path: registry.Keys) -> str:
+    if error["type"] == "dataclass_type":
+        return (
+            f"{BEGINNING}an object{_form(getattr(schema, error['ctx']['class_name'], None), error['input'])}"
+        )
     if error["type"] != "list_type":
         message = str(error["msg"])
         return f"{message[:1].lower()}{message[1:]}"
@@ -51,6 +61,27 @@ def _expected(error: Mapping[str, Any], path: registry.Keys) -> str:
     if not isinstance(value, str | int | float) and not (folder and isinstance(value, Mapping)):
         return f"{BEGINNING}a list" + (f" of {folder}" if folder else "")
     return f"{BEGINNING}a list, as [{value!r}]"
+
+
+def _form(section: Any, value: Any) -> str:
+    """An object of a section with the value under the first key that takes it, or else its keys."""
+    if section is None:
+        return ""
+    keys = [each.name for each in dataclasses.fields(section)]
+    if value is not None:
+        for key in keys:
+            any_word = isinstance(value, str) and _takes(section, {key: "any word"})
+            if not any_word and _takes(section, {key: value}):
+                return f", as {{{key!r}: {shortened(value)}}}"
+    return f" with keys such as {', '.join(keys[:3])}"
+
+
+def _takes(section: Any, values: Mapping[str, Any]) -> bool:
+    try:
+        TypeAdapter(section).validate_json(json.dumps(values), strict=True)
+    except (ValidationError, TypeError):
+        return False
+    return True
 
 
 def _similar(errors: Sequence[Mapping[str, Any]], value: Any) -> str:
