@@ -71,7 +71,7 @@ def test_an_option_of_a_plugin_is_named_with_its_plugin(key: str) -> None:
         ("jobs=2", "write --jobs 2"),
         ("train.subset=50", "train.subset=50: input should be an object, as {'images': 50}, got 50"),
         ("train.fine_tune=head", "input should be an object, as {'layers': 'head'}, got 'head'"),
-        ("robustness=fast", "input should be an object, with keys such as radii, norm, protocol, got 'fast'"),
+        ("robustness=fast", "input should be an object with keys such as radii, norm, protocol, got 'fast'"),
         ("train.loss=5", "should be the name of a plug-in, or {'name': {'option': value}}, got 5"),
         ("train.loss=torch.nn.functional:cross_entropy", "use the built-in 'cross_entropy'"),
         ("train.loss=torch.nn.functional:mse_loss", "use the built-in 'mse'"),
