@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from folders import write_json, write_run
 
 from stresslens.config import study_file
@@ -53,6 +54,25 @@ def test_values_that_differ_say_of_how_many_runs(tmp_path: Path) -> None:
     assert found["Threads"] == "1 (1 run), 2 (2 runs)"
     found = rows(tmp_path, *({"threads": k} for k in range(6)))
     assert found["Threads"].endswith(", and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("head", "shown"),
+    [
+        ("# s.yaml\n", []),
+        ("# s.yaml\n# Does it help?\n", [(False, "Does it help?")]),
+        ("# s.yaml asks this.\n", [(False, "s.yaml asks this.")]),
+    ],
+)
+def test_a_head_that_is_the_name_of_the_file_is_not_shown(
+    head: str, shown: list[tuple[bool, str]], tmp_path: Path
+) -> None:
+    study = tmp_path / "s.yaml"
+    study.write_text(f"{head}data: digits\nmodel: linear\ntrain: {{epochs: 1}}\n")
+    folder = pipeline.run(study_file.read_study(study), out=tmp_path / "runs")
+    assert expectation(load_study(folder)) == shown
+    page = (folder / "report.html").read_text()
+    assert ('id="expectation"' in page) == bool(shown)
 
 
 def test_the_line_for_editors_is_not_shown(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,11 +107,12 @@ def config(run: Run) -> str:
 
 
 def expectation(study: StudyFolder) -> list[tuple[bool, str]]:
-    """The head comment of the study file without its command and its line for editors: paragraphs,
-    and blocks in columns (True), which keep their layout."""
+    """The head comment of the study file without its command, a file's name and the line for editors:
+    paragraphs, and blocks in columns (True), which keep their layout."""
     lines = study.file.head.splitlines() if study.file else []
     lines = [line for line in lines if not line.strip().startswith("yaml-language-server:")]
-    if lines and lines[0].lstrip("# ").startswith("stresslens "):
+    first = lines[0].strip("# ") if lines else ""
+    if first.startswith("stresslens ") or re.fullmatch(r"\S+\.ya?ml", first):
         lines = lines[1:]
     blocks: list[tuple[bool, list[str]]] = []
     fresh = True
