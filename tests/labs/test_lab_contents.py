@@ -30,6 +30,14 @@ def test_a_cell_that_begins_with_the_line_is_a_part(tmp_path: Path) -> None:
     assert part.title == f"{file}, cell 3: loss (own)"
 
 
+def test_an_executed_cell_is_named_as_jupyter_shows_it(tmp_path: Path) -> None:
+    file = notebook(tmp_path / "a.ipynb", ("markdown", "# A"), ("code", LOSS))
+    written = json.loads(file.read_text())
+    written["cells"][1]["execution_count"] = 7
+    file.write_text(json.dumps(written))
+    assert lab_of(file).parts[0].where == f"{file}, cell 2, shown as [7]"
+
+
 @pytest.mark.parametrize("line", ["# part: loss", "#part:loss", "#  Part :  loss  ", "\n\n# part: loss"])
 def test_spaces_and_capitals_do_not_matter(line: str, tmp_path: Path) -> None:
     file = notebook(tmp_path / "a.ipynb", ("code", f"{line}\ndef own(logits, y):\n    return 0\n"))

@@ -130,7 +130,9 @@ def _cells(file: Path) -> Iterator[_Cell]:
         source = "".join(map(str, source)) if isinstance(source, list) else str(source)
         kind = cell.get("cell_type") if isinstance(cell, dict) else None
         if kind in ("code", "markdown", "raw"):
-            yield _Cell(f"{file}, cell {number}", file, kind == "code", source)
+            executed = cell.get("execution_count")
+            shown = f", shown as [{executed}]" if isinstance(executed, int) else ""
+            yield _Cell(f"{file}, cell {number}{shown}", file, kind == "code", source)
 
 
 def _cells_of_notebook(file: Path, text: str) -> list[Any]:
