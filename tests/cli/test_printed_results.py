@@ -67,6 +67,8 @@ def test_an_attack_shows_its_signs_and_names_the_other_audits(capsys: pytest.Cap
     x = torch.rand(30, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     labels = net(x).argmax(1)
     found = sl.attack(net.train(), x, labels, radii=[0.1], protocol=["fgsm"])
+    assert repr(found.result).startswith("ResultFile(linf-own-")
+    assert len(repr(found.result)) < 400
     print_robustness(found.result, "mine")
     lines = capsys.readouterr().out.splitlines()
     count = {status: sum(f.status == status for f in found.findings) for status in ("no sign", "not checked")}

@@ -14,6 +14,7 @@ from stresslens.core.array_file import BOOL, FLOAT, INTEGER, TEXT, ArrayFile, Fo
 from stresslens.core.ball import Norm
 from stresslens.core.evidence import Trace
 from stresslens.core.json_file import Figure, JsonFile, ResultJson
+from stresslens.core.text import counted
 from stresslens.core.types import Estimate, Finding
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.autotune import AttackCompute
@@ -200,6 +201,10 @@ class ResultFile(ResultJson):
     )
     cost: AttackCost = AttackCost()
     settings: dict[str, Any] = Field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        keys = ", ".join(type(self).model_fields)
+        return f"ResultFile({self.key}, {counted(self.n, 'image')} of {self.split}; {keys})"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, as the file holds them; of a targeted success also what was measured."""
