@@ -34,6 +34,7 @@ def mislabelled(small: Data) -> Data:
     return replace(small, train=replace(small.train, labels=labels))
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_found_with_their_right_ones(small: Data) -> None:
     found = search_labels(mislabelled(small), fold_model("digits", "knn"), folds=4, seeds=2)
     said = {error.image: error for error in found.errors}

@@ -28,7 +28,7 @@ from stresslens.evaluation.duplicates import LISTED, Severity, duplicate_finding
 from stresslens.evaluation.near_duplicates import small_pictures
 from stresslens.metrics.intervals import wilson
 
-VERSION = 4
+VERSION = 5
 TINY = 20
 """A class with fewer training images is tiny. With fewer test images, its recall is known to ±20
 percentage points at best."""
