@@ -232,6 +232,12 @@ def test_the_robustness_of_a_study_is_read_from_its_files(tmp_path: Path) -> Non
     again = sl.attack(study["a"].runs[0], radii=[0.1], protocol=["noise"], n_images=10, audit=False)
     assert {each.result.key for each in study["a"].runs[0].robustness} > {again.result.key}
     assert study.scores()["a"]["robust@0.1"] == scores["a"]["robust@0.1"], "only one run has the other attack"
+    kept = (study / "study.json").read_text()
+    (study / "study.json").write_text("{")
+    assert [row["variant"] for row in study.rows()] == ["a", "a", "b", "b"]
+    with pytest.raises(sl.StresslensError, match=r"the call that made the study \(`sl.run` or `sl.train`\)"):
+        study.scores()
+    (study / "study.json").write_text(kept)
     for run in study["b"].runs:
         shutil.rmtree(run.folder / "robustness")
     assert "robust@0.1" not in study.scores()["a"], "not every variant has it"

@@ -113,6 +113,7 @@ class Study(RowTable):
         """`rows`, so that `pandas.DataFrame(study)` is the same table."""
         return iter(self.rows())
 
+    @public_call()
     def scores(self) -> ScoresOfVariants:
         """The scores of each variant over its finished seeds, as the report shows them, by the name of
         the variant's folder. Where all finished runs were attacked in the same way, "robust@0.05" and the
@@ -135,8 +136,8 @@ class Study(RowTable):
 
     def rows(self) -> RowList:
         """A row of plain values for each run: variant, seed, status, epochs, seconds, and the scores of
-        its split, with the robust accuracies of `scores`."""
-        robust = robust_of_runs(load_study(self.folder)) if self._attacked else {}
+        its split, with the robust accuracies of `scores` where study.json can be read."""
+        robust = self._robust_of_runs()
         return RowList(
             {
                 "variant": run.variant,
@@ -151,9 +152,13 @@ class Study(RowTable):
             for run in self.runs
         )
 
-    @property
-    def _attacked(self) -> bool:
-        return any(self.folder.glob("*/seed-*/robustness/*/result.json"))
+    def _robust_of_runs(self) -> dict[Path, dict[str, float]]:
+        if not any(self.folder.glob("*/seed-*/robustness/*/result.json")):
+            return {}
+        try:
+            return robust_of_runs(load_study(self.folder))
+        except UnreadableRun:
+            return {}
 
     @property
     def comparison(self) -> Comparison:
