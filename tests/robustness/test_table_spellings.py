@@ -155,6 +155,45 @@ def test_thousands_in_the_name_of_an_attack(
     assert (row.steps, row.queries) == (steps, queries)
 
 
+@pytest.mark.parametrize(
+    ("name", "attack", "eps", "steps"),
+    [
+        ("FGSM (8/255)", "fgsm", 8 / 255, None),
+        ("PGD-20 (8 / 255)", "pgd", 8 / 255, 20),
+        ("PGD-20 [8/255]", "pgd", 8 / 255, 20),
+        ("PGD 8/255", "pgd", 8 / 255, None),
+        ("PGD@8/255", "pgd", 8 / 255, None),
+        ("PGD (20 steps, 0.03)", "pgd", 0.03, 20),
+        ("AutoAttack (L2, 0.5)", "autoattack", 0.5, None),
+        ("PGD (8/255, 20 steps)", "pgd", 8 / 255, 20),
+    ],
+)
+def test_a_radius_without_a_sign_is_read_from_the_name(
+    tmp_path: Path, name: str, attack: str, eps: float, steps: int | None
+) -> None:
+    long = written(tmp_path, f'attack;accuracy\nnone;90.5\n"{name}";50.5\n')
+    wide = tmp_path / "table.md"
+    wide.write_text(f"| model | clean | {name} |\n|---|---|---|\n| a | 90.5 | 50.5 |\n")
+    for file in (long, wide):
+        table = read_table(file, eps=0.9)
+        row = table.rows[1]
+        assert (row.attack, row.steps, row.eps) == (attack, steps, pytest.approx(eps))
+        assert f"radii without a sign are read from names such as {name!r}" in table.notes
+
+
+def test_a_column_of_radii_knows_better_than_a_number_in_a_name(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, 'attack;eps;accuracy\n"PGD-20 (0.01)";0.1;50.5\n'))
+    assert table.rows[0].eps == 0.1
+    assert "without a sign" not in "".join(table.notes)
+
+
+@pytest.mark.parametrize("name", ["PGD (20)", "C&W (κ=0)", "PGD (alpha = 2/255)", "smoothing (sigma 0.5)"])
+def test_other_numbers_in_a_name_are_no_radius(tmp_path: Path, name: str) -> None:
+    (row,) = read_table(written(tmp_path, f'attack;accuracy\n"{name}";50.5\n'), eps=0.1).rows
+    assert row.eps == 0.1
+    assert row.attack.count("(") == row.attack.count(")")
+
+
 def test_intervals_and_success_rates_with_decimal_commas(tmp_path: Path) -> None:
     text = "attack;eps;accuracy;low;high;success rate\nfgsm;0,1;50,5 ± 1,2;49,1;52,0;40,5 %\n"
     (row,) = read_table(written(tmp_path, text)).rows

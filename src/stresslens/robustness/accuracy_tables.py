@@ -119,6 +119,8 @@ def read_table(
     table = Table([], [f"accuracies are read as {'percent' if percent else 'shares of 1'}"])
     if unread:
         table.notes.append(f"not read: the columns {', '.join(map(repr, unread))}")
+    if (name := _with_bare_radius(columns, [values for _, values, _ in rows])) is not None:
+        table.notes.append(f"radii without a sign are read from names such as {name!r}")
     if remarks:
         table.notes.append(f"not read: lines that begin with # ({remarks})")
     reader = _RowReader(path, mark, percent, _units_of_255(header, described), eps, n, norm)
@@ -133,6 +135,13 @@ def read_table(
             f"{path}: no accuracies were found in the columns {', '.join(column.name for column in columns)}"
         )
     return table
+
+
+def _with_bare_radius(columns: Sequence[_Column], rows: Sequence[Mapping[str, str]]) -> str | None:
+    """The first name of an attack that has a radius without a sign, which is not in a column of its own."""
+    without = [values for values in rows if not _given(values, "eps")]
+    names = [*(column.name for column in columns), *(values.get("attack", "") for values in without)]
+    return next((name for name in names if read_label(name).bare), None) if without else None
 
 
 def _columns(
@@ -214,7 +223,7 @@ class _RowReader:
         attack = _attack_of(values, column, radius)
         label = column.label or read_label(values.get("attack", ""))
         eps = self.radius(line, "label", {"label": label.eps or ""})
-        eps = radius if eps is None else eps
+        eps = radius if eps is None or (label.bare and radius is not None) else eps
         if attack != CLEAN and eps is None and (eps := self.eps) is None:
             raise DataError(
                 f"{self.path}:{line}: no radius for {column.name!r}; "

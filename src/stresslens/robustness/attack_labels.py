@@ -12,6 +12,11 @@ WHOLE = r"(?<![\d.'])(?:\d{1,3}(?:[.,']\d{3}){1,3}|\d{1,9})(?!\d|\.\d|,\d{3}(?!\
 """A whole number, also with marks between its thousands."""
 EPS = re.compile(rf"(?<![a-z])(?:ε|ϵ|eps(?:ilon)?|radius)\s*[=:]?\s*({NUMBER})", re.IGNORECASE)
 STEP_SIZE = re.compile(rf"(?:α|alpha|step size)\s*[=:]?\s*{NUMBER}", re.IGNORECASE)
+BARE_EPS = re.compile(
+    r"(?:(?<=[\s@])|(?<=[(\[,;]))(\d+(?:\.\d+)?\s*/\s*255)(?=\s*(?:[)\],;]|$))"
+    r"|[(\[](?:[^()\[\]]*[,;])?\s*(0?\.\d+)(?=\s*[)\],;])"
+)
+"""A radius without its sign: a number of 255ths, or in brackets a number below 1."""
 STEPS = re.compile(
     r"(?P<word>pgd|bim|mim|i-?fgsm|apgd(?:[\s_-]?(?:ce|t|dlr))?|c&?w)[\s_-]*\^?"
     rf"\{{?(?P<of_word>{WHOLE})\}}?(?!\.|\s*/)"
@@ -49,7 +54,8 @@ NORMS: dict[str, Norm] = {
 class AttackLabel:
     """An attack's name in lower case, without its settings, and the settings that the label gives.
 
-    So the name is the same for every radius and number of steps. `eps` is as written ("8/255").
+    So the name is the same for every radius and number of steps. `eps` is as written ("8/255"). `bare`:
+    it has no sign such as ε, so that a column of radii knows better.
     """
 
     name: str
@@ -58,12 +64,16 @@ class AttackLabel:
     restarts: int | None
     queries: int | None
     norm: Norm | None
+    bare: bool = False
 
 
 def read_label(text: str) -> AttackLabel:
     """Reads the name of an attack or of a column; what it does not say is None."""
     radius = EPS.search(text)
-    rest = EPS.sub("", text)
+    rest, eps = EPS.sub("", text), radius[1] if radius else None
+    if bare := eps is None and BARE_EPS.search(STEP_SIZE.sub("", rest)):
+        eps = bare[1] or bare[2]
+        rest = rest.replace(eps, "", 1)
     steps = STEPS.search(rest)
     restarts, queries = RESTARTS.search(rest), QUERIES.search(rest)
     starts = steps["starts"] if steps else None
@@ -71,11 +81,12 @@ def read_label(text: str) -> AttackLabel:
         starts = next(group for group in restarts.groups() if group)
     return AttackLabel(
         _bare_name(rest),
-        radius[1] if radius else None,
+        eps,
         _whole(steps["of_word"] or steps["before"] or steps["behind"]) if steps else None,
         _whole(starts) if starts else None,
         _thousands(queries) if queries else None,
         norm_in(text),
+        bool(bare),
     )
 
 
@@ -97,8 +108,10 @@ def _bare_name(text: str) -> str:
         text = pattern.sub("", text)
     text = STEPS.sub(lambda match: match["word"] or "", text)
     text = re.sub(r"(?<![a-z])[lℓ][-_]?(?:inf|∞|2|1)(?![a-z0-9])|%|\bwith\s*$", "", text, flags=re.IGNORECASE)
-    text = re.sub(r"\([\s,;]*\)", "", re.sub(r"[\s_]+", " ", text))
-    return re.sub(r"[\s,;:@()=^-]+$", "", text).strip(" -,").lower()
+    text = re.sub(r"\([\s,;]*\)|\[[\s,;]*\]", "", re.sub(r"[\s_]+", " ", text))
+    text = re.sub(r"([(\[])[\s,;]+|[\s,;]+(?=[)\]])", r"\1", text)
+    bare = re.sub(r"[\s,;:@()=^-]+$", "", text).strip(" -,").lower()
+    return f"{bare})" if bare.count("(") > bare.count(")") else bare
 
 
 def _thousands(match: re.Match[str]) -> int:
