@@ -24,7 +24,9 @@ def blocks(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "file", [ROOT / "docs" / "python.md", ROOT / "README.md"], ids=lambda file: file.name
+    "file",
+    [pytest.param(ROOT / "docs" / "python.md", marks=pytest.mark.slow), ROOT / "README.md"],
+    ids=lambda file: file.name,
 )
 def test_documented_code_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = blocks(file)

@@ -22,6 +22,7 @@ from draw_architecture import (
     picture,
     with_part,
 )
+from each_file import each_file
 
 from stresslens.config.registry import VOCABULARY
 
@@ -45,7 +46,7 @@ NOUNS = {
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 400, 60
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+@each_file
 def test_imports_go_one_way(file: Path) -> None:
     own = package_of(file)
     if own == "__init__":
@@ -84,7 +85,7 @@ def test_the_picture_is_that_of_the_imports() -> None:
     assert " < ".join(ORDER[:13]) in re.sub(r"\n> ", " ", page)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+@each_file
 def test_files_and_functions_are_short(file: Path) -> None:
     """A longer function has its reason in a comment `# long: …` on the line above it."""
     lines = file.read_text(encoding="utf-8").splitlines()
@@ -99,7 +100,7 @@ def test_files_and_functions_are_short(file: Path) -> None:
             assert length <= MOST_LINES_OF_A_FUNCTION or reason, f"{where} has {length} lines"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+@each_file
 def test_a_file_is_named_by_a_noun(file: Path) -> None:
     parts = [file.stem, *(part for part in file.relative_to(SOURCE).parent.parts if part != "training")]
     last_words = {part.rpartition("_")[2] for part in parts}
@@ -172,7 +173,7 @@ NOT_SCORES = {
 """What else an argmax is taken of: counts, gradients, labels, tokens."""
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+@each_file
 def test_scores_become_classes_in_one_place(file: Path) -> None:
     """The argmax of scores that are NaN is class 0; `core.answers.predicted` knows that it is no answer."""
     if file == SOURCE / "core" / "answers.py":

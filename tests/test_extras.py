@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from draw_architecture import FILES, ROOT, SOURCE
+from draw_architecture import ROOT
+from each_file import each_file
 from test_portability import names_of_modules
 
 import stresslens as sl
@@ -71,7 +72,7 @@ def test_no_dependency_has_an_upper_limit() -> None:
     assert not [package for group in groups for package in group if "<" in package or "==" in package]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+@each_file
 def test_an_extra_is_imported_only_inside_a_function(file: Path) -> None:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import | ast.ImportFrom) and node.col_offset == 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from draw_architecture import FILES, SOURCE
+from each_file import each_file
 
 MODULES = {
     *("crypt", "curses", "fcntl", "grp", "nis", "ossaudiodev", "posix", "pty", "pwd", "readline"),
@@ -93,7 +94,7 @@ def uses(tree: ast.AST, *, guarded: bool = False) -> Iterator[tuple[int, str]]:
                 asked = True
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+@each_file
 def test_no_line_uses_what_windows_lacks(file: Path) -> None:
     assert not list(uses(ast.parse(file.read_text(encoding="utf-8"))))
 
@@ -114,7 +115,7 @@ def test_such_a_line_is_found(line: str) -> None:
     assert list(uses(ast.parse(line)))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+@each_file
 def test_text_is_read_and_written_in_a_named_encoding(file: Path) -> None:
     """Windows has another one by default."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -79,7 +79,10 @@ STEPS: dict[str, Step] = {
 
 
 @every
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(step, marks=[pytest.mark.slow] if "channels last" in step else []) for step in STEPS],
+)
 def test_a_rewritten_module_computes_the_same_or_is_refused(name: str, step: str) -> None:
     model = evaluated(name)
     x = images(dtype=dtype_of(model))

@@ -58,7 +58,11 @@ def combined(
 
 
 @counts
-@pytest.mark.parametrize("sizes", [[12], [7], [2], [1], [5, 1, 8]], ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [[7], [5, 1, 8], *(pytest.param(each, marks=pytest.mark.slow) for each in ([12], [2], [1]))],
+    ids=str,
+)
 def test_gradients_are_those_of_the_whole_batch(count: int, sizes: list[int]) -> None:
     gradients, told = combined(ALONE, sizes)
     answers = each(count, in_group, combined, sizes)

@@ -119,6 +119,7 @@ def carried_out(out: Path, repeats: Any, runs: Sequence[str] = ("run",), **keys:
     return pipeline.run(expand_study(values, name="folds", base=out), out=out)
 
 
+@pytest.mark.slow
 def test_a_study_with_folds_is_read(tmp_path: Path) -> None:
     """All images of the data set, each judged by the run that did not train on it."""
     folder = carried_out(tmp_path, {"folds": 3, "times": 2})

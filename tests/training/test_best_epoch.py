@@ -145,7 +145,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("objective", HARDENED.values(), ids=HARDENED.keys())
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: Any, precision: str) -> None:
     """Killed three steps after a checkpoint that stands in the midst of an epoch and of a batch's
     showings."""

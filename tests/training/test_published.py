@@ -89,6 +89,7 @@ def test_torchvisions_published_files_load_whole(
     assert torch.allclose(model(images[:2]), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_timms_published_files_load_whole(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task_of: Callable[..., Task]
 ) -> None:
