@@ -210,7 +210,7 @@ def test_an_attack_ends_when_everything_is_dropped(name: str, norm: Norm) -> Non
 
 @every
 @norms
-@pytest.mark.parametrize("at", [2, 4])
+@pytest.mark.parametrize("at", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_an_attack_ends_when_everything_is_dropped_on_the_way(name: str, norm: Norm, at: int) -> None:
     """Also the targets and restarts that are still to come: no batch is made of dropped images alone."""
     model, x = net((1, 8, 8), 10), images((1, 8, 8), 120)

@@ -56,7 +56,7 @@ def suits(name: str, model: str) -> bool:
 
 @every
 @pytest.mark.parametrize("model", registry.names("models"))
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", [pytest.param(SHAPES[0], marks=pytest.mark.slow), *SHAPES[1:]], ids=str)
 def test_a_finite_map_for_each_image(name: str, model: str, shape: tuple[int, int, int]) -> None:
     net, (x, y) = model_of(model, shape), images(shape)
     if not suits(name, model):

@@ -78,10 +78,14 @@ STEPS: dict[str, Step] = {
 }
 
 
+QUICK_STEPS = ("pooling before relu", "faster copy", "attack", "training")
+"""Steps of the fast tests; the others are for `make test-all`."""
+
+
 @every
 @pytest.mark.parametrize(
     "step",
-    [pytest.param(step, marks=[pytest.mark.slow] if "channels last" in step else []) for step in STEPS],
+    [pytest.param(step, marks=[] if step in QUICK_STEPS else pytest.mark.slow) for step in STEPS],
 )
 def test_a_rewritten_module_computes_the_same_or_is_refused(name: str, step: str) -> None:
     model = evaluated(name)
