@@ -28,10 +28,7 @@ def test_a_sound_control_gives_no_serious_sign(seed: int) -> None:
 
 @pytest.mark.parametrize(
     "precision",
-    [
-        torch.float16,
-        *(pytest.param(each, marks=pytest.mark.slow) for each in (torch.bfloat16, torch.float64)),
-    ],
+    [pytest.param(each, marks=pytest.mark.slow) for each in (torch.float16, torch.bfloat16, torch.float64)],
 )
 def test_every_precision_gets_the_audits_of_float32(precision: torch.dtype) -> None:
     plain, other = (

@@ -72,10 +72,7 @@ CLIPS = {
 
 @pytest.mark.parametrize(
     "options",
-    [
-        pytest.param(value, id=name, marks=[] if name == "a small one" else pytest.mark.slow)
-        for name, value in CLIPS.items()
-    ],
+    [pytest.param(value, id=name, marks=pytest.mark.slow) for name, value in CLIPS.items()],
 )
 def test_clip_the_whole_way(options: dict[str, Any], task_of: Callable[..., Task], tmp_path: Path) -> None:
     """From class names, without training: what differs from the others is that no layer begins anew."""
