@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from hugging_face_files import png, write_parquet
 from PIL import Image
-from torchvision_files import cifar, emnist, mnist_like, qmnist, stl10, svhn, unchecked, usps
+from torchvision_arrays import cifar, emnist, mnist_like, qmnist, stl10, svhn, usps
+from torchvision_files import unchecked
 
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.datasets import _mnist_files

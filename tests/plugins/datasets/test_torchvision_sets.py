@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torchvision_files import EACH, FILES, TESTED, arrays_as_h5py, emnist, unchecked
+from random_pictures import EACH, TESTED
+from torchvision_arrays import emnist
+from torchvision_files import FILES, arrays_as_h5py, unchecked
 
 from stresslens.config import registry
 from stresslens.core import cache_folder, data_root
