@@ -204,3 +204,20 @@ def test_a_comparison_says_whether_the_difference_is_real(subjects: Finished) ->
     )
     none = type(found)({**found, "contrasts": []})
     assert repr(none).startswith(f"Comparison(0 contrasts, 0 real: {found['verdicts'][0][:40]}")
+
+
+def test_runs_on_a_part_of_the_data_are_compared_by_corrected_labels(tmp_path: Path) -> None:
+    options: dict[str, Any] = {**OPTIONS, "subset": {"images": 60}, "out": tmp_path}
+    runs = [sl.train("linear", SMALL, **{**options, "name": f"at-{lr}", "lr": lr}) for lr in (0.1, 0.01)]
+    data = sl.open(runs[0]).data
+    assert data is not None
+    (tmp_path / "c.csv").write_text("file,label\ntest[0],drop\n")
+    by_path = sl.compare(*(run.folder for run in runs), corrections=tmp_path / "c.csv")
+    assert sl.compare(*runs, corrections=tmp_path / "c.csv") == by_path
+
+
+def test_a_variant_keeps_the_trust_of_its_study(seeds: sl.Study) -> None:
+    for trust in (False, True):
+        variant = sl.Study(seeds.folder, trust=trust)["b"]
+        assert sl.open(variant).trust == trust
+        assert [run.trust for run in variant.runs] == [trust] * 3

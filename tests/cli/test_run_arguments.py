@@ -149,7 +149,7 @@ def test_a_variants_folder_with_one_run_is_that_run(
     shutil.copytree(copied / "seed-0", copied / "seed-3")
     code, _, err = type_("evaluate", "runs/train/mine")
     assert code == 2
-    assert "holds runs/train/mine/seed-0, runs/train/mine/seed-3; give one of them" in err
+    assert "holds runs/train/mine/seed-0 and runs/train/mine/seed-3; give one of them" in err
 
 
 def test_a_folder_of_version_0_3_0_goes_on(

@@ -17,8 +17,8 @@ from stresslens.cli.completion import plugins_of
 from stresslens.cli.main import app
 from stresslens.config import installed_plugins as found
 from stresslens.config import own_plugins, registry
-from stresslens.config.catalogues import catalogues
 from stresslens.config.json_schema import schema_text
+from stresslens.config.registry import catalogues
 from stresslens.config.setting_keys import option_keys, unknown_setting
 from stresslens.core.errors import ConfigError, Notice
 

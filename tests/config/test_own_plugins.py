@@ -10,6 +10,7 @@ from own_files import write
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.published_weights import default_preprocessing, initial_weights
 from stresslens.core.errors import ConfigError, Problems
 
 
@@ -250,8 +251,8 @@ def test_a_model_of_ones_own_says_how_images_are_prepared(tmp_path: Path, name: 
     write(tmp_path, "mine.py", text)
     value = {"mine.py:mine": {"size": 6, "weights": "mine", "depth": 2}}
     assert registry.resolve("models", value, base=tmp_path)() == 2
-    known = registry.default_preprocessing(value, base=tmp_path)
-    publish = registry.initial_weights(value, base=tmp_path)
+    known = default_preprocessing(value, base=tmp_path)
+    publish = initial_weights(value, base=tmp_path)
     assert known is not None
     assert known() == 6
     assert isinstance(publish, registry.Bound)

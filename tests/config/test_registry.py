@@ -15,6 +15,7 @@ from own_files import write
 from torch import nn
 
 from stresslens.config import registry
+from stresslens.config.published_weights import initial_weights
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, Notice, Problems
 from stresslens.core.pretrained import WeightsRef
@@ -301,13 +302,11 @@ def test_a_model_takes_its_own_options_and_those_of_the_weights_it_publishes() -
         "models", {"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}}
     )
     assert set(bound.options) == {"name", "stem"}
-    publish = registry.initial_weights(
-        {"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}}
-    )
+    publish = initial_weights({"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}})
     assert isinstance(publish, registry.Bound)
     assert dict(publish.options) == {"name": "resnet18", "weights": "DEFAULT"}
-    assert registry.initial_weights("mlp") is None
-    origin = registry.initial_weights({"mlp": {"weights": {"run": "first", "head": "new"}}})
+    assert initial_weights("mlp") is None
+    origin = initial_weights({"mlp": {"weights": {"run": "first", "head": "new"}}})
     assert isinstance(origin, WeightsRef)
     assert (origin.run, origin.file, origin.head) == ("first", None, "new")
 

@@ -15,6 +15,7 @@ from stresslens.config.run_names import (
     folder_name,
     label,
     name_in_words,
+    names_in,
     short_names,
 )
 
@@ -124,3 +125,9 @@ def test_names_in_sentences_are_replaced_whole() -> None:
     said = "mlp,train.lr=0.15 is better than mlp,train.lr=0.1, and mlp,train.lr=0.1,train.epochs=2."
     expected = "mlp lr=0.15 is better than mlp lr=0.1, and mlp lr=0.1 epochs=2."
     assert short.replaced([said, {names[0]: (1, said)}]) == [expected, {"mlp lr=0.1": [1, expected]}]
+
+
+def test_names_in_a_sentence_are_whole() -> None:
+    names = ["mlp", "mlp lr=0.1", "cnn"]
+    assert names_in("mlp lr=0.1 is better than cnn_wide by 2 points", names) == {"mlp lr=0.1"}
+    assert names_in("highest accuracy: mlp, 97.0 %; cnn is equal", names) == {"mlp", "cnn"}

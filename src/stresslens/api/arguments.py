@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stresslens.config.data_paths import dataset_of_file, images_at
+from stresslens.config.data_paths import images_at
+from stresslens.config.unknown_names import dataset_of_file
 from stresslens.core.errors import ConfigError
 
 

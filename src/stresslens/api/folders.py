@@ -27,6 +27,8 @@ from stresslens.evaluation.data_check import data_findings
 from stresslens.evaluation.run_data import data_of
 from stresslens.report.page import write_report as write_page
 
+OF_RUN = "module and data are those of a run: open its run"
+
 
 @public_call()
 def open(
@@ -46,20 +48,21 @@ def open(
     if isinstance(folder, Run):
         return run_of(folder, trust=trust, module=module, data=data)
     path = folder_of(folder, "folder")
-    trust = trust or (isinstance(folder, Study) and folder.trust)
+    trust = trust or (isinstance(folder, Study | Variant) and folder.trust)
     if (path / "record.json").is_file():
         return run_in(RunFolder(path), trust=trust, module=module, data=data_now(data))
     studies = [path] if _is_study(path) else sorted(each for each in path.glob("*/") if _is_study(each))
     if len(studies) > 1:
         names = ", ".join(each.name for each in studies)
         raise ConfigError(f"{path} holds the studies {names}; give the folder of one of them")
-    if studies and (studies == [path] or len(runs_in(path)) != 1):
-        if module is not None or data is not None:
-            raise ConfigError(f"{studies[0]} is a study; module and data are those of a run: open its run")
+    seeds, of_run = runs_in(path), module is not None or data is not None
+    if studies and (studies == [path] or len(seeds) != 1):
+        if of_run:
+            raise ConfigError(f"{studies[0]} is a study; {OF_RUN}")
         return Study(studies[0], trust=trust)
-    if not studies and len(seeds := runs_in(path)) > 1:
-        if module is not None or data is not None:
-            raise ConfigError(f"{path} has several seeds; module and data are those of a run: open its run")
+    if not studies and len(seeds) > 1:
+        if of_run:
+            raise ConfigError(f"{path} has several seeds; {OF_RUN}")
         folder_of_variant = seeds[0].resolve().parent
         study = path.parent if path.name == folder_of_variant.name else folder_of_variant.parent
         return Study(study, trust=trust)[folder_of_variant.name]
@@ -111,8 +114,8 @@ def compare(
         if metric != "accuracy":
             raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")
         file = path_of(corrections, "corrections")
-        trust = trust or any(isinstance(each, Run | Study) and each.trust for each in runs)
-        data = next((each.data for each in runs if isinstance(each, Run)), None)
+        trust = trust or any(isinstance(each, Run | Study | Variant) and each.trust for each in runs)
+        data = next((each.data_now for each in runs if isinstance(each, Run)), None)
         compared = compare_corrected(paths, file, split=split, ask=difference, trust=trust, data=data)
         return Comparison(compared.as_json())
     return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stresslens.core.ball import same_radius
 from stresslens.core.format import radius
 from stresslens.core.types import Estimate
 from stresslens.report.load import StudyFolder
@@ -16,7 +15,7 @@ def robust_of_variants(study: StudyFolder) -> dict[str, dict[str, Estimate]]:
     the variant's folder."""
     return {
         name: {
-            member.seeds[0].folder.parent.parent.parent.name: estimate
+            member.variant.folder.name: estimate
             for member in threat.members
             if (estimate := member.at(eps)) is not None
         }
@@ -47,6 +46,6 @@ def _levels(study: StudyFolder) -> dict[str, tuple[ThreatTable, float]]:
         if attacked != {each.name: len(each.finished) for each in study.variants if each.finished}:
             continue
         for eps in threat.radii:
-            if all(any(same_radius(eps, known) for known in member.radii) for member in threat.members):
+            if all(eps in member.radii for member in threat.members):
                 levels.setdefault(f"robust@{radius(eps)}", []).append((threat, eps))
     return {name: found[0] for name, found in levels.items() if len(found) == 1}

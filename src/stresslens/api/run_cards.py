@@ -7,8 +7,6 @@ from typing import Literal
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
-from PIL import Image
 
 from stresslens.api.named_scores import score_cell
 from stresslens.charts.chart import Chart, card_with_charts, side_by_side
@@ -19,7 +17,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable
 from stresslens.core.text import counted
 from stresslens.report.curves import run_curves
-from stresslens.report.gallery import example_image
+from stresslens.report.gallery import example_images
 from stresslens.report.load import Run, read_run, split_of
 from stresslens.report.summary import run_opening, run_scores
 
@@ -62,22 +60,13 @@ def run_chart(folder: Path, figure: Literal["loss", "accuracy"] | None) -> Chart
 
 def _mistakes(run: Run) -> Markup | str:
     """The first wrongly classified images that the run keeps, with truth and answer."""
-    found: list[NDArray[np.uint8]] = []
-    captions: list[str] = []
-    opened: dict[str, Image.Image | None] = {}
-    for example in run.examples:
-        if len(found) == PICTURES:
-            break
-        if example.predicted == example.truth:
-            continue
-        picture = example_image(run.folder.examples, example, opened)
-        if picture is None:
-            continue
-        found.append(np.asarray(picture.convert("RGB")))
-        captions.append(
-            " → ".join(answer_in_words(k, run.classes) for k in (example.truth, example.predicted))
-        )
-    if not found:
+    mistakes = (each for each in run.examples if each.predicted != each.truth)
+    cut = example_images(run.folder.examples, mistakes, PICTURES)
+    if not cut:
         return ""
+    found = [np.asarray(picture.convert("RGB")) for _, picture in cut]
+    captions = [
+        " → ".join(answer_in_words(k, run.classes) for k in (each.truth, each.predicted)) for each, _ in cut
+    ]
     shown = f"{counted(len(found), 'mistake')} of the images that the run keeps, truth → answer:"
     return sentence(shown) + pictures(found, captions)

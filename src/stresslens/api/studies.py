@@ -127,8 +127,9 @@ class Study(RowTable):
                 name for run in variant.finished for name in run.record.scores.get(study.split, {})
             )
             scores = {name: variant.score(study.split, name) for name in names}
-            folder = variant.finished[0].folder.path.parent.name
-            found[folder] = Scores({name: score for name, score in scores.items() if score is not None})
+            found[variant.folder.name] = Scores(
+                {name: score for name, score in scores.items() if score is not None}
+            )
         for name, of_variants in robust_of_variants(study).items():
             for folder, score in of_variants.items():
                 found[folder][name] = score
@@ -208,8 +209,13 @@ class Variant(RowTable):
         return self.study.folder / self.name
 
     @property
+    def trust(self) -> bool:
+        """That of the study: whether plug-ins of its runs are executed."""
+        return self.study.trust
+
+    @property
     def runs(self) -> list[Run]:
-        return [run for run in self.study.runs if run.variant == self.name]
+        return [run_in(folder, trust=self.trust) for folder in run_folders(self.folder)]
 
     def scores(self) -> Scores:
         """The scores over the finished seeds. Raises UnknownName where no seed has finished."""

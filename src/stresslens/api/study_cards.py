@@ -73,14 +73,10 @@ def variant_chart(folder: Path) -> Chart:
 
 def _variant_in(folder: Path) -> tuple[StudyFolder, VariantRuns]:
     study = load_study(folder.parent)
-    there = [each for each in study.variants if each.runs[:1] and _folder_of(each).name == folder.name]
+    there = [each for each in study.variants if each.runs and each.folder.name == folder.name]
     if not there:
         raise ConfigError(f"there is no run in {folder}")
     return study, there[0]
-
-
-def _folder_of(variant: VariantRuns) -> Path:
-    return variant.runs[0].folder.path.parent
 
 
 def _as_variants(study: StudyFolder, variant: VariantRuns) -> StudyFolder:

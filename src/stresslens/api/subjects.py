@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from stresslens.api.arguments import kind_of
 from stresslens.api.runs import Run
-from stresslens.api.studies import Study, run_in
+from stresslens.api.studies import Study, Variant, run_in
 from stresslens.core.arrays import image_tensor
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.image_files import Frame, picture, quietly
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.run_paths import runs_in
+from stresslens.core.text import enumeration
 from stresslens.core.types import Shape
 from stresslens.evaluation.inputs import arrays_as_split
 from stresslens.evaluation.predictor import EXPORT, ModelInfo
@@ -68,7 +69,7 @@ def run_of(
             value, module=module or value.module, trust=value.trust or trust, data_now=place or value.data_now
         )
     folder = folder_of(value, what)
-    trust = trust or (isinstance(value, Study) and value.trust)
+    trust = trust or (isinstance(value, Study | Variant) and value.trust)
     return run_in(RunFolder(_only_run(folder, what)), trust=trust, module=module, data=place)
 
 
@@ -188,8 +189,9 @@ def _only_run(folder: Path, what: str) -> Path:
     if len(runs) == 1:
         return runs[0]
     if runs:
-        shown = ", ".join(map(str, runs[:5])) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
-        raise ConfigError(f"{what} is {folder}, which holds {len(runs)} runs: {shown}; give one of them")
+        raise ConfigError(
+            f"{what} is {folder}, which holds {len(runs)} runs: {enumeration(runs)}; give one of them"
+        )
     if (folder / EXPORT).is_file():
         raise ConfigError(f"{what} is {str(folder)!r}, an export without a record; sl.load opens its model")
     if not folder.exists():

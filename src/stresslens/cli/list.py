@@ -48,7 +48,7 @@ def list_plugins(
     published weights and how to write them in a study. Nothing is downloaded.
     """
     from stresslens.config import registry
-    from stresslens.config.catalogues import catalogues, matches, search_catalogues
+    from stresslens.config.catalogues import matches, search_catalogues
 
     if kind == "runs":
         print_runs(out, as_json, lambda path: _matches_part(pattern, path, out))
@@ -71,7 +71,9 @@ def list_plugins(
     _print_plugins(found, pattern)
     _print_catalogues(zoos, pattern)
     if kind == "models" and not pattern:
-        typer.echo(f"search the models of {', '.join(catalogues())}: stresslens list models 'resnet*'")
+        typer.echo(
+            f"search the models of {', '.join(registry.catalogues())}: stresslens list models 'resnet*'"
+        )
 
 
 def _matches_part(pattern: str, run: str, out: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stresslens.cli.terminal import print_findings, print_table
-from stresslens.core.text import NOT_FINITE, duration
+from stresslens.core.text import NOT_FINITE, counted, duration
 
 if TYPE_CHECKING:
     from stresslens.core.types import Estimate
@@ -66,7 +66,7 @@ def print_robustness(result: ResultFile, title: str) -> None:
     print_findings([finding for finding in result.findings if finding.status == "sign"])
     for status, mark in (("no sign", "✓ no sign"), ("not checked", "– not checked")):
         if names := [finding.audit for finding in result.findings if finding.status == status]:
-            print(f"{mark}, {len(names)} audits: {', '.join(names)}")
+            print(f"{mark}, {counted(len(names), 'audit')}: {', '.join(names)}")
     if result.findings:
         print("how each audit looked, and why not: the run's report, or --json")
 

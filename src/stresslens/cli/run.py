@@ -106,8 +106,8 @@ def carry_out_study(
     finished: dict[str, dict[str, Estimate]] = {}
     serious, told = dict[str, None](), set[str]()
     total = len(study.variants) * len(study.seeds)
-    earlier = _trainings(out / study.name)
     prints_progress = not (quiet or as_json)
+    earlier = _trainings(study, out) if prints_progress else {}
 
     def on_finished(task: Task, record: RunRecord) -> None:
         if prints_progress:
@@ -142,15 +142,16 @@ def carry_out_study(
     gates.check(required, finished)
 
 
-def _trainings(folder: Path) -> dict[Path, TrainingRecord]:
-    """How the runs were trained that a study's folder has, by their folders."""
-    from stresslens.core.run_folder import RunFolder
+def _trainings(study: Study, out: Path) -> dict[Path, TrainingRecord]:
+    """How the runs of the study's variants were trained that are there already, by their folders."""
+    from stresslens.core.run_folder import run_folders
     from stresslens.evaluation.record import read_record
 
+    names = {name for each in study.variants for name in (each.name, *study.kept_names.get(each.name, ()))}
     found = {}
-    for file in folder.glob("*/seed-*/record.json"):
+    for run in (run for name in names for run in run_folders(out / study.name / name)):
         with suppress(StresslensError):  # the run itself says what is wrong with its folder
-            found[file.parent.resolve()] = read_record(RunFolder(file.parent)).training
+            found[run.path.resolve()] = read_record(run).training
     return found
 
 
@@ -188,13 +189,16 @@ def _print_verdicts_of(study: Study, folder: Path, compared: ComparisonFile, qui
     """Print the verdicts of a study's folder, with the short names of its variants. Where the folder
     holds other runs too, the accuracies of this study's come first, and sentences that name none of its
     variants are left out."""
+    from stresslens.config.run_names import names_in
+
     short = told_short_names(folder, quiet=quiet)
     own = [variant.name for variant in study.variants if variant.name in compared.recipes]
     named = type(compared).model_validate(short.replaced(compared.as_json()))
     if len(own) < len(compared.recipes):
         for name in own:
             print_accuracy(short.get(name), compared.split, compared.recipes[name])
-        mine = [each for each in named.verdicts if any(short.get(name) in each for name in own)]
+        of_own, every = {short.get(name) for name in own}, list(named.recipes)
+        mine = [each for each in named.verdicts if of_own & names_in(each, every)]
         if others := len(named.verdicts) - len(mine):
             named = named.model_copy(update={"verdicts": mine})
             print(f"{counted(others, 'sentence')} on other runs of {folder}: in its report")

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_paths import runs_in
-
-LISTED = 5
-"""Most runs that a message names."""
+from stresslens.core.text import enumeration
 
 
 def checked_run(run: Path) -> Path:
@@ -22,7 +20,9 @@ def checked_run(run: Path) -> Path:
     if len(runs) == 1 and runs[0].parent == run:
         return runs[0]
     if runs:
-        raise ConfigError(f"{run} is not the folder of a run, but holds {_listed(runs)}; give one of them")
+        raise ConfigError(
+            f"{run} is not the folder of a run, but holds {enumeration(runs)}; give one of them"
+        )
     if not os.path.exists(run):
         raise ConfigError(f"there is no {run}; list the runs that there are with `stresslens list runs`")
     raise ConfigError(
@@ -41,7 +41,9 @@ def runs_then_pictures(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     runs = [path if _is_export(path) else checked_run(path) for path in runs]
     check_pictures(rest)
     if not rest:
-        raise ConfigError(f"no image is given behind {_listed(runs)}; give image files, or folders of them")
+        raise ConfigError(
+            f"no image is given behind {enumeration(runs)}; give image files, or folders of them"
+        )
     return runs, rest
 
 
@@ -56,7 +58,7 @@ def check_pictures(pictures: Sequence[Path], one: str = "") -> None:
     for one run."""
     if found := [path for path in pictures if runs_in(path)]:
         instead = f"for one run: {one}" if one else "the runs come first, then the images"
-        raise ConfigError(f"{_listed(found)}: the folder of a run is never read as images; {instead}")
+        raise ConfigError(f"{enumeration(found)}: the folder of a run is never read as images; {instead}")
 
 
 def check_one_run(name: str, words: Sequence[str], more: Sequence[str]) -> None:
@@ -67,11 +69,8 @@ def check_one_run(name: str, words: Sequence[str], more: Sequence[str]) -> None:
         for word in more:
             kept.remove(word)
         one = shlex.join(["stresslens", name, *kept[::-1]])
-        raise ConfigError(f"{name} takes one run, and is given also {_listed(more)}; for the first: {one}")
+        raise ConfigError(
+            f"{name} takes one run, and is given also {enumeration(more)}; for the first: {one}"
+        )
     if more:
         raise ConfigError(f"{name} takes no further argument: {' '.join(more)}; see `stresslens help {name}`")
-
-
-def _listed(paths: Sequence[object]) -> str:
-    more = f" and {len(paths) - LISTED} more" if len(paths) > LISTED else ""
-    return ", ".join(map(str, paths[:LISTED])) + more

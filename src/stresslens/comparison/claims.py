@@ -10,8 +10,10 @@ from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim, 
 from stresslens.comparison.tested_run import variants_of
 from stresslens.config.study_record import StatedClaim, read_study_record
 from stresslens.core.files import UnreadableRun
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.text import enumeration
 from stresslens.core.types import Estimate
-from stresslens.evaluation.record import ALL_EPOCHS, read_record
+from stresslens.evaluation.record import ALL_EPOCHS, TrainingRecord, read_record
 
 NAMED = 6
 """Largest number of variants that a sentence names."""
@@ -36,17 +38,25 @@ def study_claims(folder: Path, compared: ComparisonFile) -> list[JudgedClaim]:
         folder.parent,
         own_names=study.own_names,
         robustness=robustness,
-        unfinished=variants_best_last(folder),
+        unfinished=variants_best_last(folder) if study.claims else (),
     )
 
 
 def variants_best_last(folder: Path) -> list[str]:
     """The variants of a study whose best epoch is the last one of the setting `epochs`, in more than
     half of their finished runs. Validation chose it, so more epochs may give more."""
-    finished = variants_of(folder, lambda each: each.record.exists() and read_record(each).usable)
+    training: dict[Path, TrainingRecord] = {}
+
+    def has_results(run: RunFolder) -> bool:
+        record = read_record(run) if run.record.exists() else None
+        if record is None or not record.usable:
+            return False
+        training[run.path] = record.training
+        return True
+
     found = []
-    for name, seeds in finished.items():
-        trained = [read_record(each).training for each in seeds.values()]
+    for name, seeds in variants_of(folder, has_results).items():
+        trained = [training[each.path] for each in seeds.values()]
         last = [
             each.stopped == ALL_EPOCHS and each.select != "last" and each.epochs == each.chosen_epoch
             for each in trained
@@ -144,9 +154,7 @@ def _best_last(variants: Sequence[str]) -> str:
         return ""
     if len(variants) == 1:
         return f" {variants[0]} was best in its last epoch: more epochs may change this."
-    left_out = len(variants) - NAMED
-    first, last = (variants[:NAMED], f"{left_out} more") if left_out > 0 else (variants[:-1], variants[-1])
-    return f" {', '.join(first)} and {last} were best in their last epochs: more epochs may change this."
+    return f" {enumeration(variants, NAMED)} were best in their last epochs: more epochs may change this."
 
 
 def _finding(pair: Contrast, by_protocol: Contrast | None) -> str:

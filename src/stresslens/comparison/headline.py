@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stresslens.comparison.difference import SAME, Right, difference_of
 from stresslens.comparison.tested_run import Tested
 from stresslens.core.format import percent_sign
+from stresslens.core.text import enumeration
 from stresslens.core.types import Estimate
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import balanced, wilson
@@ -133,12 +134,16 @@ def _ranked(accuracies: Mapping[str, Estimate], runs: Mapping[str, Sequence[Test
     there = f"({100 * on_validation:.1f} % on the validation images)"
     highest = _highest(f"mean accuracy on the {split} images", accuracies)
     if len(chosen) > 1:
-        return [f"validation does not choose between {_joined(chosen)} {there}", highest]
+        return [f"validation does not choose between {enumeration(chosen, LISTED)} {there}", highest]
     (name,) = chosen
     score, best = percent_sign(accuracies[name]), _best(accuracies)
     if name in best:
         as_high = [other for other in best if other != name]
-        equal = f"; {_joined(as_high)} {'is' if len(as_high) == 1 else 'are'} equal there" if as_high else ""
+        equal = (
+            f"; {enumeration(as_high, LISTED)} {'is' if len(as_high) == 1 else 'are'} equal there"
+            if as_high
+            else ""
+        )
         also = f"it also has the highest mean accuracy on the {split} images: {score}{equal}"
         return [f"validation chooses {name} {there}; {also}"]
     not_chosen = f"validation did not choose {'it' if len(best) == 1 else 'them'}"
@@ -161,13 +166,6 @@ def _highest(measure: str, accuracies: Mapping[str, Estimate]) -> str:
     more = f"; and {len(best) - LISTED} more" if len(best) > LISTED else ""
     prefix = "equal highest " if len(best) > 1 else "highest " if len(accuracies) > 1 else ""
     return f"{prefix}{measure}: {scored}{more}"
-
-
-def _joined(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and 3 more`."""
-    if len(names) > LISTED:
-        return f"{', '.join(names[:LISTED])} and {len(names) - LISTED} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _by_balanced_accuracy(runs: Mapping[str, Sequence[Tested]]) -> list[str]:

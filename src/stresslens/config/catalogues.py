@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from stresslens.config import registry
-from stresslens.config.known_plugins import known_plugins
 from stresslens.config.yaml_source import yaml_text
 from stresslens.core.errors import ConfigError
 
@@ -50,17 +49,10 @@ def matches(pattern: str, name: str) -> bool:
     return fnmatchcase(name.lower(), pattern)
 
 
-def catalogues() -> dict[str, registry.Plugin]:
-    """The function `catalogue` in the file of each model plug-in that has one, by the plug-in's name.
-    The libraries behind them are not imported yet."""
-    found = {name: registry.beside(model, "catalogue") for name, model in known_plugins("models").items()}
-    return {name: function for name, function in found.items() if function is not None}
-
-
 def search_catalogues(pattern: str) -> list[Catalogue]:
     """What matches in the catalogue of each model plug-in that has one."""
     results = []
-    for plugin, catalogue in catalogues().items():
+    for plugin, catalogue in registry.catalogues().items():
         try:
             models = catalogue()
         except ConfigError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stresslens.config import registry
+from stresslens.config.unknown_names import dataset_of_file
 
 
 def images_at(text: str) -> dict[str, Any] | None:
@@ -19,8 +20,3 @@ def images_at(text: str) -> dict[str, Any] | None:
         if Path(text).expanduser().exists():
             return {dataset_of_file(text): {"path": normpath(text)}}
     return None
-
-
-def dataset_of_file(path: str) -> str:
-    """The name of the dataset that reads what lies at a path."""
-    return "npz" if path.lower().endswith(".npz") else "folder"

@@ -14,23 +14,21 @@ from pydantic import PydanticUserError, TypeAdapter
 
 from stresslens.config import registry
 from stresslens.config.attribute_docstrings import WithAttributeDocstrings
-from stresslens.config.dotted_keys import LISTS, SLOTS
+from stresslens.config.dotted_keys import SLOTS
 from stresslens.config.known_plugins import known_plugins
 from stresslens.config.old_words import KEYS, VALUES
 from stresslens.config.schema import VariantConfig
 from stresslens.config.search_space import Range
 from stresslens.config.study_keys import StudyKeys
 from stresslens.config.sweep_validation import SECTIONS
+from stresslens.config.wrong_values import LISTED_PLUGINS
 
 Schema = dict[str, Any]
 
 PLUGINS: dict[registry.Keys, str] = {
     **SLOTS,
-    **LISTS,
-    ("robustness", "protocol"): "attacks",
-    ("robustness", "individual_attacks"): "attacks",
+    **LISTED_PLUGINS,
     ("robustness", "individual_attacks", "attack"): "attacks",
-    ("robustness", "certificates"): "certificates",
 }
 """Every key that holds a plug-in or a list of them, and its folder."""
 FOLDERS = sorted({*PLUGINS.values(), *registry.NESTED.values()})

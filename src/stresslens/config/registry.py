@@ -12,6 +12,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -176,13 +177,17 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
             return _loaded(folder, installed.value, base)
         except ConfigError as error:
             raise ConfigError(f"the plug-in {name!r} of {installed.origin}: {error}") from None
-    why = instead(folder, name, all_names(folder), _catalogues)
+    why = instead(folder, name, all_names(folder), catalogues)
     raise ConfigError(f"no {_singular(folder)} is called {name!r}{why}")
 
 
-def _catalogues() -> dict[str, Plugin]:
-    found = ((name, beside(plugin("models", name), "catalogue")) for name in names("models"))
-    return {name: catalogue for name, catalogue in found if catalogue is not None}
+def catalogues() -> dict[str, Plugin]:
+    """The function `catalogue` in the file of each model plug-in that has one, by the plug-in's name."""
+    found = {}
+    for name in all_names("models"):
+        with suppress(ConfigError):  # a package's plug-in that cannot be imported
+            found[name] = beside(plugin("models", name), "catalogue")
+    return {name: catalogue for name, catalogue in found.items() if catalogue is not None}
 
 
 def _loaded(folder: str, name: str, base: Path | None) -> Plugin:
@@ -201,27 +206,8 @@ def resolve(
 
     Raises Problems, one for each wrong option, at its path.
     """
-    function, checked = _resolved(folder, value, path, base, trust)
+    function, checked = function_and_options(folder, value, path, base, trust)
     return bind(folder, function, checked)
-
-
-def initial_weights(value: Any, *, base: Path | None = None, trust: bool = True) -> WeightsRef | Bound | None:
-    """The source of a model's initial weights: another run or a file (WeightsRef), or the function
-    `published` in the model's own file, bound to its options. None where there is neither."""
-    function, checked = _resolved("models", value, (), base, trust)
-    if isinstance(checked.get("weights"), WeightsRef):
-        origin: WeightsRef = checked["weights"]
-        return origin
-    publish = beside(function, "published")
-    return bind("models", publish, checked) if publish is not None else None
-
-
-def default_preprocessing(value: Any, *, base: Path | None = None, trust: bool = True) -> Bound | None:
-    """The preprocessing of the pretrained weights that are usually published for a model: the
-    function `default_preprocessing` in its file (in version 0.1.0 `usual`). None without one."""
-    function, checked = _resolved("models", value, (), base, trust)
-    preprocessing = beside(function, "default_preprocessing") or beside(function, "usual")
-    return bind("models", preprocessing, checked) if preprocessing is not None else None
 
 
 def beside(function: Plugin, name: str) -> Plugin | None:
@@ -256,9 +242,10 @@ def bind(folder: str, function: Plugin, options: Mapping[str, Any]) -> Bound:
     return Bound(folder, function, {o: v for o, v in options.items() if o in options_of(function)}, needs)
 
 
-def _resolved(
+def function_and_options(
     folder: str, value: Any, path: Keys, base: Path | None, trust: bool
 ) -> tuple[Plugin, dict[str, Any]]:
+    """As `resolve`, before the options are bound."""
     name, options = name_and_options(folder, value, path)
     try:
         function = plugin(folder, name, base=base, trust=trust)

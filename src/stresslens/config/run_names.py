@@ -116,11 +116,22 @@ class ShortNames:
     def replaced(self, value: Any) -> Any:
         """Plain values with the short names instead of the folders' names, also inside sentences and
         as keys."""
-        longer = sorted((name for name, short in self.names.items() if name != short), key=len, reverse=True)
+        longer = [name for name, short in self.names.items() if name != short]
         if not longer:
             return value
-        pattern = re.compile(rf"(?<![\w.,=+-])(?:{'|'.join(map(re.escape, longer))})(?![\w=+-]|[.,]\w)")
+        pattern = _any_of(longer)
         return _replaced(value, lambda text: pattern.sub(lambda found: self.names[found[0]], text))
+
+
+def names_in(text: str, names: Sequence[str]) -> set[str]:
+    """Those of the names of variants that a sentence has; a name that begins another one is not meant by
+    it."""
+    return set(_any_of(names).findall(text))
+
+
+def _any_of(names: Sequence[str]) -> re.Pattern[str]:
+    longest = sorted(names, key=len, reverse=True)
+    return re.compile(rf"(?<![\w.,=+-])(?:{'|'.join(map(re.escape, longest))})(?![\w=+-]|[.,]\w)")
 
 
 def short_names(

@@ -22,14 +22,19 @@ def instead(
     if folder == "datasets":
         exists = os.path.exists(name)  # False for a name that no file can have
         path = (
-            f"; for the images at that path: {{folder: {{path: {name}}}}}"
+            f"; for the images at that path: {{{dataset_of_file(name)}: {{path: {name}}}}}"
             if exists
             else ", and there is no file or folder of that name"
         )
     return f"{path}; {closest(name, valid)}"
 
 
-def _in_zoos(name: str, catalogues: Mapping[str, Callable[[], Mapping[str, Any]]]) -> str:
+def dataset_of_file(path: str) -> str:
+    """The name of the dataset that reads what lies at a path."""
+    return "npz" if path.lower().endswith(".npz") else "folder"
+
+
+def _in_zoos(name: str, catalogues: Mapping[str, Callable[..., Any]]) -> str:
     """The zoos that have a model of this name, and how to write it; empty where none has."""
     zoos = []
     for plugin, catalogue in catalogues.items():

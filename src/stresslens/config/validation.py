@@ -36,6 +36,7 @@ from stresslens.config.threat_model import resolve_threat_model
 from stresslens.config.wrong_values import shortened, wrong_value
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import near, unknown_key
+from stresslens.core.text import counted
 
 VARIANT_CONFIG = TypeAdapter(VariantConfig)
 T = TypeVar("T")
@@ -261,7 +262,7 @@ def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
             f"has no effect with layers: {train.fine_tune.layers}; leave it out",
         )
     if train.fine_tune.layers == "gradual" and train.epochs <= train.fine_tune.unfreeze_every:
-        why = f"with {train.epochs} epoch{'' if train.epochs == 1 else 's'} only the head would be trained; "
+        why = f"with {counted(train.epochs, 'epoch')} only the head would be trained; "
         why += "give more epochs, or set layers: head"
         yield ("train", "fine_tune", "unfreeze_every"), why
 

@@ -14,7 +14,7 @@ from stresslens.config import registry, schema
 from stresslens.config.dotted_keys import LISTS
 from stresslens.core.spelling import near
 
-FOLDERS: Mapping[registry.Keys, str] = {
+LISTED_PLUGINS: Mapping[registry.Keys, str] = {
     **LISTS,
     ("robustness", "protocol"): "attacks",
     ("robustness", "individual_attacks"): "attacks",
@@ -55,7 +55,7 @@ def _expected(error: Mapping[str, Any], path: registry.Keys) -> str:
     if error["type"] != "list_type":
         message = str(error["msg"])
         return f"{message[:1].lower()}{message[1:]}"
-    value, folder = error["input"], FOLDERS.get(path)
+    value, folder = error["input"], LISTED_PLUGINS.get(path)
     if isinstance(value, str) and folder is not None and ":" not in value:
         value = near(value, registry.all_names(folder))
     if not isinstance(value, str | int | float) and not (folder and isinstance(value, Mapping)):

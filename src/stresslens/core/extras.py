@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from stresslens.core.errors import ConfigError, StresslensError, first_line
+from stresslens.core.text import enumeration
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "classical": ("cv2",),
@@ -86,7 +87,7 @@ def _why(name: str, error: ImportError) -> str:
 
 def _listed(modules: list[str] | tuple[str, ...]) -> str:
     words = [PACKAGES.get(module, module) for module in modules]
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return enumeration(words, len(words))
 
 
 PACKAGES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 
 NOT_FINITE = "no answer (not finite)"
 """In place of a class, where a model's scores name none (`core.answers`)."""
@@ -77,6 +78,14 @@ def duration(seconds: float | None) -> str:
     if not minutes:
         return f"{rest} s"
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def enumeration(names: Sequence[object], most: int = 5) -> str:
+    """`a`, `a and b`, `a, b and 3 more`: of more than `most` names the first."""
+    words = [str(name) for name in names]
+    if len(words) > most:
+        words = [*words[:most], f"{len(words) - most:,} more"]
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def counted(n: int, one: str, several: str | None = None) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from stresslens.core.text import counted, enumeration
 
 SUFFIXES = (".ipynb", ".py", ".md", ".csv")
 FOREIGN = ("node_modules", "site-packages", "__pycache__", "checkpoints")
 """Names of folders whose files nobody wrote for a lab; hidden folders are others."""
 MARKS = ("pyvenv.cfg", "conda-meta", "record.json", "study.json")
 """What lies in an environment, in the folder of a run, or in that of a study."""
-NAMED = 5
-"""Names in a sentence, at most."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,10 @@ class LabFiles:
         files, left_out = (
             [path.relative_to(folder).as_posix() for path in paths] for paths in (self.files, self.left_out)
         )
-        what = f"looked at {len(files)} file{'' if len(files) == 1 else 's'}"
         return (
-            what
-            + (f" ({_listed(files)})" if files else "")
-            + (f", left out {_listed(left_out)}" if left_out else "")
+            f"looked at {counted(len(files), 'file')}"
+            + (f" ({enumeration(files)})" if files else "")
+            + (f", left out {enumeration(left_out)}" if left_out else "")
         )
 
 
@@ -74,8 +72,3 @@ def _is_foreign(folder: Path) -> bool:
         or folder.is_symlink()
         or any((folder / mark).exists() for mark in MARKS)
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

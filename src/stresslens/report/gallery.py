@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,14 +106,7 @@ def surest_mistakes(run: Run, name: str, place: int, link: str) -> SurestMistake
     None without pictures of mistakes."""
     from PIL import Image
 
-    opened: dict[str, Image.Image | None] = {}
-    chosen: list[tuple[Example, Image.Image]] = []
-    for example in _mistakes(run):
-        crop = example_image(run.folder.examples, example, opened, most=BYTES)
-        if crop is not None:
-            chosen.append((example, crop))
-        if len(chosen) == SUREST:
-            break
+    chosen = example_images(run.folder.examples, _mistakes(run), SUREST, most=BYTES)
     if not chosen:
         return None
     across = [sum(crop.width for _, crop in chosen[:k]) for k in range(len(chosen) + 1)]
@@ -134,7 +128,17 @@ def _mistakes(run: Run) -> list[Example]:
     return sorted(mistakes, key=lambda example: -example.probability)
 
 
-def example_image(
+def example_images(
+    folder: Path, examples: Iterable[Example], n: int, *, most: float = math.inf
+) -> list[tuple[Example, Image.Image]]:
+    """The first `n` examples whose pictures can be read, with these; see `_example_image`. Each sheet is
+    read once."""
+    opened: dict[str, Image.Image | None] = {}
+    cut = ((each, _example_image(folder, each, opened, most=most)) for each in examples)
+    return list(islice(((each, picture) for each, picture in cut if picture is not None), n))
+
+
+def _example_image(
     folder: Path, example: Example, opened: dict[str, Image.Image | None], *, most: float = math.inf
 ) -> Image.Image | None:
     """The pixels (RGBA) of an example, cut from its sheet. Each sheet is read once and kept in `opened`.

@@ -116,6 +116,11 @@ class VariantRuns:
     listed: bool = True
     missing: tuple[int, ...] = ()
 
+    @property
+    def folder(self) -> Path:
+        """Raises IndexError where the variant has no run."""
+        return self.runs[0].folder.path.parent
+
     @cached_property
     def finished(self) -> list[Run]:
         return [run for run in self.runs if run.finished]
@@ -210,9 +215,7 @@ def load_study(folder: Path) -> StudyFolder:
         of = (comparison.split, comparison.metric)
         variants = [replace(each, pooled=pooled.get(each.name), pooled_as=of) for each in variants]
     sweep_files = {
-        each.name: _optional(each.runs[0].folder.path.parent / "sweep.json", SweepFile)
-        for each in variants
-        if each.runs
+        each.name: _optional(each.folder / "sweep.json", SweepFile) for each in variants if each.runs
     }
     sweeps = {name: sweep for name, sweep in sweep_files.items() if sweep is not None}
     return StudyFolder(

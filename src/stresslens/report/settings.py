@@ -31,7 +31,7 @@ class SettingsTable:
 def settings_table(study: StudyFolder) -> SettingsTable | None:
     """None without a readable config.yaml."""
     found = {
-        variant.name: (variant.shown.folder.path.parent.name, values)
+        variant.name: (variant.folder.name, values)
         for variant in study.variants
         if variant.shown is not None and (values := _settings_of(variant.shown))
     }

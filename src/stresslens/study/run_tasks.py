@@ -51,6 +51,8 @@ def with_kept_names(study: study_file.Study, folder: Path) -> study_file.Study:
         for kept in reversed(names)
         if name != kept and (folder / kept).is_dir()
     }
+    if not found:
+        return study
     there = {task.run for task in tasks_of(study, folder) if task.run in found and _is_kept(task)}
     found = {name: kept for name, kept in found.items() if name not in there}
     if not found:

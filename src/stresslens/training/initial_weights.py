@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stresslens.config import registry
+from stresslens.config.published_weights import default_preprocessing, initial_weights
 from stresslens.core import inspection, layers
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
@@ -34,7 +34,7 @@ def published(
 
     Nothing is loaded yet. Raises ConfigError for a run without weights or a file that cannot be read.
     """
-    reference = registry.initial_weights(model, base=base, trust=trust)
+    reference = initial_weights(model, base=base, trust=trust)
     if reference is None:
         return None
     if not isinstance(reference, WeightsRef):
@@ -52,7 +52,7 @@ def published(
     if file.name == folder.weights.name and folder.card.is_file():
         folder.check_weights()
         return replace(_of_file(file, folder.load_card(), file.name), head=reference.head)
-    default = registry.default_preprocessing(model, base=base, trust=trust)
+    default = default_preprocessing(model, base=base, trust=trust)
     preprocessing = default() if default is not None else None
     return replace(_of_file(file, None, file.name), preprocessing=preprocessing, head=reference.head)
 

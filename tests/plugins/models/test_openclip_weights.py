@@ -12,6 +12,7 @@ import torch
 from hub import hub_cache
 
 from stresslens.config import registry
+from stresslens.config.published_weights import initial_weights
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
@@ -25,7 +26,7 @@ TINY = {"embed": 12, "image": {"width": 16, "layers": 2}, "text": {"width": 16, 
 
 
 def asked(options: dict[str, Any]) -> Any:
-    bound = registry.initial_weights({"openclip": options})
+    bound = initial_weights({"openclip": options})
     assert isinstance(bound, registry.Bound)
     return bound()
 
