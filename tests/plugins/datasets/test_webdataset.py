@@ -84,10 +84,10 @@ def test_the_index_of_a_shard_is_kept_and_made_anew(monkeypatch: pytest.MonkeyPa
     write_tar("all.tar", shard(20))
     first = load("all.tar")
     read = []
-    monkeypatch.setattr(_tar_samples, "_listed", lambda path, label: read.append(path) or iter(()))
-    assert load("all.tar").fingerprint == first.fingerprint
+    with monkeypatch.context() as patched:
+        patched.setattr(_tar_samples, "_listed", lambda path, label: read.append(path) or iter(()))
+        assert load("all.tar").fingerprint == first.fingerprint
     assert not read
-    monkeypatch.undo()
     write_tar("all.tar", shard(30))
     assert sum(sizes(load("all.tar")).values()) == 30
     for index in cache_root().rglob("*.samples.json"):
