@@ -63,6 +63,16 @@ def test_json_has_all_of_it(type_: Type, photos: Path) -> None:
     assert "not measured" in document["not_measured"]
 
 
+def test_settings_of_the_data_count(type_: Type, photos: Path) -> None:
+    """`data.KEY=VALUE` beside settings of the training changes the images that are searched."""
+    options = *OPTIONS, "--flips", "0", "--json"
+    (photos.parent / "right.csv").write_text("file,label\ndark/7.png,bright\nbright/3.png,drop\n")
+    code, out, err = type_("data", "labels", "photos", *options, "data.corrections=right.csv")
+    assert code == 0, err
+    document = json.loads(out)
+    assert (document["images"], document["errors"]) == (59, [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

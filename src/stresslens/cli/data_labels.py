@@ -129,7 +129,7 @@ def _searched(
     value = label_search.MODEL if model is None else parse_value(model)
     trained = label_search.fold_model(data_value(data), value, overrides)
     return label_search.search_labels(
-        load_data_set(data_value(data)),
+        load_data_set(trained.config.data),
         trained,
         folds=folds or label_search.FOLDS,
         seeds=seeds or label_search.SEEDS,
