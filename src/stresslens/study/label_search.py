@@ -115,9 +115,10 @@ def search_runs(folder: Path, *, trust: bool = False, data: DataPlace = None) ->
     for runs that are not finished, and where the data have changed.
     """
     runs = [RunFolder(path) for path in runs_in(folder)]
-    variants = sorted({run.path.resolve().parent.name for run in runs})
+    variants = list(dict.fromkeys(run.path.parent for run in runs))
     if len(variants) != 1:
-        what = f"has the variants {', '.join(variants)}; give the folder of one" if runs else "holds no run"
+        named = ", ".join(variant.relative_to(folder).as_posix() for variant in variants)
+        what = f"has the variants {named}; give the folder of one" if runs else "holds no run"
         raise ConfigError(f"{folder} {what}")
     records = {run: record for run in runs if (record := read_record(run)).usable}
     if not records:
