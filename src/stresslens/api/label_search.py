@@ -12,7 +12,7 @@ from torch import nn
 from stresslens.api.arguments import kind_of, plain_data
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
-from stresslens.api.studies import Study
+from stresslens.api.studies import Study, Variant
 from stresslens.api.words import public_call
 from stresslens.config import registry, study_file
 from stresslens.config.data_sets import loaded_data_set
@@ -28,7 +28,7 @@ from stresslens.study.out_of_fold import FoldModel
 
 @public_call()
 def find_label_errors(
-    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run | Study,
+    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run | Study | Variant,
     model: str | Mapping[str, Any] | nn.Module | None = None,
     *,
     folds: int | None = None,
@@ -51,7 +51,7 @@ def find_label_errors(
     predictions are read, with `repeats: {folds: K}` of all images, and nothing is trained. `progress` is as
     in `train`. Raises ConfigError and DataError."""
     folder = Path(data) if isinstance(data, str | os.PathLike) else None
-    if folder is not None and (isinstance(data, Run | Study) or runs_in(folder)):
+    if folder is not None and (isinstance(data, Run | Study | Variant) or runs_in(folder)):
         given = {"model": model, "folds": folds, "seeds": seeds, "flips": flips, "n_images": n_images}
         idle = [name for name, value in {**given, **options}.items() if value is not None]
         if idle:
@@ -59,8 +59,8 @@ def find_label_errors(
                 f"{idle[0]}: {folder} is trained already, and its predictions are read; leave it "
                 "out, or give the data set instead of the run"
             )
-        trust = isinstance(data, Run | Study) and data.trust
-        place = data.data if isinstance(data, Run) else None
+        trust = isinstance(data, Run | Study | Variant) and data.trust
+        place = data.data_now if isinstance(data, Run) else None
         return label_search.search_runs(folder, trust=trust, data=place)
     _check_counts(folds, seeds, flips, n_images)
     trained = _fold_model(label_search.MODEL if model is None else model, options)
