@@ -14,6 +14,7 @@ import torch
 from stresslens.comparison.schema import Contrast
 from stresslens.comparison.tested_run import Tested, tested_of
 from stresslens.config.run_config import read_run_data
+from stresslens.config.run_names import ShortNames
 from stresslens.core.answers import predicted
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
@@ -89,6 +90,14 @@ class VerdictChanges:
     dropped: int
     before: Sequence[Contrast]
     after: Sequence[Contrast]
+
+    def renamed(self, names: ShortNames) -> VerdictChanges:
+        """With the short names of variants."""
+        before, after = (
+            [Contrast.model_validate(names.replaced(each.as_json())) for each in contrasts]
+            for contrasts in (self.before, self.after)
+        )
+        return replace(self, before=before, after=after)
 
     @property
     def changed(self) -> list[tuple[Contrast, Contrast]]:
