@@ -22,10 +22,13 @@ def data_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
     return pandas.DataFrame(list(rows))
 
 
-def csv_of(rows: Sequence[Mapping[str, Any]], path: str | Path | None) -> str | Path:
-    """Rows as CSV: the text, or with `path` the file that was written. What is missing is empty."""
+def csv_of(
+    rows: Sequence[Mapping[str, Any]], path: str | Path | None, columns: Sequence[str] = ()
+) -> str | Path:
+    """Rows as CSV: the text, or with `path` the file that was written. What is missing is empty. `columns`
+    stand first, also where there are no rows."""
     text = io.StringIO(newline="")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
     table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     if columns:
         table.writeheader()
