@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,13 +127,8 @@ def corrected_data(data: Data, corrections: LabelCorrections) -> Data:
         splits[name] = corrected if len(kept) == len(split) else corrected.select(kept)
     changed, dropped = int(((after != before) & (after >= 0)).sum()), int((after < 0).sum())
     note = f"{corrections.file.name}: labels corrected: {changed}, images dropped: {dropped}"
-    return replace(
-        data,
-        train=splits["train"],
-        validation=splits.get("validation"),
-        test=splits.get("test"),
-        notes=(*data.notes, note),
-    )
+    parts: dict[str, Any] = {**splits, "notes": (*data.notes, note)}
+    return replace(data, **parts)
 
 
 def _check_columns(file: Path, columns: Sequence[str]) -> None:
