@@ -92,6 +92,25 @@ def test_imagenet_c_has_folders_of_severities_and_classes(tmp_path: Path, group:
         assert np.array_equal(wrong[1], expected(3)[:, order])
 
 
+@pytest.mark.parametrize("group", ["", "weather"])
+def test_class_folders_of_numbers_are_no_severities(tmp_path: Path, group: str) -> None:
+    """The class 1 lies in a folder of the name that the first severity has."""
+    folder = imagenet_c(tmp_path / "set", ["0", "1", "2"], group)
+    found = corruption_set(folder, ["0", "1", "2"], (3, 4, 4), Frame(3, (4, 4)))
+    assert list(found.corruptions) == ["fog", "snow"]
+    assert wrong_answers(Reads(), found).sum() == expected(0).sum() + expected(3).sum()
+
+
+def test_files_that_a_system_leaves_behind_are_passed_over(tmp_path: Path) -> None:
+    folder = imagenet_c(tmp_path / "folders", CLASSES)
+    (folder / "snow" / "3" / "ant" / "._000.png").write_bytes(b"of macOS")
+    (folder / ".thumbs" / "1").mkdir(parents=True)
+    assert list(corruption_set(folder, CLASSES, (3, 4, 4), Frame(3, (4, 4))).corruptions) == ["fog", "snow"]
+    folder = cifar_c(tmp_path / "arrays")
+    (folder / "._fog.npy").write_bytes(b"of macOS")
+    assert len(corruption_set(folder, CLASSES, (3, 4, 4), None).corruptions) == 3
+
+
 def test_grey_arrays_and_channels_first(tmp_path: Path) -> None:
     folder = tmp_path / "grey"
     folder.mkdir()

@@ -115,7 +115,8 @@ def _of_arrays(path: Path, classes: Sequence[str], shape: Shape) -> CorruptionSe
             f"{path / 'labels.npy'} has labels from {labels.min()} to {labels.max()}, and the model has "
             f"{len(classes)} classes ({', '.join(classes[:5])}, …)"
         )
-    files = {file.stem: _array(file) for file in sorted(path.glob("*.npy")) if file.stem != "labels"}
+    arrays = [file for file in sorted(path.glob("*.npy")) if not hidden(file.name)]
+    files = {file.stem: _array(file) for file in arrays if file.stem != "labels"}
     if not files:
         raise DataError(f"{path} holds labels.npy and no corruption; expected gaussian_noise.npy and others")
     n = len(by_severity[0])
@@ -162,7 +163,7 @@ def _check_pixels(file: Path, pixels: NDArray[np.uint8], n: int, shape: Shape) -
 
 
 def _of_folders(path: Path, classes: Sequence[str], frame: Frame) -> CorruptionSet:
-    folders = {each.parent.name: each.parent for each in sorted(path.rglob("1")) if each.is_dir()}
+    folders = _corruption_folders(path, "*/1") or _corruption_folders(path, "*/*/1")
     if not folders:
         raise DataError(
             f"{path} is no set of corrupted images: it needs labels.npy and files as gaussian_noise.npy "
@@ -200,13 +201,27 @@ def _of_folders(path: Path, classes: Sequence[str], frame: Frame) -> CorruptionS
     return CorruptionSet(path.resolve().name, list(folders), labels, read, notes)
 
 
+def _corruption_folders(path: Path, first: str) -> dict[str, Path]:
+    """The folder of each corruption, by the place of its first severity: directly in the set, or in a folder
+    of a kind of corruptions (noise, blur, …). Class folders may be called 1 too, and lie below."""
+    found = (each.parent for each in sorted(path.glob(first)) if each.is_dir())
+    return {
+        folder.name: folder
+        for folder in found
+        if not any(hidden(part) for part in folder.relative_to(path).parts)
+    }
+
+
 def _files(folder: Path) -> list[str]:
     """The image files in the class folders of a folder, as CLASS/FILE, sorted."""
     if not folder.is_dir():
         raise DataError(f"there is no {folder}; each corruption needs the severities 1 to 5")
     of_classes = [each for each in folder.iterdir() if each.is_dir() and not hidden(each.name)]
     return sorted(
-        f"{each.name}/{file.name}" for each in of_classes for file in each.iterdir() if is_image(file.name)
+        f"{each.name}/{file.name}"
+        for each in of_classes
+        for file in each.iterdir()
+        if is_image(file.name) and not hidden(file.name)
     )
 
 
