@@ -111,6 +111,21 @@ def test_a_split_without_labels_is_left_out() -> None:
     assert data.notes == ("the split test has no labels (-1) and was left out",)
 
 
+def test_numbers_without_names_are_sorted_as_numbers() -> None:
+    write_parquet(Path("set.parquet"), pictures(24), [2, 10, 9] * 8)
+    data = load("set.parquet", test=0, validation=0)
+    assert data.classes == ("2", "9", "10")
+    assert data.train.labels.tolist() == [0, 2, 1] * 8
+
+
+def test_some_rows_without_a_label_are_no_class() -> None:
+    write_parquet(Path("set.parquet"), pictures(24), [0, 1, -1] * 8)
+    with pytest.raises(DataError, match=r"set\.parquet: the label is -1 in some rows.*leave rows without a"):
+        load("set.parquet")
+    write_parquet(Path("two.parquet"), pictures(24), [1, -1] * 12)
+    assert load("two.parquet").classes == ("-1", "1")
+
+
 def test_columns_are_named_where_several_are_meant() -> None:
     table = table_of(pictures(20), labels(20), CATS, label="fine_label")
     table = table.append_column("coarse_label", pa.array(["animal", "thing"] * 10))
@@ -169,6 +184,7 @@ BAD_ROWS: list[tuple[list[Any], list[Any], str]] = [
     (pictures(20), [k / 2 for k in range(20)], r"no column holds labels .*label \(double\)"),
     (pictures(20), [None, *labels(19)], r"has no label in row 0"),
     (pictures(20), [*labels(19), 7], r"the label 7 in row 19, and there are 2 classes"),
+    (pictures(20), [*labels(19), -1], r"has no label in row 19 \(-1\); leave the row out"),
     (pictures(20), [0] * 20, r"every training image has the same label"),
     ([], [], r"holds no row with a picture and a label|no column"),
 ]

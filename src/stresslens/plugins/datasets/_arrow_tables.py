@@ -222,7 +222,7 @@ def listing_of(
     Rows of a split without any label (-1 everywhere) are left out, with a note. Raises DataError for
     missing labels.
     """
-    labels: list[str] = []
+    labels: list[str | int] = []
     parts: list[str | None] = []
     groups: list[str] = []
     sources: list[SplitTable] = []
@@ -257,25 +257,36 @@ def listing_of(
     stamp = digest(repr([(table.split, table.stamp, columns) for table in sources]).encode()).hex()
     files = Files(names, sum(table.total for table in sources), stamp, read)
     of_columns = {columns.group: groups} if columns.group else {}
-    return Listing(files, labels, parts, of_columns, notes), list(every or dict.fromkeys(sorted(set(labels))))
+    numbers = sorted({label for label in labels if isinstance(label, int)})
+    if numbers and numbers[0] < 0 and numbers != [-1, 1]:
+        raise DataError(
+            f"{where}: the {columns.label} is {numbers[0]} in some rows; leave rows without a label out, or "
+            "write the classes as words"
+        )
+    words = sorted({label for label in labels if isinstance(label, str)})
+    listed = Listing(files, [str(label) for label in labels], parts, of_columns, notes)
+    return listed, list(every) or [str(label) for label in (*numbers, *words)]
 
 
 def _labels(
     values: Sequence[Any], table: SplitTable, column: str, names: Sequence[str] | None, where: str
-) -> list[str] | None:
-    """The names of the classes of all rows of a split; None if no row has a label."""
+) -> Sequence[str | int] | None:
+    """The classes of all rows of a split, numbers without a name as they are; None if no row has a label."""
     of_split = f"{where}: the split {table.split}" if table.split else where
     if values and all(value in (-1, None) for value in values):
         return None
     for k, value in enumerate(values):
-        if value is None or value == "":
-            raise DataError(f"{of_split} has no {column} in row {k}; leave the row out, or give its class")
+        if value is None or value == "" or (value == -1 and names is not None):
+            said = " (-1)" if value == -1 else ""
+            raise DataError(
+                f"{of_split} has no {column} in row {k}{said}; leave the row out, or give its class"
+            )
         if names is not None and not isinstance(value, str) and value not in range(len(names)):
             raise DataError(
                 f"{of_split} has the {column} {value} in row {k}, and there are {len(names)} classes"
             )
     if names is None or all(isinstance(value, str) for value in values):
-        return [printable(str(value)) for value in values]
+        return [printable(value) if isinstance(value, str) else value for value in values]
     return [names[value] for value in values]
 
 
