@@ -228,11 +228,11 @@ def _reason(error: Exception) -> str:
 
 
 def _roots(wanted: Wanted) -> Iterator[Path]:
-    """Folders that may hold a set: its root, that of its unpacked files, and what was downloaded of it,
-    of any variant."""
+    """Folders that may hold a set: its root, that of its unpacked files, and, where the user names no
+    folder, what was downloaded of it, of any variant."""
     yield wanted.root
     yield from _unpacked(wanted)
-    for cache in readable_caches():
+    for cache in () if wanted.path is not None else readable_caches():
         folders = (cache / "torchvision").glob(f"{wanted.name}*")
         yield from sorted(folder for folder in folders if folder.name.partition("-")[0] == wanted.name)
 
@@ -249,14 +249,17 @@ def _download(wanted: Wanted) -> tuple[Path, Objects]:
 
 
 def _unpacked(wanted: Wanted) -> Iterator[Path]:
-    """A folder of the cache with the unpacked files of a set that lies gzipped in MNIST's format below
-    the root; none for any other set. Raises DataError for a damaged file."""
+    """A folder of the cache with the unpacked files of a set, or of a variant of EMNIST, that lies gzipped
+    in MNIST's format below the root; none for any other set. Raises DataError for a damaged file."""
     raw = wanted.root / wanted.name / "raw"
     zipped = sorted(raw.glob("*-ubyte.gz")) + sorted(raw.glob("*-int.gz"))
     zipped = [file for file in zipped if not file.with_suffix("").exists()]
+    if wanted.chosen:
+        zipped = [file for file in zipped if file.name.startswith(f"emnist-{wanted.chosen}-")]
     if not zipped:
         return
-    target = writable_cache(f"torchvision/{wanted.name}/{wanted.name}/raw")
+    of_root = digest(str(raw.resolve()).encode()).hex()
+    target = writable_cache(f"unpacked/{of_root}/{wanted.name}/raw")
     for file in zipped:
         unpacked = target / file.stem
         if unpacked.exists() and unpacked.stat().st_mtime_ns > file.stat().st_mtime_ns:
