@@ -68,13 +68,16 @@ def test_shards_are_parts_by_their_names() -> None:
     assert data.train.labels.tolist() == [k % 2 for k in range(10)] * 2
     assert data.train.columns["file"][0] == "set-train-000000.tar/000000.png"
     assert sizes(load("shards")) == sizes(data)
+    assert (
+        load("shards/set-?????-00000[01].tar", test=0).name == load("shards/*-train-*.tar").name == "shards"
+    )
     assert sizes(load("shards/set-train-{000000..000001}.tar", test=0, validation=0)) == {"train": 20}
 
 
 def test_folders_are_parts_and_names_lie_beside_the_shards() -> None:
     write_tar("wds/train/0.tar", shard(20, suffix="webp"))
     write_tar("wds/test/0.tar.gz", shard(6, 1, suffix="jpeg"), "w:gz")
-    Path("wds/classnames.txt").write_text("cat\ndog\nowl\n")
+    Path("wds/classnames.txt").write_text("cat\ndog\nowl\n", encoding="utf-8-sig")
     data = load("wds", validation=0)
     assert sizes(data) == {"train": 20, "test": 6}
     assert data.classes == ("cat", "dog", "owl")
@@ -138,6 +141,7 @@ def test_a_suffix_of_pictures_is_chosen() -> None:
     data = load("all.tar", image="jpg", test=0, validation=0)
     expected = [decode(each, Frame(3, None)).pixels for each in pictures(20, 1)]
     assert np.array_equal(data.train.images[:].numpy(), np.stack(expected))
+    assert load("all.tar", image=".JPG", label=".CLS").classes == ("0", "1")
     with pytest.raises(ConfigError, match=r"has no members \.jpeg; did you mean 'jpg'"):
         load("all.tar", image="jpeg")
 
@@ -224,6 +228,9 @@ def test_archives_that_are_not_there_or_damaged_are_refused() -> None:
     with pytest.raises(DataError, match=r"000000\.cls is there twice"):
         load("twice.tar")
     write_tar("names/all.tar", shard(20))
+    Path("names/classes.txt").write_bytes("Käfer\nHund\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"classes\.txt, the names of the classes, cannot be read as UTF-8"):
+        load("names")
     Path("names/classes.txt").write_text("cat\n")
     with pytest.raises(DataError, match=r"classes\.txt names 1 classes, and there is a label 1"):
         load("names")

@@ -164,6 +164,7 @@ def listing_of_shards(
     `image` is the suffix of pictures; `label` that of labels, or json.KEY. Raises ConfigError for
     suffixes that no sample has, and DataError for samples without a picture or a label.
     """
+    image, label = (None if each is None else _as_suffix(each) for each in (image, label))
     samples = [each for shard in shards for each in _samples(shard, root, image, label)]
     if not samples:
         raise DataError(f"{root}: the {len(shards)} archives hold no samples")
@@ -182,6 +183,12 @@ def listing_of_shards(
     files = Files([each.name for each in samples], sum(each.size for each in samples), stamp, read)
     labels, every = _named([each.label for each in samples], root)
     return Listing(files, labels, _parts(samples), {}), every
+
+
+def _as_suffix(given: str) -> str:
+    """A suffix as members have it here: in small letters, without a dot before it; keys of JSON stay."""
+    suffix = given.lstrip(".")
+    return f"json{suffix[4:]}" if suffix.lower().startswith("json.") else suffix.lower()
 
 
 def _parts(samples: Sequence[_Sample]) -> list[str | None]:
@@ -203,7 +210,11 @@ def _named(labels: Sequence[str], root: Path) -> tuple[list[str], list[str]]:
     file = next((root / name for name in CLASS_NAMES if (root / name).is_file()), None)
     if file is None:
         return [str(number) for number in numbers], [str(number) for number in sorted(set(numbers))]
-    names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}, the names of the classes, cannot be read as UTF-8: {error}") from error
+    names = [line.strip() for line in text.splitlines() if line.strip()]
     if max(numbers) >= len(names):
         raise DataError(f"{file} names {len(names)} classes, and there is a label {max(numbers)}")
     return [names[number] for number in numbers], names
@@ -236,9 +247,9 @@ def _samples(shard: Path, root: Path, image: str | None, label: str | None) -> I
 
 def _suffixes_of_pictures(shard: Path, there: Mapping[str, int], image: str | None) -> list[str]:
     if image is not None:
-        if image.lower().lstrip(".") not in there:
+        if image not in there:
             raise ConfigError(f"image: {shard} has no members .{image}; {closest(image, list(there))}")
-        return [image.lower().lstrip(".")]
+        return [image]
     found = [suffix for suffix in there if f".{suffix}" in SUFFIXES]
     if not found:
         raise DataError(
