@@ -211,6 +211,8 @@ def test_files_and_options_that_do_not_fit_are_refused() -> None:
         ({"split": "tran"}, "set has no split 'tran'; did you mean 'train'"),
         ({"split": {"trian": "train"}}, "'trian' is no part"),
         ({"split": {"test": "test"}}, "no train part to learn from"),
+        ({"split": {"train": "train", "test": "train"}}, "split: 'train' is named for two parts"),
+        ({"split": {"val": "train", "validation": "test"}}, "split: validation is named twice"),
         ({"group": "patient"}, "set has no column 'patient'"),
     ):
         with pytest.raises((ConfigError, DataError), match=says):

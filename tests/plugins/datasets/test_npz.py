@@ -149,6 +149,8 @@ def test_names_of_classes_are_an_option_or_an_array(load: Callable[..., Data]) -
     assert load(arrays, names=["cat", "dog", "owl"]).classes == ("cat", "dog", "owl")
     assert load({**arrays, "class_names": np.array(["cat", "dog"])}).classes == ("cat", "dog")
     assert load(arrays, names=["cat", "dog"], classes=["dog", "cat"]).classes == ("dog", "cat")
+    data = load({**arrays, "class_names": np.array(["cat", "dog"]), "masks": pixels()})
+    assert data.notes == ("arrays that were left out: masks",)
 
 
 def test_floats_are_in_0_to_1(load: Callable[..., Data]) -> None:
@@ -215,6 +217,7 @@ def test_what_is_no_data_set_is_refused_in_words(
     [
         ({"image": "xx"}, "has no array 'xx'; did you mean 'x'"),
         ({"label": {"trian": "y"}}, "'trian' is no part; valid: train, validation, test"),
+        ({"image": {"train": "x", "test": "x"}}, "image: 'x' is named for two parts"),
         ({"names": ["a", "a"]}, "each class needs its own name"),
         ({"classes": ["0", "3"]}, "has no class '3'"),
     ],

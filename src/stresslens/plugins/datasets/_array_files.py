@@ -19,7 +19,7 @@ from stresslens.core.arrays import image_values, numbers, place_of_channels
 from stresslens.core.errors import ConfigError, DataError, first_line, naming
 from stresslens.core.labels import named_labels
 from stresslens.core.spelling import closest
-from stresslens.plugins.datasets._class_folders import PARTS
+from stresslens.plugins.datasets._class_folders import PARTS, sources_of_parts
 
 PICTURES = {"x", "image", "images", "img", "imgs", "picture", "pictures", "pixels", "data", "input", "inputs"}
 LABELS = {"y", "label", "labels", "target", "targets", "class"}
@@ -133,9 +133,7 @@ def parts_of(files: ArrayFiles, images: Names | None, labels: Names | None) -> d
 def _named(files: ArrayFiles, usual: set[str], names: Names | None, option: str) -> dict[str | None, str]:
     """The array of each part among those with usual names, or those that the user names."""
     if names is not None:
-        chosen: dict[str | None, str] = {None: names} if isinstance(names, str) else {}
-        if isinstance(names, Mapping):
-            chosen.update({_part(part, option): name for part, name in names.items()})
+        chosen = {None: names} if isinstance(names, str) else sources_of_parts(names, option)
         for name in chosen.values():
             if name not in files.shapes:
                 raise ConfigError(
@@ -155,12 +153,6 @@ def _named(files: ArrayFiles, usual: set[str], names: Names | None, option: str)
         found[part] = name
     unnamed = "arr_1" if option == "label" else "arr_0"  # of numpy.savez(file, images, labels)
     return found or ({None: unnamed} if unnamed in files.shapes else {})
-
-
-def _part(name: str, option: str) -> str:
-    if name.lower() not in PARTS:
-        raise ConfigError(f"{option}: {name!r} is no part; valid: train, validation, test")
-    return PARTS[name.lower()]
 
 
 def _kind_and_part(name: str) -> tuple[str, str | None]:

@@ -18,7 +18,7 @@ from stresslens.plugins.datasets._arrow_tables import (
     tables_at,
     tables_of_hub,
 )
-from stresslens.plugins.datasets._class_folders import PARTS
+from stresslens.plugins.datasets._class_folders import PARTS, sources_of_parts
 from stresslens.plugins.datasets._division import Division
 from stresslens.plugins.datasets._listed_images import Colours, Decoding, Unreadable, data_of_files
 
@@ -103,10 +103,7 @@ def _parts(
     if isinstance(wanted, str):
         return {None: named(wanted)}, []
     if wanted is not None:
-        for part in wanted:
-            if part not in ("train", "validation", "test"):
-                raise ConfigError(f"split: {part!r} is no part; valid: train, validation, test")
-        return {part: named(split) for part, split in wanted.items()}, []
+        return {part: named(split) for part, split in sources_of_parts(wanted, "split").items()}, []
     parts: dict[str | None, SplitTable] = {}
     for split, table in by_name.items():
         if split.lower() in PARTS:

@@ -9,6 +9,7 @@ from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, naming
 from stresslens.core.types import Count, NonNegative, Seed
 from stresslens.plugins.datasets._array_files import (
+    CLASS_NAMES,
     ArrayFiles,
     Channels,
     Part,
@@ -64,8 +65,8 @@ def npz(
     title = Path(path).expanduser().resolve().name
     data = data_of_arrays(given, title, Division(test, validation, subset, seed), every, classes=classes)
     used = {name for each in parts.values() for name in each}
-    left = [name for name in files.shapes if name not in used]
-    note = (f"arrays that were left out: {', '.join(left)}",) if left and named is None else ()
+    left = [name for name in files.shapes if name not in used and name.lower() not in CLASS_NAMES]
+    note = (f"arrays that were left out: {', '.join(left)}",) if left else ()
     return replace(data, notes=(*note, *data.notes))
 
 
