@@ -3,6 +3,7 @@ small one stands, and what is refused in words."""
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from pathlib import Path
@@ -239,6 +240,41 @@ def test_files_and_options_that_do_not_fit_are_refused() -> None:
             load("set", unreadable="skip")
         except (DataError, ConfigError):
             continue
+
+
+def test_splits_and_shards_that_are_unlike_are_refused() -> None:
+    other = pa.table({"img": pictures(6), "y": labels(6)})
+    for folder, file in (("splits", "test-00000-of-00001"), ("shards", "train-00001-of-00002")):
+        write_parquet(Path(folder) / "train-00000-of-00002.parquet", pictures(20), labels(20), CATS)
+        pq.write_table(other, Path(folder) / f"{file}.parquet")
+    with pytest.raises(DataError, match=r"splits: the split test has no column 'image', which other files"):
+        load("splits")
+    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet has no column 'label'"):
+        load("shards")
+    double = pa.table([pictures(6), pictures(6), labels(6)], ["image", "image", "label"])
+    pq.write_table(double, "double.parquet")
+    with pytest.raises(DataError, match=r"double\.parquet has the column 'image' more than once"):
+        load("double.parquet")
+    with pytest.raises(DataError, match=r"there is no none\.parquet \(working folder"):
+        load("none.parquet")
+    write_parquet(Path("whole.parquet"), pictures(20), labels(20))
+    with pytest.raises(ConfigError, match=r"split: whole\.parquet does not say that it has splits"):
+        load("whole.parquet", split="train")
+
+
+def test_names_of_classes_in_the_metadata_may_be_anything() -> None:
+    def write(names: Any) -> None:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        meta = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(table_of(pictures(20), labels(20)).replace_schema_metadata(meta), "set.parquet")
+
+    write(["cat", "cat"])
+    with pytest.raises(DataError, match=r"set\.parquet: the metadata call several classes of label 'cat'"):
+        load("set.parquet")
+    write({"1": "dog", "0": "cat"})
+    assert load("set.parquet").classes == ("cat", "dog")
+    write({"x": "cat", "y": "dog"})
+    assert load("set.parquet").classes == ("0", "1")
 
 
 # --- the hub ------------------------------------------------------------------------------------------------
