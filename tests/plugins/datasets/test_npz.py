@@ -199,6 +199,7 @@ MISTAKES: list[tuple[Arrays, dict[str, Any], str]] = [
     ({"x": np.full((20, 6, 6), np.nan), "y": classes()}, {}, "x and y: 20 images hold NaN"),
     ({"x": pixels(), "y": OBJECTS}, {}, r"y.npy holds Python objects, which could run code"),
     ({"x": pixels(), "y": np.zeros(20, int)}, {}, "set.npz: 1 class"),
+    ({"x": pixels(), "y": np.array(1)}, {}, "y is a single value; expected a label for each picture"),
     ({"x": pixels(), "y": classes() - 1}, {"names": ["a", "b"]}, "label -1"),
 ]
 
@@ -239,8 +240,14 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path, monkeypatch: pytest.M
         load_path("set.npz")
     with zipfile.ZipFile("set.npz", "w") as archive:
         archive.writestr("../../x.npy", b"no array")
-    with pytest.raises(DataError, match=r"set\.npz is no npz file, or it is damaged"):
+    with pytest.raises(DataError, match=r"set\.npz: \.\./\.\./x\.npy is no array, or it is damaged"):
         load_path("set.npz")
+    np.savez("set.npz", **XY)
+    with zipfile.ZipFile("set.npz", "a") as archive:
+        archive.writestr("README.txt", b"how these were made")
+    assert load_path("set.npz").classes == ("0", "1")
+    with pytest.raises(DataError, match=r"there is no x\.npy \(working folder"):
+        load_path("x.npy")
     Path("empty").mkdir()
     with pytest.raises(DataError, match="empty holds no arrays"):
         load_path("empty")

@@ -44,7 +44,7 @@ class ArrayFiles(NamedTuple):
                 return np.asarray(arrays[name])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
             raise DataError(
-                f"{self.where}: the array {name!r} cannot be read ({first_line(error)}); write it anew"
+                f"{self.where}: {name} cannot be read ({first_line(error)}); write it anew"
             ) from error
 
 
@@ -71,8 +71,9 @@ def _of_npz(path: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], np.dtype[A
         raise ValueError("it is not a zip archive")
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
-            with archive.open(member) as file:
-                yield member.removesuffix(".npy"), _header(file, f"{path}: {member}")
+            if member.endswith(".npy"):
+                with archive.open(member) as file:
+                    yield member.removesuffix(".npy"), _header(file, f"{path}: {member}")
 
 
 def _of_folder(path: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], np.dtype[Any]]]]:
@@ -82,10 +83,17 @@ def _of_folder(path: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], np.dtyp
 
 
 def _header(file: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape and the type of an array. Raises ValueError where there is none."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    """The shape and the type of an array. Raises DataError where there is none."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+    except (ValueError, SyntaxError) as error:
+        raise DataError(
+            f"{name} is no array, or it is damaged ({first_line(error)}); write it anew"
+        ) from error
     if dtype.hasobject:
         raise DataError(
             f"{name} holds Python objects, which could run code when they are loaded; save numbers or "
@@ -238,6 +246,8 @@ def labels_of(
 
 def _one_axis(files: ArrayFiles, name: str) -> NDArray[Any]:
     shape, dtype = files.shapes[name]
+    if not shape:
+        raise DataError(f"{files.where}: {name} is a single value; expected a label for each picture")
     several = len(shape) == 2 and shape[1] > 1
     values = files.read(name)
     if several and dtype.kind in "buif" and not (np.count_nonzero(values, axis=1) == 1).all():

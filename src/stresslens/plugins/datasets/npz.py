@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, naming
+from stresslens.core.errors import ConfigError, DataError, naming
 from stresslens.core.types import Count, NonNegative, Seed
 from stresslens.plugins.datasets._array_files import (
     CLASS_NAMES,
@@ -53,6 +53,8 @@ def npz(
     """
     source = Path(path).expanduser()
     if source.suffix == ".npy":
+        if not source.exists():
+            raise DataError(f"there is no {source} (working folder: {Path.cwd()})")
         image = source.stem if image is None else image
         source = source.parent
     files = array_files(source)
