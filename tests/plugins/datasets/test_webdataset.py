@@ -118,6 +118,10 @@ def test_labels_are_words_or_keys_of_json() -> None:
     write_tar("all.tar", members)
     assert load("all.tar", label="json.about.kind").classes == ("cat", "dog")
     assert load("all.tar", label="json.number").classes == ("0", "1")
+    with pytest.raises(DataError, match=r"json\.about\.sort: there is no key 'sort'; valid: kind"):
+        load("all.tar", label="json.about.sort")
+    with pytest.raises(DataError, match=r"json\.number\.x: there is no key 'x'"):
+        load("all.tar", label="json.number.x")
     with pytest.raises(DataError, match=r"no labels by their names.*jpg, json.*`label: json\.KEY`"):
         load("all.tar")
     write_tar("words.tar", {**shard(18), "x.png": pictures(1, 1)[0], "x.cls": b"10\n", "y.txt": b"no sample"})
@@ -131,6 +135,12 @@ def test_numbers_are_sorted_as_numbers() -> None:
         members |= {f"x{k}.png": pictures(1, 50 + k)[0], f"x{k}.cls": b"10\n"}
     write_tar("all.tar", members)
     assert load("all.tar", test=0, validation=0).classes == ("0", "1", "10")
+
+
+def test_numbers_of_thousands_of_digits_are_words() -> None:
+    members = {name: b"9" * 5000 if content == b"1" else content for name, content in shard(20).items()}
+    write_tar("all.tar", members)
+    assert load("all.tar").classes == ("0", "9" * 5000)
 
 
 def test_a_suffix_of_pictures_is_chosen() -> None:
@@ -181,6 +191,7 @@ BAD: list[tuple[dict[str, bytes], str]] = [
     ({"x.png": pictures(1, 9)[0], "x.cls": b"0.5"}, "cls is 0.5; expected a word, or a whole number"),
     ({"x.png": pictures(1, 9)[0], "x.cls": b"-1"}, "cls is -1; expected a word, or a whole number"),
     ({"x.png": pictures(1, 9)[0], "x.cls": b""}, "cls is '';"),
+    ({"x.png": pictures(1, 9)[0], "x.cls": b"0" * 2**21}, "cls has 2 MB, and a label is a word or a number"),
     ({"x.png": pictures(1, 9)[0], "x.cls": b"\xff\xfe"}, "cls cannot be read"),
 ]
 
@@ -234,6 +245,16 @@ def test_archives_that_are_not_there_or_damaged_are_refused() -> None:
     Path("names/classes.txt").write_text("cat\n")
     with pytest.raises(DataError, match=r"classes\.txt names 1 classes, and there is a label 1"):
         load("names")
+    Path("names/classes.txt").write_text("cat\ncat\n")
+    with pytest.raises(DataError, match=r"classes\.txt has the class 'cat' more than once"):
+        load("names")
+    Path("names/classes.txt").unlink()
+    Path("names/gone.tar").symlink_to("gone.tar")
+    with pytest.raises(DataError, match=r"gone\.tar is a link to a file that is not there"):
+        load("names")
+    write_tar("whole.tar", shard(20))
+    with pytest.raises(ConfigError, match=r"size: 100000×100000 pixels are more than the 178,956,970"):
+        load("whole.tar", size=100_000)
 
 
 def test_pictures_of_several_sizes_and_groups() -> None:

@@ -50,8 +50,14 @@ def shards_at(path: str) -> tuple[list[Path], Path]:
     else:
         found = sorted({Path(name) for each in _braces(str(place)) for name in _matches(each)})
         root = Path(os.path.commonpath([each.parent for each in found])) if found else place
+    found = [each for each in found if not each.is_dir()]
     if not found:
         raise DataError(f"there are no tar archives at {path} (working folder: {Path.cwd()})")
+    for each in found:
+        if not each.exists():
+            raise DataError(
+                f"{each} is a link to a file that is not there; restore the file, or remove the link"
+            )
     return found, root
 
 
@@ -204,7 +210,7 @@ def _parts(samples: Sequence[_Sample]) -> list[str | None]:
 
 def _named(labels: Sequence[str], root: Path) -> tuple[list[str], list[str]]:
     """The class of each sample, and all classes: numbers by their names in a file beside the shards."""
-    if not all(re.fullmatch(r"\d+", label) for label in labels):
+    if not all(re.fullmatch(r"[0-9]{1,18}", label) for label in labels):
         return list(labels), sorted(set(labels))
     numbers = [int(label) for label in labels]
     file = next((root / name for name in CLASS_NAMES if (root / name).is_file()), None)
@@ -215,6 +221,9 @@ def _named(labels: Sequence[str], root: Path) -> tuple[list[str], list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}, the names of the classes, cannot be read as UTF-8: {error}") from error
     names = [line.strip() for line in text.splitlines() if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{file} has the class {twice[0]!r} more than once; give each class its own name")
     if max(numbers) >= len(names):
         raise DataError(f"{file} names {len(names)} classes, and there is a label {max(numbers)}")
     return [names[number] for number in numbers], names
@@ -273,15 +282,22 @@ def _label(suffixes: Mapping[str, _Member], place: str, where: str) -> str:
     """The class of a sample. Raises DataError where it has none."""
     suffix, _, key = place.partition(".") if place not in suffixes else (place, "", "")
     member = suffixes.get(suffix)
-    if member is None or member.text is None:
+    if member is None:
         raise DataError(f"{where} has no {suffix}; it has {', '.join(suffixes)}")
+    if member.text is None:
+        raise DataError(
+            f"{where}: {suffix} has {member.size / 2**20:.0f} MB, and a label is a word or a number"
+        )
     try:
         value: Any = member.text.decode("utf-8").strip()
         if suffix == "json":
             value = json.loads(value)
             for step in filter(None, key.split(".")):
+                if not isinstance(value, dict) or step not in value:
+                    there = list(value) if isinstance(value, dict) else []
+                    raise DataError(f"{where}: {place}: there is no key {step!r}; {closest(step, there)}")
                 value = value[step]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: {place} cannot be read ({first_line(error)})") from error
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise DataError(f"{where}: {place} is {value!r:.60}; expected a word or a whole number")
