@@ -72,6 +72,8 @@ def test_files_that_are_no_table_are_refused(small: Data, tmp_path: Path) -> Non
         LabelCorrections.read(tmp_path / "none.csv")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         LabelCorrections.read(tmp_path)
+    with pytest.raises(DataError, match="cannot be read: embedded null byte"):
+        LabelCorrections.read(tmp_path / "a\0b.csv")
     (tmp_path / "photo.csv").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(DataError, match=r"photo\.csv cannot be read as a table .* in UTF-8: .*; save it as"):
         LabelCorrections.read(tmp_path / "photo.csv")

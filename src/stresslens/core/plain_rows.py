@@ -63,11 +63,14 @@ def csv_rows(
     Raises ConfigError for an unknown encoding, and DataError, with the line, for a file that cannot be
     read, that is no such table, or whose row has more or fewer values than columns.
     """
-    said = f"as a table of comma-separated values in {encoding or 'UTF-8'}"
     try:
         content = file.read_bytes()
-        by_mark = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        text = content.decode(encoding or by_mark)
+    except (OSError, ValueError) as error:  # a ValueError for a zero byte in the path
+        raise DataError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    said = f"as a table of comma-separated values in {encoding or ('UTF-16' if wide else 'UTF-8')}"
+    try:
+        text = content.decode(encoding or ("utf-16" if wide else "utf-8-sig"))
         if named := re.match("sep=(.)\r?\n", text):
             text = text[named.end() :]
         before = 1 if named else 0
@@ -81,8 +84,6 @@ def csv_rows(
                 few = "more" if None in row else "fewer"
                 raise DataError(f"{file}:{before + reader.line_num}: {few} values than columns")
             rows.append((before + reader.line_num, {name: value.strip() for name, value in row.items()}))
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from None
     except LookupError:
         raise ConfigError(f"encoding: there is no {encoding!r}; utf-8, cp1252 and cp932 are some") from None
     except UnicodeError as error:
