@@ -71,7 +71,7 @@ def csv_rows(
     said = f"as a table of comma-separated values in {encoding or ('UTF-16' if wide else 'UTF-8')}"
     try:
         text = content.decode(encoding or ("utf-16" if wide else "utf-8-sig"))
-        if named := re.match("sep=(.)\r?\n", text):
+        if named := re.match(r'sep=([^\r\n" ])\r?\n', text):
             text = text[named.end() :]
         before = 1 if named else 0
         first = text.partition("\n")[0]
