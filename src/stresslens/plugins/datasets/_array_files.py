@@ -141,7 +141,9 @@ def parts_of(files: ArrayFiles, images: Names | None, labels: Names | None) -> d
 def _named(files: ArrayFiles, usual: set[str], names: Names | None, option: str) -> dict[str | None, str]:
     """The array of each part among those with usual names, or those that the user names."""
     if names is not None:
-        chosen = {None: names} if isinstance(names, str) else sources_of_parts(names, option)
+        chosen: dict[str | None, str] = (
+            {None: names} if isinstance(names, str) else sources_of_parts(names, option)
+        )
         for name in chosen.values():
             if name not in files.shapes:
                 raise ConfigError(

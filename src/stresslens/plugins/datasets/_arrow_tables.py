@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from stresslens.core.extras import extra
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import Item, Unreadable, digest
 from stresslens.core.spelling import closest
-from stresslens.core.text import printable
+from stresslens.core.text import printable, repeated_words
 from stresslens.plugins.datasets._array_files import LABELS, PICTURES
 from stresslens.plugins.datasets._listing import Listing, size_and_time
 from stresslens.plugins.datasets._shard_names import split_of_shard
@@ -57,8 +56,7 @@ class SplitTable:
         if not isinstance(names, list):
             return None
         found = [printable(str(name)) for name in names]
-        twice = [name for name, count in Counter(found).items() if count > 1]
-        if twice:
+        if twice := repeated_words(found):
             raise DataError(
                 f"the metadata call several classes of {column} {twice[0]!r}; give each class its own name"
             )
@@ -212,8 +210,7 @@ def _column(
     where: str,
 ) -> str:
     names: list[str] = list(table.schema.names)
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
+    if twice := repeated_words(names):
         raise DataError(
             f"{where} has the column {twice[0]!r} more than once; write it with a name of its own"
         )

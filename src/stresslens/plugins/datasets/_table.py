@@ -13,6 +13,7 @@ from stresslens.core.errors import DataError
 from stresslens.core.extras import extra
 from stresslens.core.plain_rows import csv_rows
 from stresslens.core.spelling import closest
+from stresslens.core.text import repeated_words
 from stresslens.plugins.datasets._class_folders import PARTS
 
 
@@ -86,8 +87,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
             f"{path} has no column {missing[0]!r}: {closest(missing[0], list(columns))}; "
             "it needs path and label"
         )
-    double = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
-    if double:
+    if double := repeated_words(columns):
         raise DataError(f"{path} has the column {double[0]!r} more than once")
     taken = [name for name in columns if name in ("file", "width", "height", "bytes")]
     if taken:

@@ -25,7 +25,7 @@ from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, Item, Unreadable, digest
 from stresslens.core.image_formats import SUFFIXES
 from stresslens.core.spelling import closest
-from stresslens.core.text import printable
+from stresslens.core.text import printable, repeated_words
 from stresslens.plugins.datasets._class_folders import PARTS
 from stresslens.plugins.datasets._listing import DAMAGED, Listing, check_end, size_and_time
 from stresslens.plugins.datasets._shard_names import split_of_shard
@@ -221,8 +221,7 @@ def _named(labels: Sequence[str], root: Path) -> tuple[list[str], list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}, the names of the classes, cannot be read as UTF-8: {error}") from error
     names = [line.strip() for line in text.splitlines() if line.strip()]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
+    if twice := repeated_words(names):
         raise DataError(f"{file} has the class {twice[0]!r} more than once; give each class its own name")
     if max(numbers) >= len(names):
         raise DataError(f"{file} names {len(names)} classes, and there is a label {max(numbers)}")

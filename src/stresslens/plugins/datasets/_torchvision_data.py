@@ -26,7 +26,7 @@ from stresslens.core.files import replace_atomically
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import digest
 from stresslens.core.temporary_files import temporary_folder
-from stresslens.core.text import printable
+from stresslens.core.text import printable, repeated_words
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.datasets._division import Division, data_of_arrays
 from stresslens.plugins.datasets._listed_images import Decoding, data_of_files
@@ -161,7 +161,8 @@ def _name(names: Sequence[str], number: int) -> str:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Class names; one that several classes have gets the number of the class."""
-    return [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names)]
+    several = set(repeated_words(names))
+    return [f"{name} ({k})" if name in several else name for k, name in enumerate(names)]
 
 
 def _split(pixels: Any, labels: Sequence[int]) -> Split:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.errors import ConfigError
 from stresslens.core.spelling import closest
+from stresslens.core.text import repeated_words
 
 Parts = Mapping[str | None, Mapping[str, Any]]
 """The keywords of torchvision's class for each part; those under None give all pictures, without parts."""
@@ -157,7 +158,8 @@ def _track(file: str) -> str:
 def _wordnet(found: Any) -> list[str]:
     """The words of each class; a class whose words are those of another one has its WordNet id, too."""
     names = [", ".join(words) for words in found.classes]
-    return [f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, found.wnids)]
+    several = set(repeated_words(names))
+    return [f"{name} ({wnid})" if name in several else name for name, wnid in zip(names, found.wnids)]
 
 
 MNIST_FILES = "the four files of MNIST's format, gzipped or not"

@@ -7,6 +7,7 @@ import torch
 
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError, naming
+from stresslens.core.text import repeated_words
 from stresslens.core.types import Count, NonNegative, Seed
 from stresslens.plugins.datasets._array_files import (
     CLASS_NAMES,
@@ -61,7 +62,7 @@ def npz(
     parts = parts_of(files, _without_suffix(image), _without_suffix(label))
     named = names or class_names(files)
     numbered, every = labels_of(files, parts, named)
-    if names is not None and len(set(names)) < len(names):
+    if names is not None and repeated_words(names):
         raise ConfigError(f"names: each class needs its own name; got {', '.join(names)}")
     given = {part: _split(files, each, numbered[part], channels) for part, each in parts.items()}
     title = Path(path).expanduser().resolve().name
