@@ -243,7 +243,7 @@ def test_archives_that_are_not_there_or_damaged_are_refused() -> None:
     with pytest.raises(DataError, match=r"classes\.txt, the names of the classes, cannot be read as UTF-8"):
         load("names")
     Path("names/classes.txt").write_text("cat\n")
-    with pytest.raises(DataError, match=r"classes\.txt names 1 classes, and there is a label 1"):
+    with pytest.raises(DataError, match=r"classes\.txt names 1 class, and there is a label 1"):
         load("names")
     Path("names/classes.txt").write_text("cat\ncat\n")
     with pytest.raises(DataError, match=r"classes\.txt has the class 'cat' more than once"):

@@ -13,21 +13,26 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stresslens.core.cache_folder import readable_caches, writable_cache
-from stresslens.core.errors import ConfigError, DataError, StresslensError, first_line
-from stresslens.core.files import UnreadableRun, read_json, write_bytes
+from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.image_cache import Files
-from stresslens.core.image_files import MOST_BYTES, Item, Unreadable, digest
+from stresslens.core.image_files import Item, digest
 from stresslens.core.image_formats import SUFFIXES
 from stresslens.core.spelling import closest
-from stresslens.core.text import printable, repeated_words
+from stresslens.core.text import counted, printable, repeated_words
+from stresslens.plugins.datasets._archive_names import with_slashes
 from stresslens.plugins.datasets._class_folders import PARTS
-from stresslens.plugins.datasets._listing import DAMAGED, Listing, check_end, size_and_time
+from stresslens.plugins.datasets._listing import (
+    DAMAGED,
+    Listing,
+    check_end,
+    content_of,
+    kept_index,
+    size_and_time,
+)
 from stresslens.plugins.datasets._shard_names import split_of_shard
 
 LABELS = ("cls", "cls.txt", "label", "label.txt", "class")
@@ -97,7 +102,7 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     try:
         with tarfile.open(shard) as archive:
             for member in archive:
-                name = member.name.replace("\\", "/")
+                name = with_slashes(member.name)
                 if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
                     raise DataError(
                         f"{shard}: the member {printable(member.name)!r} leads outside of its folder; such "
@@ -116,30 +121,26 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
 
 
 def _kept(shard: Path, label: str | None) -> list[_Member]:
-    """The members of an archive, from the cache if it is the same file: reading 100,000 headers takes
-    some seconds."""
+    """The members of an archive, from the cache if it is the same file."""
     facts = repr((str(shard.resolve()), size_and_time(shard), label))
-    index = f"{digest(facts.encode()).hex()}.samples.json"
-    for cache in readable_caches():
-        with suppress(UnreadableRun, TypeError, KeyError, ValueError, AttributeError):  # missing, or damaged
-            rows = read_json(cache / "pictures" / "index" / index)["members"]
-            return [
-                _Member(k, s, n, at, None if t is None else t.encode("latin-1")) for k, s, n, at, t in rows
-            ]
-    found = list(_listed(shard, label))
-    rows = [
-        (m.key, m.suffix, m.size, m.number, None if m.text is None else m.text.decode("latin-1"))
-        for m in found
-    ]
-    with suppress(StresslensError):  # a cache that can only be read
-        write_bytes(writable_cache("pictures/index") / index, json.dumps({"members": rows}).encode())
-    return found
+
+    def made() -> dict[str, Any]:
+        texts = ((m, None if m.text is None else m.text.decode("latin-1")) for m in _listed(shard, label))
+        return {"members": [(m.key, m.suffix, m.size, m.number, text) for m, text in texts]}
+
+    def read(index: Any) -> list[_Member]:
+        return [
+            _Member(key, suffix, size, number, None if text is None else text.encode("latin-1"))
+            for key, suffix, size, number, text in index["members"]
+        ]
+
+    return kept_index(f"{digest(facts.encode()).hex()}.samples.json", made, read)
 
 
 def _listed(shard: Path, label: str | None) -> Iterator[_Member]:
     wanted = {*LABELS, "json", *([label.partition(".")[0], label] if label else [])}
     for number, (archive, member) in enumerate(_members(shard)):
-        folder, _, base = member.name.rpartition("/")
+        folder, _, base = with_slashes(member.name).rpartition("/")
         stem, _, suffix = base.partition(".")
         if not stem or not suffix:
             continue
@@ -181,9 +182,7 @@ def listing_of_shards(
         for shard in shards:
             for number, (archive, member) in enumerate(_members(shard)):
                 if (shard, number) in positions:
-                    content = archive.extractfile(member) if member.size <= MOST_BYTES else None
-                    large = Unreadable("larger than 512 MB")
-                    yield positions[shard, number], large if content is None else content.read()
+                    yield positions[shard, number], content_of(archive, member)
 
     stamp = digest(repr([(str(s.resolve()), size_and_time(s), image, label) for s in shards]).encode()).hex()
     files = Files([each.name for each in samples], sum(each.size for each in samples), stamp, read)
@@ -224,7 +223,8 @@ def _named(labels: Sequence[str], root: Path) -> tuple[list[str], list[str]]:
     if twice := repeated_words(names):
         raise DataError(f"{file} has the class {twice[0]!r} more than once; give each class its own name")
     if max(numbers) >= len(names):
-        raise DataError(f"{file} names {len(names)} classes, and there is a label {max(numbers)}")
+        named = counted(len(names), "class", "classes")
+        raise DataError(f"{file} names {named}, and there is a label {max(numbers)}")
     return [names[number] for number in numbers], names
 
 
