@@ -82,18 +82,21 @@ def _decompress(source: Path, raw: Path) -> None:
     for name, md5 in FILES.items():
         if _is_right(raw / name):
             continue
-        try:
-            content = gzip.decompress((source / f"{name}.gz").read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(
-                f"{source / f'{name}.gz'} cannot be decompressed ({error}); download it again"
-            ) from error
+        content = decompressed(source / f"{name}.gz")
         if hashlib.md5(content).hexdigest() != md5:
             raise DataError(
                 f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); "
                 "download it again"
             )
         replace_atomically(raw / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+
+
+def decompressed(file: Path) -> bytes:
+    """The content of a gzipped file. Raises DataError if it is damaged."""
+    try:
+        return gzip.decompress(file.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file} cannot be decompressed ({error}); download it again") from error
 
 
 def _is_right(file: Path) -> bool:

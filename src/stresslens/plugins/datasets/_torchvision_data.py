@@ -3,11 +3,9 @@ class, and divided."""
 
 from __future__ import annotations
 
-import gzip
 import inspect
 import os
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +29,7 @@ from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.datasets._division import Division, data_of_arrays
 from stresslens.plugins.datasets._listed_images import Decoding, data_of_files
 from stresslens.plugins.datasets._listing import Listing, size_and_time
+from stresslens.plugins.datasets._mnist_files import decompressed
 from stresslens.plugins.datasets._torchvision_sets import TorchvisionSet, torchvision_set
 
 Objects = Mapping[str | None, Any]
@@ -265,10 +264,7 @@ def _unpacked(wanted: Wanted) -> Iterator[Path]:
         unpacked = target / file.stem
         if unpacked.exists() and unpacked.stat().st_mtime_ns > file.stat().st_mtime_ns:
             continue
-        try:
-            content = gzip.decompress(file.read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{file} cannot be decompressed ({error}); download it again") from error
+        content = decompressed(file)
         replace_atomically(unpacked, lambda opened, content=content: opened.write(content))  # type: ignore[misc]
     yield target.parents[1]
 
