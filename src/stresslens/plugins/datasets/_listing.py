@@ -233,6 +233,11 @@ def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
 
     listed = kept_index(f"{_stamp(path)}.members.json", sizes_and_places, checked)
     sizes = {name: size for name, (size, _) in listed.items()}
+    if any(name.lower().endswith(".cls") for name in sizes):
+        raise DataError(
+            f"{path} holds samples with their labels (.cls), which another dataset reads: "
+            f"{{webdataset: {{path: {path}}}}}"
+        )
 
     def read(wanted: dict[str, int]) -> Iterator[Item]:
         for number, (archive, member) in enumerate(members()):
