@@ -81,8 +81,8 @@ def labels(
 
     Each image is judged by models that were not trained on it (confident learning). For data, they are
     trained now, on folds of all images; further arguments are settings of the training (train.epochs=20)
-    and of the data (data.size=64). For finished runs, their predictions are read. How many wrong labels are found is measured with flips
-    that are planted in the same data.
+    and of the data (data.size=64). For finished runs, their predictions are read. How many wrong labels
+    are found is measured with flips that are planted in the same data.
     """
     from stresslens.core.run_paths import runs_in
 
