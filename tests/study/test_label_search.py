@@ -166,6 +166,9 @@ def test_several_variants_and_other_labels_are_refused(tmp_path: Path) -> None:
         search_runs(both)
     other = out_of_study()
     assert other.test is not None
-    other = replace(other, test=replace(other.test, labels=other.test.labels.roll(1)))
-    with pytest.raises(ConfigError, match="the labels of the data set have changed"):
-        search_runs(folder / "a", data=other)
+    for test in (
+        replace(other.test, labels=other.test.labels.roll(1)),
+        other.test.select(torch.arange(50)),
+    ):
+        with pytest.raises(ConfigError, match="the labels of the data set have changed"):
+            search_runs(folder / "a", data=replace(other, test=test))
