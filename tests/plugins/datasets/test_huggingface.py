@@ -88,6 +88,7 @@ def test_what_save_to_disk_wrote_is_read() -> None:
     assert data.test is not None
     expected = [decode(each, Frame(3, None)).pixels for each in pictures(6, 1)]
     assert np.array_equal(data.test.images[:].numpy(), np.stack(expected))
+    assert len(load("saved/train/data-00001-of-00002.arrow", test=0, validation=0).train) == 10
 
 
 def test_a_split_is_chosen_or_made_a_part() -> None:
@@ -117,6 +118,9 @@ def test_numbers_without_names_are_sorted_as_numbers() -> None:
     data = load("set.parquet", test=0, validation=0)
     assert data.classes == ("2", "9", "10")
     assert data.train.labels.tolist() == [0, 2, 1] * 8
+    write_parquet(Path("both/train.parquet"), pictures(24), [2, 10, 9] * 8)
+    write_parquet(Path("both/test.parquet"), pictures(6), ["2", "10", "9"] * 2)
+    assert load("both", validation=0).classes == ("2", "9", "10")
 
 
 def test_some_rows_without_a_label_are_no_class() -> None:
@@ -213,6 +217,7 @@ def test_files_and_options_that_do_not_fit_are_refused() -> None:
         ({"split": {"trian": "train"}}, "'trian' is no part"),
         ({"split": {"test": "test"}}, "no train part to learn from"),
         ({"split": {"train": "train", "test": "train"}}, "split: 'train' is named for two parts"),
+        ({"split": {}}, "split: no part is named; write"),
         ({"split": {"val": "train", "validation": "test"}}, "split: validation is named twice"),
         ({"group": "patient"}, "set has no column 'patient'"),
     ):

@@ -80,25 +80,28 @@ def tables_at(path: Path) -> list[SplitTable]:
         )
     if not path.exists():
         raise DataError(f"there is no {path} (working folder: {Path.cwd()})")
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    arrows = [] if path.is_file() else sorted(path.rglob("data-*.arrow"))
-    if not files and not arrows:
+    files = (
+        [path] if path.is_file() else sorted(path.rglob("*.parquet")) or sorted(path.rglob("data-*.arrow"))
+    )
+    if not files:
         raise DataError(
             f"{path} holds no parquet file, and nothing that `save_to_disk` wrote; for a folder of image "
             f"files: {{folder: {{path: {path}}}}}"
         )
     by_split: dict[str, list[Path]] = {}
-    for file in files or arrows:
+    for file in files:
         by_split.setdefault(split_of_shard(file, path), []).append(file)
     try:
-        return [_table(split, shards, parquet=bool(files)) for split, shards in by_split.items()]
+        return [_table(split, shards) for split, shards in by_split.items()]
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as parquet or Arrow ({first_line(error)})") from error
 
 
-def _table(split: str, shards: Sequence[Path], *, parquet: bool) -> SplitTable:
+def _table(split: str, shards: Sequence[Path]) -> SplitTable:
     import pyarrow
     import pyarrow.parquet
+
+    parquet = shards[0].suffix != ".arrow"
 
     def rows(columns: Sequence[str], at_once: int) -> Iterator[dict[str, Any]]:
         for shard in shards:
@@ -293,7 +296,7 @@ def listing_of(
         )
     words = sorted({label for label in labels if isinstance(label, str)})
     listed = Listing(files, [str(label) for label in labels], parts, of_columns, notes)
-    return listed, list(every) or [str(label) for label in (*numbers, *words)]
+    return listed, list(every or dict.fromkeys(str(label) for label in (*numbers, *words)))
 
 
 def _labels(

@@ -22,6 +22,8 @@ PARTS = {
 def sources_of_parts(given: Mapping[str, str], option: str) -> dict[str | None, str]:
     """The source (a split, an array) that an option names for each part. Raises ConfigError for a name that
     is no part, and for a part or a source that is named twice: no image is in two parts."""
+    if not given:
+        raise ConfigError(f"{option}: no part is named; write `{option}: {{train: NAME, test: NAME}}`")
     found: dict[str | None, str] = {}
     for name, source in given.items():
         part = PARTS.get(name.lower())

@@ -64,7 +64,11 @@ def huggingface(
     """
     place = Path(path).expanduser()
     local = place.exists()
-    found = tables_at(place) if local or place.suffix in (".parquet", ".py") else tables_of_hub(path, config)
+    found = (
+        tables_at(place)
+        if local or place.suffix in (".parquet", ".arrow", ".py")
+        else tables_of_hub(path, config)
+    )
     name = place.resolve().name if local else path
     tables, notes = _parts(found, split, name)
     learned = tables.get("train") or next(iter(tables.values()))
