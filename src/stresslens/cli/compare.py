@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stresslens.cli.completion import runs_and_studies
-from stresslens.cli.options import HeldOutSplit, Json, Trust
+from stresslens.cli.options import DataNow, HeldOutSplit, Json, Trust
 from stresslens.cli.terminal import print_comparison, print_json, told_short_names
 from stresslens.core.errors import ConfigError, GateNotMet
 
@@ -47,6 +47,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    moved: DataNow = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -65,10 +66,12 @@ def compare(
     if difference is not None and not 0 < difference <= 100:
         raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
     ask = None if difference is None else difference / 100
+    if corrections is None and moved is not None:
+        raise ConfigError(f"--data {moved}: data are read for --corrections alone; leave it out")
     if corrections is None:
         compared = compare_folders(folders, split=split, ask=ask, metric=metric)
     elif metric == "accuracy":
-        compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust)
+        compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust, data=moved)
     else:
         raise ConfigError(
             f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"

@@ -9,7 +9,7 @@ import typer
 
 from stresslens.cli.completion import plugins_of
 from stresslens.cli.data import data_value, load_data_set
-from stresslens.cli.options import Json, Overrides, Trust
+from stresslens.cli.options import DataNow, Json, Overrides, Trust
 from stresslens.cli.terminal import print_json, print_table
 from stresslens.core.errors import ConfigError
 
@@ -74,6 +74,7 @@ def labels(
             show_default=False,
         ),
     ] = None,
+    moved: DataNow = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -98,7 +99,9 @@ def labels(
             )
         from stresslens.study.label_search import search_runs
 
-        found = search_runs(Path(data), trust=trust)
+        found = search_runs(Path(data), trust=trust, data=moved)
+    elif moved is not None:
+        raise ConfigError(f"--data {moved}: it says where the data of a run lie now, and {data} is no run")
     else:
         found = _searched(data, overrides or [], model, folds, seeds, flips, images)
     if as_json:
