@@ -11,7 +11,7 @@ from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.data import Split, data_root
 from stresslens.core.errors import DataError
 from stresslens.core.files import replace_atomically
-from stresslens.core.torchvision_compat import torchvision
+from stresslens.core.torchvision_compat import reason_of, torchvision
 
 # md5 of the decompressed bytes: a recompressed archive has another checksum, but the same images.
 FILES = {
@@ -70,7 +70,8 @@ def _complete_root() -> Path:
         torchvision().datasets.MNIST(target, download=True)
     except Exception as error:
         raise DataError(
-            f"MNIST is not in {data_root() / 'MNIST' / 'raw'} and could not be downloaded ({error}). "
+            f"MNIST is not in {data_root() / 'MNIST' / 'raw'} and could not be downloaded "
+            f"({reason_of(error)}). "
             f"Put its four files there ({', '.join(f'{name}.gz' for name in FILES)}), "
             "or set STRESSLENS_DATA to the folder that holds MNIST/raw"
         ) from error

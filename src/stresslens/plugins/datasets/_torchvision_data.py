@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +24,7 @@ from stresslens.core.image_cache import Files
 from stresslens.core.image_files import digest
 from stresslens.core.temporary_files import temporary_folder
 from stresslens.core.text import printable, repeated_words
-from stresslens.core.torchvision_compat import torchvision
+from stresslens.core.torchvision_compat import reason_of, torchvision
 from stresslens.plugins.datasets._division import Division, data_of_arrays
 from stresslens.plugins.datasets._listed_images import Decoding, data_of_files
 from stresslens.plugins.datasets._listing import Listing, size_and_time
@@ -204,13 +203,13 @@ def _found(wanted: Wanted) -> tuple[Path, Objects]:
         except (ConfigError, ImportError):
             raise
         except Exception as error:  # torchvision raises many kinds of errors for missing files
-            why = why or f" (torchvision: {_reason(error)})"
+            why = why or f" (torchvision: {reason_of(error)})"
     how = "" if wanted.source.downloads else ", and torchvision does not download it"
     if wanted.source.downloads and wanted.path is None:
         try:
             return _download(wanted)
         except Exception as error:
-            how = f" and could not be downloaded ({_reason(error)})"
+            how = f" and could not be downloaded ({reason_of(error)})"
     raise DataError(
         f"{wanted.name} is not complete in {wanted.root}{why}{how}. Put there: {wanted.source.needs}"
         + (
@@ -219,12 +218,6 @@ def _found(wanted: Wanted) -> tuple[Path, Objects]:
             else "; `path` is the folder that torchvision calls root"
         )
     )
-
-
-def _reason(error: Exception) -> str:
-    """An error in one line, without torchvision's hint at an option that is not one here."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return re.sub(r"[.,]? ?You can (?:use|set) download=True.*", "", said).rstrip(".")
 
 
 def _roots(wanted: Wanted) -> Iterator[Path]:
