@@ -40,6 +40,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "objectives": ("model", "x", "y", "step", "net", "inputs"),
     "attacks": ("model", "x", "y", "ball", "draws", "watch", "target", "start", "surrogate"),
     "audits": ("table", "curve", "trace", "model", "images", "probe"),
+    "checks": ("data", "pictures"),
     "corruptions": ("x", "draws", "severity"),
     "certificates": ("model", "x", "y", "draws"),
     "explainers": ("model", "x", "y", "draws", "train"),
