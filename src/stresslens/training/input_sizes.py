@@ -20,7 +20,7 @@ def shown_size(train: Train, base: Path) -> Size | None:
     """The size (H, W) of the images that the augmentations show to the net: the last that one of them
     gives (`shown_size` beside a plug-in); None if they keep the size of the images."""
     bound = [registry.resolve("augmentations", value, base=base) for value in train.augment]
-    sizes: list[Size | None] = [registry.answer_beside(each, "shown_size") for each in bound]
+    sizes: list[Size | None] = [each.answer_beside("shown_size") for each in bound]
     return next((size for size in reversed(sizes) if size is not None), None)
 
 
