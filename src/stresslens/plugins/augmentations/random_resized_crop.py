@@ -8,8 +8,9 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Count
+from stresslens.plugins.augmentations._box import boxes, first, start
 from stresslens.plugins.augmentations._chance import chosen
-from stresslens.plugins.augmentations._ranges import PositiveRange, ShareRange, boxes, first, start
+from stresslens.plugins.augmentations._ranges import PositiveRange, ShareRange
 from stresslens.plugins.augmentations._windows import shown_size
 
 
