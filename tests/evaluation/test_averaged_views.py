@@ -113,7 +113,7 @@ def test_a_run_tells_the_gain_beside_the_image_alone(task_of: Make, tmp_path: An
     assert gain.low <= gain.value <= gain.high
     assert stages.carry_out(with_views).reads_of_test == record.reads_of_test  # is done
     page = write_report(task.folder.parents[1]).parent.rglob("*.html")
-    assert any("Probabilities averaged over 2 views" in each.read_text() for each in page)
+    assert any("averaged over 2 views" in each.read_text() for each in page)
 
 
 @pytest.mark.parametrize(
