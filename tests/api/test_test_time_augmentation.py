@@ -109,10 +109,14 @@ def test_evaluate_keeps_those_of_a_run(tmp_path: Path) -> None:
 
 def test_train_scores_views_without_training_again(tmp_path: Path) -> None:
     plain = sl.train("linear", SMALL, out=tmp_path, **OPTIONS)
+    before = plain._repr_html_()
     run = sl.train("linear", SMALL, out=tmp_path, tta=["flip", "vertical_flip"], **OPTIONS)
     assert run.folder == plain.folder
     assert run.record["fingerprint"] == plain.record["fingerprint"]
     assert run.record["averaged"]["passes"] == 4
+    said = r"test-time augmentation \(flip, vertical flip; 4 passes\): .*, test .* points of 360 images"
+    assert re.search(said, run._repr_html_())
+    assert "test-time augmentation" not in before
     estimator = sl.train("knn", SMALL, out=tmp_path, tta="flip")
     assert estimator.record["averaged"]["gain"]["test"]["n"] == len(estimator.predictions().labels)
 

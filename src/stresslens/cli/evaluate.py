@@ -31,8 +31,8 @@ def evaluate(
     Every score has its n and its interval. A read of the test split is counted in the run's record.
     The run's saved predictions are made anew; with the validation split also likeness.npz, which
     marks out-of-distribution images, where that file is missing or damaged. With --tta the scores are
-    those of averaged probabilities, beside which the record and the run's page keep those of the image
-    alone.
+    instead those of averaged probabilities; the record and the run's page keep them beside those of the
+    image alone, with their paired difference.
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder

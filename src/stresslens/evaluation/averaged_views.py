@@ -98,7 +98,9 @@ def _five(middle: Size, size: Size, of: Size) -> list[Size]:
 
 def averaged_in_words(found: AveragedRecord) -> str:
     """The gain in accuracy by split, as a sentence."""
-    gains = ", ".join(f"{split} {points(gain)} points" for split, gain in found.gain.items())
+    gains = ", ".join(
+        f"{split} {points(gain)} points of {gain.n:,} images" for split, gain in found.gain.items()
+    )
     views = ", ".join(found.views).replace("_", " ")
     return f"test-time augmentation ({views}; {found.passes} passes): accuracy {gains}"
 
