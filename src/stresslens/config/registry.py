@@ -119,6 +119,20 @@ class Bound:
             )
         return self.function(**{need: given.get(need) for need in self.needs}, **self.options)
 
+    def answer_beside(self, name: str, **given: Any) -> Any:
+        """The result of the function `name` in the plug-in's file, called with the plug-in's options
+        (defaults included) and `given`. None where there is no such function, or where it needs an
+        option that the plug-in does not have."""
+        function = beside(self.function, name)
+        if function is None:
+            return None
+        known, parameters = {**self.all_options, **given}, inspect.signature(function).parameters.values()
+        if any(p.default is p.empty and p.name not in known for p in parameters if p.kind == p.KEYWORD_ONLY):
+            return None
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            known = {p.name: known[p.name] for p in parameters if p.name in known}
+        return function(**known)
+
     def _named(self, by_position: tuple[Any, ...]) -> dict[str, Any]:
         """The arguments of a positional call, as a plug-in of version 0.1.0 may make it, by
         name. Raises TypeError where there are too many."""
@@ -219,21 +233,6 @@ def beside(function: Plugin, name: str) -> Plugin | None:
         return None
     kinds = {parameter.kind for parameter in inspect.signature(candidate).parameters.values()}
     return candidate if kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD} else None
-
-
-def answer_beside(bound: Bound, name: str, **given: Any) -> Any:
-    """The result of the function `name` in the plug-in's file, called with the plug-in's options
-    (defaults included) and `given`. None where there is no such function, or where it needs an
-    option that the plug-in does not have."""
-    function = beside(bound.function, name)
-    if function is None:
-        return None
-    known, parameters = {**bound.all_options, **given}, inspect.signature(function).parameters.values()
-    if any(p.default is p.empty and p.name not in known for p in parameters if p.kind == p.KEYWORD_ONLY):
-        return None
-    if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-        known = {p.name: known[p.name] for p in parameters if p.name in known}
-    return function(**known)
 
 
 def bind(folder: str, function: Plugin, options: Mapping[str, Any]) -> Bound:
