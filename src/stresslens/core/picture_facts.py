@@ -57,7 +57,7 @@ class Measures(NamedTuple):
         values = (
             x.mean((2, 3)),
             (extremes[1] - extremes[0]).amax(1),
-            small.std((2, 3), correction=0).amax(1),
+            _spread(small).amax(1),
             levels.topk(percent, largest=False).values[:, -1],
             levels.topk(percent).values[:, -1],
             (small >= 0.98).all(1).float().mean((1, 2)),
@@ -143,12 +143,17 @@ def downsampled(x: Tensor, most: int = SMALL) -> Tensor:
     return x if (height, width) == x.shape[2:] else F.adaptive_avg_pool2d(x, (height, width))
 
 
+def _spread(x: Tensor) -> Tensor:
+    """(N, C) standard deviation of each channel."""
+    return (x.square().mean((2, 3)) - x.mean((2, 3)).square()).clamp(min=0).sqrt()
+
+
 def _sharpness(grey: Tensor) -> Tensor:
     """(N,) of grey images (N, 1, H, W); 1 for an image of one grey."""
     soft = F.pad(grey, (1, 1, 1, 1), "replicate")
     soft = (soft[:, :, :-2] + soft[:, :, 2:]) / 4 + soft[:, :, 1:-1] / 2
     soft = (soft[..., :-2] + soft[..., 2:]) / 4 + soft[..., 1:-1] / 2
-    variance = grey.var((1, 2, 3), correction=0)
+    variance = _spread(grey)[:, 0].square()
     removed = (grey - soft).square().mean((1, 2, 3))
     return torch.where(variance > 1e-6, removed / variance.clamp(min=1e-6), 1.0)
 
@@ -182,7 +187,7 @@ def _border(x: Tensor, even: Tensor, means: Tensor) -> Tensor:
 
 def _tints(x: Tensor) -> Tensor:
     """(N, 47) of colour images: red minus blue by place, by brightness, weighted with other
-    differences, and shares of pixels that are red rather than blue, by order of the channels."""
+    differences, and cut off at several limits, by the place of green in the order of the channels."""
     red, green, blue = x.unbind(1)
     tint, light, middle = red - blue, x.mean(1), green - (red + blue) / 2
     by_light = tint.flatten(1).gather(1, light.flatten(1).argsort(1))
@@ -193,15 +198,12 @@ def _tints(x: Tensor) -> Tensor:
     ]
     weights = (middle, middle.abs(), tint.abs(), light * middle)
     found += [F.adaptive_avg_pool2d((tint * weight)[:, None], 2).flatten(1) for weight in weights]
-    always = torch.ones_like(tint, dtype=torch.bool)
-    kinds = [
-        (always, always, (0.02, 0.05, 0.1, 0.2, 0.4)),
-        ((red > green) & (green > blue), (blue > green) & (green > red), (0.05, 0.2)),
-        ((red > blue) & (blue > green), (blue > red) & (red > green), (0.05, 0.2)),
-        ((green > red) & (red > blue), (green > blue) & (blue > red), (0.05, 0.2)),
-    ]
-    for warm, cold, limits in kinds:
-        for limit in limits:
-            shares = (warm & (tint > limit)).float() - (cold & (tint < -limit)).float()
-            found.append(shares.mean((1, 2))[:, None])
+    lowest, highest = green < torch.minimum(red, blue), green > torch.maximum(red, blue)
+    kinds = (
+        (tint, (0.02, 0.05, 0.1, 0.2, 0.4)),
+        (tint * ~(lowest | highest), (0.05, 0.2)),
+        (tint * lowest, (0.05, 0.2)),
+        (tint * highest, (0.05, 0.2)),
+    )
+    found += [F.hardtanh(of, -most, most).mean((1, 2))[:, None] for of, limits in kinds for most in limits]
     return torch.cat(found, 1)
