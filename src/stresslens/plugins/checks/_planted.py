@@ -65,4 +65,5 @@ def planted_found(
 
 def in_words(found: Mapping[str, int], n: int) -> str:
     """Numbers of planted faults that are found, of n images each."""
-    return f"of {n} such images {', '.join(f'{count} are found when {how}' for how, count in found.items())}"
+    each = " and ".join(f"{count} ({how})" for how, count in found.items())
+    return f"planted in {n} of these images, the fault is found in {each}"

@@ -25,6 +25,6 @@ def blurred_images(pictures: PictureFacts, *, sharpness: Share = 0.004) -> Findi
         "blur instead of the content",
         {
             "blurred by 2 pixels": partial(blurred, deviation=2.0),
-            "by 3 pixels": partial(blurred, deviation=3.0),
+            "blurred by 3 pixels": partial(blurred, deviation=3.0),
         },
     )

@@ -36,8 +36,8 @@ def borders(
     has = rule(pictures.measures)
     found, n = np.flatnonzero(has), len(has)
     planted = {
-        "given black bars of 1/8 above and below": partial(_barred, grey=0.0),
-        "white ones": partial(_barred, grey=1.0),
+        "black bars of 1/8 above and below": partial(_barred, grey=0.0),
+        "white bars": partial(_barred, grey=1.0),
     }
     looked = in_words(planted_found(pictures, rule, planted), len(pictures.examples))
     own = _classes_with(has[pictures.part == 0], pictures.labels[pictures.part == 0], apart)

@@ -18,6 +18,8 @@ def nearly_uniform_images(pictures: PictureFacts, *, spread: Share = 0.03) -> Fi
             "faded to 2 % of their contrast": lambda x: (
                 x.mean((2, 3), keepdim=True) + 0.02 * (x - x.mean((2, 3), keepdim=True))
             ),
-            "to 5 %": lambda x: x.mean((2, 3), keepdim=True) + 0.05 * (x - x.mean((2, 3), keepdim=True)),
+            "faded to 5 %": lambda x: (
+                x.mean((2, 3), keepdim=True) + 0.05 * (x - x.mean((2, 3), keepdim=True))
+            ),
         },
     )
