@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from stresslens.cli.completion import words
-from stresslens.cli.options import DataNow, FailUnder, Json, RunArgument, Trust
+from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, RunArgument, Trust
 from stresslens.cli.terminal import print_json, print_scores
 from stresslens.core.errors import ConfigError
 
@@ -22,15 +22,7 @@ def evaluate(
     ] = "test",
     data: DataNow = None,
     trust: Trust = False,
-    tta: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tta",
-            help="Test-time augmentation: average the probabilities over these views too; flip, "
-            "vertical_flip, quarter_turns or five_crops; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    tta: AverageOver = None,
     fail_under: FailUnder = None,
     as_json: Json = False,
 ) -> None:
@@ -39,12 +31,14 @@ def evaluate(
     Every score has its n and its interval. A read of the test split is counted in the run's record.
     The run's saved predictions are made anew; with the validation split also likeness.npz, which
     marks out-of-distribution images, where that file is missing or damaged. With --tta the scores are
-    those of averaged probabilities, beside which the record keeps those of the image alone.
+    instead those of averaged probabilities; the record and the run's page keep them beside those of the
+    image alone, with their paired difference.
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.averaged_views import averaged_in_words, score_averaged
     from stresslens.evaluation.finished_run import finished
+    from stresslens.report.page import write_reports_of
     from stresslens.study.predict_stage import evaluate_again
 
     if split not in ("train", "validation", "test"):
@@ -53,6 +47,7 @@ def evaluate(
     if tta:
         with finished(RunFolder(run), split, trust=trust, data=data) as (model, found, record):
             averaged = score_averaged(RunFolder(run), model, found, record, tta, [split])
+        write_reports_of(run)
         scores, document = averaged.scores[split], averaged.as_json()
     else:
         record = evaluate_again(RunFolder(run), split, trust=trust, data=data)
