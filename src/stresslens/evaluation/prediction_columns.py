@@ -49,15 +49,24 @@ class Columns(NamedTuple):
 
 
 def columns_of(
-    path: Path, found: Mapping[str, Any], given: Mapping[str, str], *, has_truth: bool = False
+    path: Path,
+    found: Mapping[str, Any],
+    given: Mapping[str, str],
+    *,
+    has_truth: bool = False,
+    has_predictions: bool = False,
 ) -> Columns:
     """Which of the columns `found`, with values of some rows, is which: by `given` names, or else by the
-    usual ones. With `has_truth` the labels are known from elsewhere. Raises ConfigError for a given column
+    usual ones. With `has_truth` the labels are known from elsewhere, with `has_predictions` the
+    predictions. Raises ConfigError for a given column
     that is not there, and DataError where labels, or scores and predictions, are missing."""
     if wrong := sorted(set(given) - set(USUAL)):
         raise ConfigError(f"columns: {unknown_key(wrong[0], USUAL)}")
-    roles = {role: _column(path, found, role, given.get(role)) for role in USUAL}
-    if roles["label"] is None and not has_truth:
+    roles = {role: _column(path, found, role, given) for role in USUAL}
+    if has_truth:
+        roles["prediction"] = roles["prediction"] or roles["label"]  # of a file of answers alone
+        roles["label"] = None
+    elif roles["label"] is None:
         raise DataError(
             f"{path} has no column of true labels ({', '.join(USUAL['label'][:4])}, …); it has "
             f"{enumeration(list(found), 8)}; name it (--columns label=NAME), or give the labels "
@@ -73,7 +82,7 @@ def columns_of(
     if len(scores) >= 2:
         classes = () if all(label.isdecimal() for label in scores.values()) else tuple(scores.values())
         return Columns(roles["name"], roles["label"], None, tuple(scores), classes)
-    if roles["prediction"] is None:
+    if roles["prediction"] is None and not has_predictions:
         raise DataError(
             f"{path} has neither predictions ({', '.join(USUAL['prediction'][:3])}, …) nor scores of each "
             f"class (prob_cat, logit_0, …); it has {enumeration(list(found), 8)}; name them "
@@ -82,14 +91,16 @@ def columns_of(
     return Columns(roles["name"], roles["label"], roles["prediction"], (), ())
 
 
-def _column(path: Path, found: Mapping[str, Any], role: Role, asked: str | None) -> str | None:
-    """The column of a role, as asked or with a usual name. The scores may be asked for by the beginning of
-    their columns' names."""
+def _column(path: Path, found: Mapping[str, Any], role: Role, given: Mapping[str, str]) -> str | None:
+    """The column of a role, as given or with a usual name, if it is not given for another role. The scores
+    may be given by the beginning of their columns' names."""
+    asked = given.get(role)
     if asked is not None and asked not in found and role != "scores":
         raise ConfigError(f"{path} has no column {asked!r}; {closest(asked, list(found))}")
     if asked is not None:
         return asked if asked in found else None
     plain = {re.sub(r"[\s-]+", "_", name.strip().casefold()): name for name in found}
+    plain = {name: column for name, column in plain.items() if column not in given.values()}
     return next((plain[name] for name in USUAL[role] if name in plain), None)
 
 

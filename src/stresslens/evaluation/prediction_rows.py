@@ -17,11 +17,11 @@ from stresslens.core.errors import DataError, first_line
 from stresslens.core.extras import extra
 
 ROWS = 50_000
-"""Rows that are held at a time."""
+"""TableRows that are held at a time."""
 FORMATS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".npz")
 
 
-class Rows(NamedTuple):
+class TableRows(NamedTuple):
     """Some rows of a file: the place of the first (its line, or its number from 1), and a list or an array
     (n,) or (n, K) for each column."""
 
@@ -34,7 +34,7 @@ def is_prediction_file(path: Path) -> bool:
     return path.suffix.lower() in FORMATS and path.is_file()
 
 
-def rows_of(path: Path) -> Iterator[Rows]:
+def rows_of(path: Path) -> Iterator[TableRows]:
     """The rows of a file of predictions, at most `ROWS` at a time.
 
     CSV, TSV and text have a line of column names. JSON is a list of objects, an object of lists, a table
@@ -74,7 +74,7 @@ def _told(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: {first_line(error)}") from None
 
 
-def _of_csv(path: Path) -> Iterator[Rows]:
+def _of_csv(path: Path) -> Iterator[TableRows]:
     with path.open("rb") as opened:
         encoding = "utf-16" if opened.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     with path.open(encoding=encoding, newline="") as text:
@@ -94,7 +94,7 @@ def _of_csv(path: Path) -> Iterator[Rows]:
                     rows.append(row)
             if not rows:
                 return
-            yield Rows(first, {name: list(values) for name, values in zip(columns, zip(*rows))})
+            yield TableRows(first, {name: list(values) for name, values in zip(columns, zip(*rows))})
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -104,7 +104,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         raise DataError(f"{path} has the column {twice[0]!r} more than once")
 
 
-def _of_json_lines(path: Path) -> Iterator[Rows]:
+def _of_json_lines(path: Path) -> Iterator[TableRows]:
     with path.open(encoding="utf-8") as text:
         first = 1
         while lines := list(islice(text, ROWS)):
@@ -116,11 +116,11 @@ def _of_json_lines(path: Path) -> Iterator[Rows]:
                 except json.JSONDecodeError as error:
                     raise DataError(f"{path}:{number}: this is no JSON: {error.msg}") from None
             if objects:
-                yield Rows(first, _of_objects(path, objects))
+                yield TableRows(first, _of_objects(path, objects))
             first += len(lines)
 
 
-def _of_json(path: Path) -> Iterator[Rows]:
+def _of_json(path: Path) -> Iterator[TableRows]:
     values = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(values, Mapping) and {"columns", "data"} <= values.keys():
         names = [str(name) for name in values["columns"]]
@@ -130,11 +130,11 @@ def _of_json(path: Path) -> Iterator[Rows]:
         lists = {str(name): value for name, value in values.items() if isinstance(value, list)}
         if not lists:
             raise DataError(f"{path}: no key of it holds a list with a value for each image")
-        yield Rows(1, _same_length(path, lists))
+        yield TableRows(1, _same_length(path, lists))
         return
     if not isinstance(values, list) or not values:
         raise DataError(f"{path} holds no list of predictions")
-    yield Rows(1, _of_objects(path, values))
+    yield TableRows(1, _of_objects(path, values))
 
 
 def _of_objects(path: Path, values: Sequence[Any]) -> dict[str, list[Any]]:
@@ -160,7 +160,7 @@ def _by_label(path: Path, number: int, row: Sequence[Any]) -> dict[str, Any]:
         raise DataError(f"{path}: entry {number} is a list; expected a list of {{label, score}}") from None
 
 
-def _of_parquet(path: Path) -> Iterator[Rows]:
+def _of_parquet(path: Path) -> Iterator[TableRows]:
     with extra("parquet", f"{path}"):
         import pyarrow
         import pyarrow.parquet
@@ -168,17 +168,17 @@ def _of_parquet(path: Path) -> Iterator[Rows]:
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(ROWS):
             columns = {name: batch.column(k).to_pylist() for k, name in enumerate(batch.schema.names)}
-            yield Rows(first, columns)
+            yield TableRows(first, columns)
             first += batch.num_rows
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} cannot be read as parquet: {first_line(error)}") from None
 
 
-def _of_npz(path: Path) -> Iterator[Rows]:
+def _of_npz(path: Path) -> Iterator[TableRows]:
     with np.load(path, allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in arrays.files}
         columns = {name: values for name, values in columns.items() if values.ndim in (1, 2)}
-    yield Rows(1, _same_length(path, columns))
+    yield TableRows(1, _same_length(path, columns))
 
 
 def _same_length(path: Path, columns: Mapping[str, Any]) -> Mapping[str, Any]:

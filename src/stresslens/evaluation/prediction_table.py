@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.spelling import closest
-from stresslens.core.text import enumeration
+from stresslens.core.text import counted, enumeration
 from stresslens.evaluation.prediction_columns import Columns, columns_of, is_list
-from stresslens.evaluation.prediction_rows import Rows, rows_of
+from stresslens.evaluation.prediction_rows import TableRows, rows_of
 
 Scores: TypeAlias = NDArray[np.float32]
 
@@ -32,7 +32,7 @@ VALUES = 100
 class PredictionTable:
     """Predictions of N images in K classes.
 
-    `scores` (N, K) are logits, or of kind "scores" 1 for the class that is predicted and 0 elsewhere, where
+    `scores` (N, K) are logits, or of kind "answers" 1 for the class that is predicted and 0 elsewhere, where
     the file has no scores. `names` are empty where the file does not say which image is in which row.
     """
 
@@ -40,7 +40,7 @@ class PredictionTable:
     names: tuple[str, ...]
     labels: NDArray[np.int64]
     scores: Scores
-    kind: Literal["logits", "scores"]
+    kind: Literal["logits", "answers"]
     classes: tuple[str, ...]
     columns: Mapping[str, NDArray[Any]]
     """(N,) further columns of few values, whose groups of images are slices."""
@@ -69,7 +69,7 @@ def read_predictions(
     them. `classes` are all class names in the order of the scores.
 
     A row of scores that are not negative and add up to 1 is one of probabilities; rows with negative
-    scores or scores above 1 are logits. Rows of the same name and content count once.
+    scores or scores above 1 are logits. TableRows of the same name and content count once.
 
     Raises DataError, with the line, for a file without rows, without labels, with labels that are no class,
     with scores that are neither, and for rows of the same name that differ; ConfigError for a column that
@@ -79,6 +79,22 @@ def read_predictions(
     for rows in rows_of(path):
         reader.add(rows)
     return _without_repetitions(reader.table())
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """The true class of each image by its name, from a file with both columns. Raises DataError."""
+    found: dict[str, str] = {}
+    for rows in rows_of(path):
+        plain = columns_of(path, rows.columns, {}, has_predictions=True)
+        if plain.name is None or plain.label is None:
+            raise DataError(f"{path} has no column of file names; it needs a name and a label for each image")
+        for k, (name, label) in enumerate(zip(rows.columns[plain.name], rows.columns[plain.label])):
+            word, place = _word(label), f"{path}:{rows.first + k}"
+            if not word:
+                raise DataError(f"{place}: the label is empty")
+            if found.setdefault(str(name).strip(), word) != word:
+                raise DataError(f"{place}: {name} has two labels, {found[str(name).strip()]} and {word}")
+    return found
 
 
 class _Reader:
@@ -103,7 +119,7 @@ class _Reader:
         self.values: dict[str, set[Any]] = {}
         self.lines: list[int] = []
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: TableRows) -> None:
         if self.columns is None:
             self.columns = columns_of(self.path, rows.columns, self.given, has_truth=self.truth is not None)
             taken = {*self.columns.scores, self.columns.name, self.columns.label, self.columns.prediction}
@@ -130,10 +146,10 @@ class _Reader:
             else:
                 self.further[name] += values
 
-    def _line(self, rows: Rows, k: int) -> str:
+    def _line(self, rows: TableRows, k: int) -> str:
         return f"{self.path}:{rows.first + k}"
 
-    def _numbers(self, rows: Rows, column: str) -> NDArray[np.int64]:
+    def _numbers(self, rows: TableRows, column: str) -> NDArray[np.int64]:
         """The classes of a column as numbers of `words`."""
         found = np.empty(len(rows.columns[column]), np.int64)
         for k, value in enumerate(rows.columns[column]):
@@ -153,7 +169,7 @@ class _Reader:
             )
         return np.array([self.words.setdefault(truth[name], len(self.words)) for name in names])
 
-    def _of_scores(self, rows: Rows) -> Scores:
+    def _of_scores(self, rows: TableRows) -> Scores:
         """(n, K) scores; what is empty or no number is NaN where the file says nan, and refused else."""
         assert self.columns is not None
         parts = []
@@ -184,7 +200,7 @@ class _Reader:
             scores = np.zeros((len(labels), len(classes)), np.float32)
             scores[np.arange(len(labels)), answers] = 1
             notes = ("the file has answers and no scores, so nothing is known of probabilities and ranks",)
-            return self._made(number[labels], scores, "scores", classes, notes)
+            return self._made(number[labels], scores, "answers", classes, notes)
         scores = np.concatenate(self.scores)
         classes, number = self._classes(scores.shape[1], words)
         logits, note = self._as_logits(scores)
@@ -194,7 +210,7 @@ class _Reader:
         self,
         labels: NDArray[np.int64],
         scores: Scores,
-        kind: Literal["logits", "scores"],
+        kind: Literal["logits", "answers"],
         classes: Sequence[str],
         notes: tuple[str, ...],
     ) -> PredictionTable:
@@ -254,7 +270,9 @@ class _Reader:
                 f"{sums[wrong[0]]:.4g}), so they are no probabilities, and none is negative or above 1, so "
                 "they are no logits; write the output of softmax, or the logits themselves"
             )
-        return np.log(np.maximum(scores, np.float32(TINY))), "the scores are probabilities: they add up to 1"
+        zero = int((scores[known] == 0).any(1).sum())
+        said = f"; {zero} rows have a probability of 0, which counts as {TINY:g}" if zero else ""
+        return np.log(np.maximum(scores, np.float32(TINY))), f"the scores are probabilities{said}"
 
 
 def _floats(values: Any) -> Scores:
@@ -304,5 +322,6 @@ def _without_repetitions(table: PredictionTable) -> PredictionTable:
                 "values"
             )
     kept = np.delete(np.arange(len(table)), again)
-    note = f"{len(again)} rows repeat another; each image counts once"
+    rows = counted(len(again), "row repeats", "rows repeat")
+    note = f"{rows} another; each image counts once"
     return replace(table.select(kept), notes=(*table.notes, note))
