@@ -16,7 +16,7 @@ from stresslens.api.runs import Run
 from stresslens.api.studies import Study, Variant, comparable, run_in
 from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
-from stresslens.comparison.folders import compare_corrected, compare_folders
+from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
 from stresslens.config.data_sets import loaded_data_set
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
@@ -80,6 +80,7 @@ def compare(
     difference: float | None = None,
     metric: str = "accuracy",
     corrections: str | os.PathLike[str] | None = None,
+    without_copies: bool = False,
     trust: bool = False,
 ) -> Comparison:
     """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
@@ -90,8 +91,10 @@ def compare(
     share, 0.01 for one point) is the difference that the plans are for; `metric` is "accuracy", or
     "robust@0.05" for runs that were attacked. With `corrections`, a CSV file as `find_label_errors` writes
     it, the predictions are scored by corrected labels, and "corrections" says which verdicts change; the
-    data of the runs are read for that, their own plug-ins only with `trust`. Raises ConfigError for folders
-    that cannot be compared, and DataError for corrections that do not belong to the data."""
+    data of the runs are read for that, their own plug-ins only with `trust`. With `without_copies`, images
+    that have a copy in an earlier split are left out, and "without_copies" says the same. Raises
+    ConfigError for folders that cannot be compared, and DataError for corrections that do not belong to the
+    data."""
     if len(runs) == 1 and isinstance(runs[0], list | tuple):
         runs = tuple(runs[0])
     if not runs:
@@ -110,6 +113,10 @@ def compare(
         raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
     paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
     paths = comparable(paths[0]) if len(paths) == 1 else paths
+    if without_copies:
+        if corrections is not None or metric != "accuracy":
+            raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
+        return Comparison(compare_without_copies(paths, split=split, ask=difference).as_json())
     if corrections is not None:
         if metric != "accuracy":
             raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")

@@ -47,6 +47,13 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    without_copies: Annotated[
+        bool,
+        typer.Option(
+            "--without-copies",
+            help="Leave out the images that have a copy in an earlier split, and say which verdicts change.",
+        ),
+    ] = False,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -58,14 +65,19 @@ def compare(
     code 5 when a run or variant is really worse than the first; a study's own contrasts have no
     baseline, and pass.
     """
-    from stresslens.comparison.folders import compare_corrected, compare_folders
+    from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
 
     if split not in ("test", "validation"):
         raise ConfigError(f"--split {split}: expected test or validation")
     if difference is not None and not 0 < difference <= 100:
         raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
     ask = None if difference is None else difference / 100
-    if corrections is None:
+    if without_copies:
+        if corrections is not None or metric != "accuracy":
+            other = "--corrections" if corrections is not None else "--metric"
+            raise ConfigError(f"--without-copies is for the accuracy alone; leave out {other}")
+        compared = compare_without_copies(folders, split=split, ask=ask)
+    elif corrections is None:
         compared = compare_folders(folders, split=split, ask=ask, metric=metric)
     elif metric == "accuracy":
         compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust)

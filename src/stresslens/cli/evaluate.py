@@ -45,6 +45,7 @@ def evaluate(
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.averaged_views import averaged_in_words, score_averaged
     from stresslens.evaluation.finished_run import finished
+    from stresslens.metrics.leaked_copies import without_copies_in_words
     from stresslens.study.predict_stage import evaluate_again
 
     if split not in ("train", "validation", "test"):
@@ -62,6 +63,8 @@ def evaluate(
         print_json({"run": str(run), "split": split, "scores": document["scores"][split], **extra})
     else:
         print_scores(scores, f"{run}: {split}")
+        if copies := without_copies_in_words(scores, split):
+            print(copies)
         if tta:
             print(averaged_in_words(averaged))
     gates.check(asked, {str(run): scores})
