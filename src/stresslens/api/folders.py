@@ -14,7 +14,7 @@ from stresslens.api.comparisons import Comparison
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, Variant, comparable, run_in
-from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_of
+from stresslens.api.subjects import DataNow, ModelLike, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
 from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
 from stresslens.config.data_sets import loaded_data_set
@@ -24,6 +24,7 @@ from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
 from stresslens.evaluation.data_check import data_findings
+from stresslens.evaluation.feature_duplicates import feature_finding, features_model
 from stresslens.evaluation.run_data import data_of
 from stresslens.report.page import write_report as write_page
 
@@ -138,20 +139,35 @@ def write_report(folder: Study | RunLike) -> Path:
 
 @public_call()
 def check_data(
-    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run, *, progress: Progress = True
+    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run,
+    *,
+    features: ModelLike | None = None,
+    progress: Progress = True,
 ) -> Findings:
     """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
 
-    `data` is as in `train`, or a run, whose data are checked. The findings on the same images and labels are
+    `data` is as in `train`, or a run, whose data are checked. With `features`, a run or a module, copies in
+    other splits are looked for by its features too. The findings on the same images and labels are
     kept in the cache folder. `progress` is as in `train`. Raises ConfigError and DataError."""
     with shown(progress):
-        if isinstance(data, Data):
-            return Findings(data_findings(data.uncached()))
-        run = _run_with_data(data)
-        if run is not None:
-            found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now)
-            return Findings(data_findings(found))
-        return Findings(data_findings(loaded_data_set(plain_data(data), base=Path.cwd())))
+        found = _data_to_check(data)
+        findings = data_findings(found)
+        if isinstance(features, nn.Module):
+            findings.append(feature_finding(found, features, type(features).__name__))
+        elif features is not None:
+            run = run_of(features, what="features")
+            network = features_model(run.folder, found, trust=run.trust)
+            findings.append(feature_finding(found, network, str(run.folder)))
+        return Findings(findings)
+
+
+def _data_to_check(data: Any) -> Data:
+    if isinstance(data, Data):
+        return data.uncached()
+    run = _run_with_data(data)
+    if run is not None:
+        return data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now)
+    return loaded_data_set(plain_data(data), base=Path.cwd())
 
 
 def _run_with_data(data: Any) -> Run | None:

@@ -14,7 +14,7 @@ from stresslens.core.errors import ConfigError, GateNotMet
 
 if TYPE_CHECKING:
     from stresslens.core.data import Data
-from stresslens.cli.options import DataSet, Json
+from stresslens.cli.options import DataSet, Json, Trust
 
 SHOWN = 100
 """Classes of a table."""
@@ -30,7 +30,17 @@ app = typer.Typer(help="Check a data set before training on it.", no_args_is_hel
 def check(
     data: DataSet,
     overrides: DataOverrides = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="RUN",
+            help="Look for copies also by the features of a trained network: a run (…/seed-0).",
+            show_default=False,
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if a finding is serious.")] = False,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Find duplicates, leaks and rare classes.
@@ -40,11 +50,15 @@ def check(
     and needs no trained model.
     """
     from stresslens.evaluation.data_check import data_findings
+    from stresslens.evaluation.feature_duplicates import feature_finding, features_model
 
     loaded = load_data_set(data_value(data, overrides or []))
+    network = None if features is None else features_model(features, loaded, trust=trust)
     if not as_json:
         _print_contents(loaded)
     found = data_findings(loaded)
+    if network is not None:
+        found.append(feature_finding(loaded, network, str(features)))
     if as_json:
         print_json([finding.as_json() for finding in found])
     else:

@@ -86,6 +86,15 @@ def copies_in_earlier_splits(data: Data) -> dict[str, list[int]]:
     return _keep_copies(data, _duplicates_of(data, np.concatenate(small)))
 
 
+def duplicate_pairs(split: Split) -> Pairs:
+    """The pairs of exact and of near duplicates within a split."""
+    small = np.concatenate(
+        [small_pictures(split.floats(piece.cpu()).mean(1, keepdim=True)) for piece in split.pieces(1024)]
+    )
+    exact = exact_pairs(_digests(split), np.zeros(len(split), np.int64))
+    return np.concatenate([exact, near_pairs(small, exact)])
+
+
 def tells_of_copies(finding: Finding) -> bool:
     """Whether a finding says that images have copies in another split."""
     return finding.status == "sign" and finding.audit in ACROSS_SPLITS
