@@ -19,6 +19,7 @@ from stresslens.core.files import read_json, write_json
 from stresslens.core.image_files import digest
 from stresslens.core.text import counted
 from stresslens.core.types import Finding
+from stresslens.evaluation.coarse_pairs import PARTNERS
 from stresslens.evaluation.near_duplicates import (
     Pairs,
     copies_are_distinguishable,
@@ -165,8 +166,9 @@ def _looked(data: Data) -> str:
         return "every image has one colour only, so that there are no pictures to compare"
     shares = ", ".join(f"{found} {kind}" for kind, found, _ in planted)
     return (
-        f"all pairs are compared, in grey, also mirrored and moved a little; of {planted[0].n} copies of "
-        f"each kind that were made of these images, {shares} are found; stronger changes are not looked for"
+        "all pairs are compared, in grey, also mirrored and moved a little, and each image is aligned with the "
+        f"{PARTNERS} later ones most like it; of {planted[0].n} copies of each kind that were made of these "
+        f"images, {shares} are found; stronger changes are not looked for"
     )
 
 

@@ -1,8 +1,9 @@
 """Duplicate images: exact by the pixels' digests, near by comparing every pair of images.
 
 Two images are near duplicates if one becomes the other by a small movement: mirrored or not,
-shifted, scaled (cropped and enlarged) and turned. The search is complete for its rule: there is no
-index that could lose a pair.
+shifted, scaled (cropped and enlarged) and turned. All pairs are compared: there is no index that
+could lose one. Only an image with more than `PARTNERS` look-alikes among the later ones may lose
+pairs; docs/results.md has how many.
 
 1. Coarse pictures (8×8) are compared, but for a small movement (`coarse_pairs`): all pairs.
 2. Those that are alike are aligned (`picture_alignment`) and compared at 16×16.
