@@ -166,9 +166,9 @@ def _looked(data: Data) -> str:
         return "every image has one colour only, so that there are no pictures to compare"
     shares = ", ".join(f"{found} {kind}" for kind, found, _ in planted)
     return (
-        "all pairs are compared, in grey, also mirrored and moved a little, and each image is aligned with the "
-        f"{PARTNERS} later ones most like it; of {planted[0].n} copies of each kind that were made of these "
-        f"images, {shares} are found; stronger changes are not looked for"
+        "all pairs are compared, in grey, also mirrored and moved a little, and each image is aligned with "
+        f"the {PARTNERS} later ones most like it; of {planted[0].n} copies of each kind that were made of "
+        f"these images, {shares} are found; stronger changes are not looked for"
     )
 
 
