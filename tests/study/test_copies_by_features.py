@@ -46,7 +46,9 @@ def test_copies_are_found_and_recall_and_false_pairs_are_said() -> None:
     found = feature_finding(leaky(), Pixels(), "pixels")
     assert (found.status, found.severity, found.n) == ("sign", "minor", 240)
     assert set(found.items) == {f"test[{k}] = train[{30 + k}]" for k in ROWS}
-    assert found.evidence.startswith("8 of 48 test images may have a copy in an earlier split: cosines above")
+    assert found.evidence.startswith(
+        "8 of 48 test images may have a copy in an earlier split (8 of these 8 have one by pixels as well): "
+    )
     assert "of 28,672 pairs of images that are no copies none is above" in found.evidence  # 240·239/2 - 8
     for kind in COPIES:
         assert f" {kind}" in found.evidence

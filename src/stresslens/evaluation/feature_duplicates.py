@@ -23,7 +23,7 @@ from stresslens.core.progress import advance
 from stresslens.core.run_folder import ModelCard, RunFolder
 from stresslens.core.splits import image_names, pooled
 from stresslens.core.types import Finding
-from stresslens.evaluation.duplicates import LISTED, PLANTED, duplicate_pairs
+from stresslens.evaluation.duplicates import LISTED, PLANTED, copies_in_earlier_splits, duplicate_pairs
 from stresslens.evaluation.near_duplicates import COPIES, Planted
 from stresslens.evaluation.saved_model import as_computed, open_model
 from stresslens.metrics.intervals import wilson
@@ -87,15 +87,25 @@ def feature_finding(data: Data, model: nn.Module, name: str) -> Finding:
         if (n := len(np.unique(found[part[found[:, 1]] == k, 1])))
     )
     names = image_names(data)
+    by_pixels = _known_copies(data)[np.unique(found[:, 1])]
     return Finding(
         AUDIT,
         "sign",
         "minor",
-        f"{counts} images may have a copy in an earlier split: {looked}",
+        f"{counts} images may have a copy in an earlier split ({by_pixels.sum()} of these {len(by_pixels)} "
+        f"have one by pixels as well): {looked}",
         len(part),
         "look at these pictures: some may only be look-alikes",
         tuple(f"{names[b]} = {names[a]}" for a, b in found[:LISTED]),
     )
+
+
+def _known_copies(data: Data) -> NDArray[np.bool_]:
+    """(N,) whether the search by pixels finds a copy of an image in an earlier split."""
+    copies, known = copies_in_earlier_splits(data), []
+    for name, split in data.splits.items():
+        known.append(np.isin(np.arange(len(split)), copies.get(name, [])))
+    return np.concatenate(known)
 
 
 def _features(model: nn.Module, split: Split, what: str) -> Tensor:
