@@ -58,6 +58,15 @@ def wilson_bounds(p: Floats, n: Floats, *, level: float = 0.95) -> tuple[Floats,
     return np.clip(low, 0, p), np.clip(high, p, 1)
 
 
+def newcombe(one: Estimate, other: Estimate) -> tuple[float, float]:
+    """The bounds of `one` - `other`, two independent proportions with their `wilson` intervals
+    (Newcombe 1998, method 10)."""
+    value = one.value - other.value
+    down = math.hypot(one.value - one.low, other.high - other.value)
+    up = math.hypot(one.high - one.value, other.value - other.low)
+    return value - down, value + up
+
+
 def balanced(parts: Sequence[Estimate]) -> Estimate:
     """The mean of independent proportions, such as the recalls of the classes.
 
