@@ -217,7 +217,8 @@ def _on_pairs(
             evidence = f"{images} of {n} images have a copy in their own split ({what})"
             remedy = "remove the copies: they count twice, and intervals are too narrow"
         items = tuple(f"{names[b]} = {names[a]}" for a, b in chosen[:LISTED])
-        yield Finding(name, "sign", severity, evidence, n, remedy, items)
+        places = tuple(chosen[:LISTED].ravel().tolist())
+        yield Finding(name, "sign", severity, evidence, n, remedy, items, places)
 
 
 def _two_labels(
@@ -245,4 +246,5 @@ def _two_labels(
         n,
         "correct the labels",
         items,
+        tuple(differ[:LISTED].ravel().tolist()),
     )
