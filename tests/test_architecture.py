@@ -157,12 +157,12 @@ NOT_SCORES = {
     "core/attack_base.py": {"ends.to(torch.uint8)"},
     "config/search_space.py": {"numbers.uniform(size=len(self.choices))"},
     "core/ball.py": {"flat.abs()"},
-    "evaluation/data_check.py": {"counts"},
     "metrics/calibration.py": {"np.where(of_label, -np.inf, logits)"},  # the second class
     "explanation/quality.py": {"moves.mean(1)"},
     "metrics/classification.py": {"np.bincount(train_labels)"},
     "metrics/planted_flips.py": {"means"},
     "plugins/audits/surrogate.py": {"pairs"},
+    "plugins/checks/class_imbalance.py": {"counts"},
     "plugins/certificates/smoothing.py": {"_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0))"},
     "plugins/datasets/coloured_mnist.py": {"draws.uniform(10) * allowed.T[digit]"},
     "plugins/models/_zero_shot.py": {"tokens"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,19 @@ from stresslens.api.subjects import DataNow, ModelLike, RunLike, data_now, folde
 from stresslens.api.words import public_call
 from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
 from stresslens.config.data_sets import loaded_data_set
+from stresslens.config.function_files import with_names
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
-from stresslens.evaluation.data_check import data_findings
+from stresslens.evaluation.data_check import chosen_findings, data_findings
 from stresslens.evaluation.feature_duplicates import feature_finding, features_model
+from stresslens.evaluation.prediction_rows import is_prediction_file
+from stresslens.evaluation.prediction_table import read_predictions
 from stresslens.evaluation.run_data import data_of
 from stresslens.report.page import write_report as write_page
+from stresslens.study.recorded_runs import folders_to_compare, record_runs
 
 OF_RUN = "module and data are those of a run: open its run"
 
@@ -82,20 +86,21 @@ def compare(
     metric: str = "accuracy",
     corrections: str | os.PathLike[str] | None = None,
     without_copies: bool = False,
+    out: str | os.PathLike[str] = "runs",
     trust: bool = False,
 ) -> Comparison:
     """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
-    by its contrasts. Each is a Run, a Study, or a folder.
+    by its contrasts. Each is a Run, a Study, or a folder; or all are files of predictions of other programs
+    (a-seed0.csv, a-seed1.csv, b-seed0.csv, …), which become runs below `out`.
 
     Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
     intervals, p before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a
     share, 0.01 for one point) is the difference that the plans are for; `metric` is "accuracy", or
     "robust@0.05" for runs that were attacked. With `corrections`, a CSV file as `find_label_errors` writes
     it, the predictions are scored by corrected labels, and "corrections" says which verdicts change; the
-    data of the runs are read for that, their own plug-ins only with `trust`. With `without_copies`, images
-    that have a copy in an earlier split are left out, and "without_copies" says the same. Raises
-    ConfigError for folders that cannot be compared, and DataError for corrections that do not belong to the
-    data."""
+    data of the runs are read for that, their own plug-ins only with `trust`. `without_copies` leaves out images
+    with a copy in an earlier split, and says the same. Raises ConfigError for folders that cannot be
+    compared, and DataError for corrections that do not belong to the data."""
     if len(runs) == 1 and isinstance(runs[0], list | tuple):
         runs = tuple(runs[0])
     if not runs:
@@ -112,8 +117,15 @@ def compare(
         raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
     if not isinstance(metric, str):
         raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
-    paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
-    paths = comparable(paths[0]) if len(paths) == 1 else paths
+    files = [isinstance(each, str | os.PathLike) and is_prediction_file(Path(each)) for each in runs]
+    if all(files):
+        tables = [read_predictions(Path(each)) for each in runs if isinstance(each, str | os.PathLike)]
+        paths = folders_to_compare(record_runs(tables, path_of(out, "out"), split=split))
+    elif any(files):
+        raise ConfigError("compare files of predictions with files, or runs with runs")
+    else:
+        paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
+        paths = comparable(paths[0]) if len(paths) == 1 else paths
     if without_copies:
         if corrections is not None or metric != "accuracy":
             raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
@@ -141,17 +153,23 @@ def write_report(folder: Study | RunLike) -> Path:
 def check_data(
     data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run,
     *,
+    checks: Sequence[Any] | None = None,
     features: ModelLike | None = None,
     progress: Progress = True,
 ) -> Findings:
-    """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
+    """Finds duplicates, leaks between splits, bad pictures, rare classes, and shortcuts. It needs no model.
 
-    `data` is as in `train`, or a run, whose data are checked. With `features`, a run or a module, copies in
-    other splits are looked for by its features too. The findings on the same images and labels are
-    kept in the cache folder. `progress` is as in `train`. Raises ConfigError and DataError."""
+    `data` is as in `train`, or a run, whose data are checked. `checks` are the only checks to make: names
+    ("blurred_images"), `{name: options}`, functions, or "file.py:function". With `features`, a run or a
+    module, copies in other splits are looked for by its features too. The findings of all checks on
+    the same images and labels are kept in the cache folder. `progress` is as in `train`. Raises ConfigError
+    and DataError."""
     with shown(progress):
-        found = _data_to_check(data)
-        findings = data_findings(found)
+        found = _checked_data(data)
+        if checks is None:
+            findings = data_findings(found)
+        else:
+            findings = chosen_findings(found, with_names(list(checks), None, "checks"), base=Path.cwd())
         if isinstance(features, nn.Module):
             findings.append(feature_finding(found, features, type(features).__name__))
         elif features is not None:
@@ -161,7 +179,7 @@ def check_data(
         return Findings(findings)
 
 
-def _data_to_check(data: Any) -> Data:
+def _checked_data(data: Any) -> Data:
     if isinstance(data, Data):
         return data.uncached()
     run = _run_with_data(data)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from stresslens.comparison.schema import Contrast
-from stresslens.comparison.tested_run import Tested, tested_of, with_test_images
+from stresslens.comparison.tested_run import Tested, with_test_images
 from stresslens.comparison.verdict_changes import VerdictChanges
 from stresslens.config.run_config import read_run_data
 from stresslens.core.answers import predicted
@@ -19,6 +18,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.label_corrections import LabelCorrections
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import image_names, pooled
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.run_data import DataPlace, pooled_positions, undivided_data_of
 from stresslens.metrics.classification import Labels
 
@@ -41,20 +41,18 @@ class CorrectedTests:
     def __call__(self, folder: RunFolder, split: str) -> Tested:
         """As `tested_of`. Raises ConfigError if the data of the run have changed, and DataError for
         corrections that do not belong to them."""
-        tested, scores = tested_of(folder, split), folder.load_predictions(split)["scores"]
+        tested = folder.load_predictions(split)
         data, whole, labels = self._labels(folder)
-        places = pooled_positions(folder, split, data, whole)
-        if not np.array_equal(whole.labels.cpu().numpy()[places], tested.labels):
-            raise ConfigError(f"{folder.path}: the labels of the data set have changed since it was tested")
+        places = pooled_positions(folder, split, data, whole, tested)
         now = labels[places]
         kept = now >= 0
-        self.corrected.update(places[kept & (now != tested.labels)].tolist())
+        self.corrected.update(places[kept & (now != tested["labels"])].tolist())
         self.dropped.update(places[~kept].tolist())
         if not kept.any():
             raise ConfigError(f"{self.corrections.file} drops every {split} image of {folder.path}")
-        right = predicted(scores) == now
-        record = with_test_images(tested.record, int(kept.sum()))
-        return replace(tested, right=right[kept], labels=now[kept], record=record)
+        right = predicted(tested["scores"]) == now
+        record = with_test_images(read_record(folder), int(kept.sum()))
+        return Tested(right[kept], now[kept], split, record)
 
     def _labels(self, folder: RunFolder) -> tuple[Data, Split, Labels]:
         """The undivided data of a run, its pooled images and their corrected labels; read once for runs of

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from stresslens.comparison.schema import Contrast
+from stresslens.config.run_names import ShortNames
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,14 @@ class VerdictChanges:
     facts: Mapping[str, Any]
     before: Sequence[Contrast]
     after: Sequence[Contrast]
+
+    def renamed(self, names: ShortNames) -> VerdictChanges:
+        """With the short names of variants."""
+        before, after = (
+            [Contrast.model_validate(names.replaced(each.as_json())) for each in contrasts]
+            for contrasts in (self.before, self.after)
+        )
+        return replace(self, before=before, after=after)
 
     @property
     def changed(self) -> list[tuple[Contrast, Contrast]]:

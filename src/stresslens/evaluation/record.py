@@ -46,7 +46,7 @@ class DataRecord(OrderedJsonFile):
     splits: dict[str, str] = {}
     sizes: dict[str, int] = {}
     notes: list[str] = []
-    findings: list[Finding] = []
+    findings: list[Annotated[Finding, PlainSerializer(Finding.as_json)]] = []
     copies: dict[str, list[int]] = {}
     """The positions, by split, of images with a copy in an earlier split."""
     division: DivisionRecord | None = None
@@ -250,7 +250,7 @@ class RunRecord(OrderedJsonFile):
     The stages set fields by assignment, so that the record knows which were set.
     """
 
-    LATER_KEYS = frozenset({"failures", "parent", "input", "averaged"})
+    LATER_KEYS = frozenset({"failures", "parent", "input", "averaged", "source"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -259,6 +259,8 @@ class RunRecord(OrderedJsonFile):
     study: str = ""
     run: str | None = None
     seed: int | None = None
+    source: str = ""
+    """The file of another program that the predictions were read from; such a run has no model."""
     fingerprint: str = ""
     plugins: list[str] = []
     classes: list[str] = []

@@ -152,14 +152,9 @@ def predict_split(
     temperature = record.calibration.temperature if calibrated and record.calibration else None
     train_labels = data.train.labels.cpu().numpy()
     summary = scores.summary(predictions, images, train_labels, temperature=temperature, slices=data.slices)
+    summary.put(record, split)
     without = scores_without_copies(scores.right(predictions), record.data.copies.get(split, []))
-    record.scores = {**record.scores, split: summary.scores | without}
-    record.per_class = {**record.per_class, split: summary.per_class}
-    record.confusion = {**record.confusion, split: summary.confusion}
-    record.risk_coverage = {**record.risk_coverage, split: summary.risk_coverage}
-    record.slices = {**record.slices, split: summary.slices}
-    if summary.reliability is not None:
-        record.reliability = {**record.reliability, split: summary.reliability}
+    record.scores = {**record.scores, split: record.scores[split] | without}
     if split == "test":
         record.reads_of_test += 1
         save_examples(folder.examples, images, predictions)
