@@ -29,8 +29,8 @@ DataOverrides = Annotated[
 app = typer.Typer(help="Check a data set before training on it.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command("check")
 # long: the options of a command are spelled out, one after the other
+@app.command("check")
 def check(
     data: DataSet,
     overrides: DataOverrides = None,
