@@ -70,6 +70,13 @@ def test_the_recall_is_that_of_the_network(symmetric: bool) -> None:
     assert (found["mirrored"] < 20) == (not symmetric)
 
 
+def test_look_alikes_decide_the_threshold_where_pixels_tell_no_copies(small: Data) -> None:
+    """Of handwriting no pair but exact copies is left out."""
+    n = sum(map(len, small.splits.values()))
+    found = feature_finding(small, nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "pixels")
+    assert f"of {n * (n - 1) // 2:,} pairs of images that are no copies none is above" in found.evidence
+
+
 def test_the_command(tmp_path: Path, type_: Type) -> None:
     run = sl.train({"mlp": {"widths": [32]}}, leaky(), epochs=1, out=tmp_path / "runs", progress=False)
     findings: list[Finding] = list(sl.check_data(leaky(), features=run, progress=False))

@@ -98,10 +98,9 @@ def compare(
     share, 0.01 for one point) is the difference that the plans are for; `metric` is "accuracy", or
     "robust@0.05" for runs that were attacked. With `corrections`, a CSV file as `find_label_errors` writes
     it, the predictions are scored by corrected labels, and "corrections" says which verdicts change; the
-    data of the runs are read for that, their own plug-ins only with `trust`. With `without_copies`, images
-    that have a copy in an earlier split are left out, and "without_copies" says the same. Raises
-    ConfigError for folders that cannot be compared, and DataError for corrections that do not belong to the
-    data."""
+    data of the runs are read for that, their own plug-ins only with `trust`. `without_copies` leaves out
+    images with a copy in an earlier split, and says the same. Raises ConfigError for folders that cannot be
+    compared, and DataError for corrections that do not belong to the data."""
     if len(runs) == 1 and isinstance(runs[0], list | tuple):
         runs = tuple(runs[0])
     if not runs:

@@ -88,11 +88,14 @@ def copies_in_earlier_splits(data: Data) -> dict[str, list[int]]:
 
 
 def duplicate_pairs(split: Split) -> Pairs:
-    """The pairs of exact and of near duplicates within a split."""
+    """The pairs of exact duplicates within a split, and of near ones where copies can be distinguished
+    from look-alikes."""
     small = np.concatenate(
         [small_pictures(split.floats(piece.cpu()).mean(1, keepdim=True)) for piece in split.pieces(1024)]
     )
     exact = exact_pairs(_digests(split), np.zeros(len(split), np.int64))
+    if not copies_are_distinguishable(small, split.labels.cpu().numpy()):
+        return exact
     return np.concatenate([exact, near_pairs(small, exact)])
 
 
