@@ -69,7 +69,9 @@ def compare(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Compare runs, variants or a study, or predictions of other programs.
+    """Compare runs, variants or a study.
+
+    Also files of predictions that other programs wrote: they become runs below --out.
 
     Two runs: do these two weight files differ? McNemar's exact test over the images. Two variants: do
     they differ over the seeds that both have? A study: its own contrasts. p values are corrected by

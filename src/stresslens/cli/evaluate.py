@@ -39,7 +39,7 @@ def evaluate(
     fail_under: FailUnder = None,
     as_json: Json = False,
 ) -> None:
-    """Score a trained run on one of its splits, or a file of predictions of another program.
+    """Score a run, or a file of predictions.
 
     A file (CSV, TSV, JSON, JSON lines, parquet, npz) has a row for each image: its label, and its
     predicted class or the scores of all classes. It becomes the folder of a run below --out, with a page.
