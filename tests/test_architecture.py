@@ -158,6 +158,7 @@ NOT_SCORES = {
     "config/search_space.py": {"numbers.uniform(size=len(self.choices))"},
     "core/ball.py": {"flat.abs()"},
     "evaluation/data_check.py": {"counts"},
+    "evaluation/drift.py": {"np.abs(shares[1] - shares[0])"},
     "metrics/calibration.py": {"np.where(of_label, -np.inf, logits)"},  # the second class
     "explanation/quality.py": {"moves.mean(1)"},
     "metrics/classification.py": {"np.bincount(train_labels)"},

@@ -58,6 +58,16 @@ def wilson_bounds(p: Floats, n: Floats, *, level: float = 0.95) -> tuple[Floats,
     return np.clip(low, 0, p), np.clip(high, p, 1)
 
 
+def difference_of_proportions(first: Estimate, second: Estimate) -> Estimate:
+    """The second of two independent proportions minus the first, with the hybrid score interval of
+    Newcombe (1998, method 10) from the bounds of both."""
+    value = second.value - first.value
+    below = math.hypot(second.value - second.low, first.high - first.value)
+    above = math.hypot(second.high - second.value, first.value - first.low)
+    low, high = max(-1.0, value - below), min(1.0, value + above)
+    return Estimate(value, low, high, first.n + second.n, "Newcombe", second.level)
+
+
 def balanced(parts: Sequence[Estimate]) -> Estimate:
     """The mean of independent proportions, such as the recalls of the classes.
 
