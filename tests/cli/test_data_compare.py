@@ -47,7 +47,7 @@ def test_a_data_set_and_a_folder_without_classes(type_: Type, folders: Path) -> 
     assert found["sentence"].startswith("B differs from A: a classifier tells them apart (AUROC ")
     assert found["auroc"]["low"] > 0.6
     assert (found["a"]["compared"], found["b"]["compared"]) == (50, 30)
-    real = {each["name"] for each in found["properties"] if each["p_holm"] <= 0.05}
+    real = {each["name"] for each in found["properties"] if each["p_corrected"] <= 0.05}
     assert "brightness" in real
     assert found["least_like"][0]["image"].startswith("new/")
     code, out, err = type_("data", "compare", "old", "new", "data.size=16", "--images", "25", "--json")

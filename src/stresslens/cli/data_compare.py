@@ -143,11 +143,11 @@ def _print(found: DataComparison) -> None:
             f"{each.b:.4g}",
             f"{each.difference.value:+.3g} ({each.difference.low:+.3g} to {each.difference.high:+.3g})",
             f"{each.standardised:+.2f}",
-            f"{each.p_holm:.3f}",
+            f"{each.p_corrected:.3f}",
         ]
         for each in found.properties
     ]
-    columns = ["property", "A", "B", "difference (95 %)", "standardised", "p, Holm"]
+    columns = ["property", "A", "B", "difference (95 %)", "standardised", "p, corrected"]
     print_table(columns, rows, f"A: {found.a.name}; B: {found.b.name}")
     typer.echo(f"{found.sentence}.")
     for sentence in found.sentences:

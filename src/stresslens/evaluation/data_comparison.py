@@ -10,11 +10,12 @@ from typing import Any, Literal
 from stresslens.core.cards import card, sentences
 from stresslens.core.format import p_value, signed
 from stresslens.core.tables import ResultTable, Tabular
-from stresslens.core.text import counted, enumeration
+from stresslens.core.text import brief, counted, enumeration
 from stresslens.core.types import Estimate
 
 ALPHA = 0.05
-"""Rate of false alarms among sets that do not differ, over all tests of a comparison together."""
+"""Rate of false alarms among sets that do not differ, over all tests of a comparison together. One half is
+the classifier's; the properties share the other, by Holm's correction."""
 NAMED = 3
 
 Features = Literal["pictures", "network"]
@@ -34,7 +35,7 @@ class ComparedSet:
 @dataclass(frozen=True)
 class PropertyDifference:
     """The means of a property in A and in B, their difference (B minus A), that difference in standard
-    deviations, and p before and after Holm's correction over all tests of the comparison.
+    deviations, and p before and after the correction over all tests of the comparison (`ALPHA`).
 
     Of the class shares, p is of all classes together, and the figures are those of the share that
     moved most, which `name` says; there `standardised` is Cohen's h.
@@ -46,11 +47,11 @@ class PropertyDifference:
     difference: Estimate
     standardised: float
     p: float
-    p_holm: float
+    p_corrected: float
 
     @property
     def real(self) -> bool:
-        return self.p_holm <= ALPHA
+        return self.p_corrected <= ALPHA
 
     @property
     def sentence(self) -> str:
@@ -84,8 +85,9 @@ class DataComparison(Tabular):
     """How far the pictures of B differ from those of A.
 
     `auroc` is that of a classifier that tells them apart, held out; `p` is its permutation p value,
-    `p_holm` after Holm's correction over it and the `properties`. From an AUROC of `detectable` on it
-    would have been found in four of five cases. `shared` are the pictures of both, (A's, B's).
+    `p_corrected` after the correction over it and the `properties` (`ALPHA`). From an AUROC of
+    `detectable` on it would have been found in four of five cases. `shared` are the pictures of both,
+    (A's, B's).
     """
 
     a: ComparedSet
@@ -93,7 +95,7 @@ class DataComparison(Tabular):
     features: Features
     auroc: Estimate
     p: float
-    p_holm: float
+    p_corrected: float
     detectable: float
     properties: tuple[PropertyDifference, ...]
     class_shares: tuple[tuple[str, float, float], ...]
@@ -106,17 +108,18 @@ class DataComparison(Tabular):
     @property
     def differs(self) -> bool:
         """Whether any of the tests finds a difference."""
-        return self.p_holm <= ALPHA or any(each.real for each in self.properties)
+        return self.p_corrected <= ALPHA or any(each.real for each in self.properties)
 
     def __repr__(self) -> str:
-        return f"DataComparison({self.sentence})"
+        return f"DataComparison({brief(self.sentence, 300)})"
 
     @property
     def sentence(self) -> str:
         """The verdict in one sentence."""
-        auroc, n = self.auroc, f"n = {self.a.compared:,} and {self.b.compared:,}"
-        told = f"AUROC {auroc.value:.3f}, {auroc.low:.3f} to {auroc.high:.3f}, {n}, p {p_value(self.p_holm)}"
-        if self.p_holm <= ALPHA:
+        auroc, p = self.auroc, p_value(self.p_corrected)
+        n = f"n = {self.a.compared:,} and {self.b.compared:,}"
+        told = f"AUROC {auroc.value:.3f}, {auroc.low:.3f} to {auroc.high:.3f}, {n}, p {p}"
+        if self.p_corrected <= ALPHA:
             return f"B differs from A: a classifier tells them apart ({told})"
         moved = [each.sentence for each in self.properties if each.real]
         if moved:
@@ -140,7 +143,7 @@ class DataComparison(Tabular):
     def sentences(self) -> list[str]:
         """What the verdict stands on: samples, copies, and the properties that differ."""
         told = [_sampled("A", self.a), _sampled("B", self.b), *self.notes]
-        if self.p_holm <= ALPHA:
+        if self.p_corrected <= ALPHA:
             told += [each.sentence for each in self.properties if each.real][:NAMED]
         if self.shared:
             pairs = [f"{b} = {a}" if a != b else a for a, b in self.shared]
@@ -152,12 +155,14 @@ class DataComparison(Tabular):
 
     def _repr_html_(self) -> str:
         unlike = [f"{each.image} (p {p_value(each.p)})" for each in self.least_like]
-        lead = f"{self.sentence}."
+        lead = f"{brief(self.sentence, 600)}."
         return card(lead, sentences(self.sentences), self._table().html(), "Least like A:", sentences(unlike))
 
     def _table(self) -> ResultTable:
-        columns = ("property", "A", "B", "difference", "standardised", "p", "p, Holm")
-        cells = [(e.name, e.a, e.b, e.difference, e.standardised, e.p, e.p_holm) for e in self.properties]
+        columns = ("property", "A", "B", "difference", "standardised", "p", "p, corrected")
+        cells = [
+            (e.name, e.a, e.b, e.difference, e.standardised, e.p, e.p_corrected) for e in self.properties
+        ]
         return ResultTable(columns, cells)
 
     def as_json(self) -> dict[str, Any]:
@@ -170,7 +175,7 @@ class DataComparison(Tabular):
             "features": self.features,
             "auroc": self.auroc.as_json(),
             "p": self.p,
-            "p_holm": self.p_holm,
+            "p_corrected": self.p_corrected,
             "detectable": self.detectable,
             "properties": [each.as_json() for each in self.properties],
             "class_shares": [{"class": name, "a": a, "b": b} for name, a, b in self.class_shares],
