@@ -1,7 +1,7 @@
 """How often halves of one set are said to differ, and how often planted drifts are found.
 
-    python benchmarks/drift.py digits                   # about 4 minutes on one core
-    python benchmarks/drift.py 'folder: {path: PATH}'   # your own images
+    python benchmarks/drift.py digits                     # about 5 minutes on one core
+    python benchmarks/drift.py '{folder: {path: PATH}}'   # your own images
 
 Draws two sets of 100 and of 400 images of all images of a data set, without overlap, and compares them
 as `stresslens data compare` does. Alarms are comparisons that say that B differs from A, by any of its

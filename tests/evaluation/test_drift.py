@@ -91,6 +91,19 @@ def test_pictures_of_both_sets_are_named_and_left_out() -> None:
     assert "1 image of B repeats another one and is left out" in found.notes
 
 
+@pytest.mark.parametrize("with_classes", [True, False])
+def test_look_alikes_of_either_set_are_no_copies(with_classes: bool) -> None:
+    """Digits look alike, photographs do not: copies cannot be told, whichever set has the digits."""
+    data = photographs(120)
+    photos = a_set(data.train.floats(data.train.images[:]).mean(1, keepdim=True), name="photos")
+    a, _ = halves(300, 0)
+    digits_set = a_set(WHOLE[a], LABELS[a] if with_classes else None, "digits")
+    for which, pair in (("A", (digits_set, photos)), ("B", (photos, digits_set))):
+        found = compare_sets(*pair)
+        assert any(f"images of {which} of one class are so similar" in note for note in found.notes)
+        assert {found.a.compared, found.b.compared} == {300, len(photos)}
+
+
 def test_a_set_that_the_other_has_already_leaves_nothing() -> None:
     a, _ = halves(60, 0)
     with pytest.raises(DataError, match=r"A, a: 0 images of 60 left .* needs at least 20"):
@@ -116,6 +129,13 @@ def test_class_shares_that_moved() -> None:
     assert found.differs
     assert shares.difference.high < 0
     assert {name: pair for name, *pair in found.class_shares}["3"][1] == pytest.approx(shares.b)
+
+
+def test_groups_are_spoken_of() -> None:
+    a, b = (a_set(WHOLE[rows], name=name) for rows, name in zip(halves(40, 0), "ab"))
+    grouped = replace(b, splits=[replace(b.splits[0], columns={"group": np.arange(40) // 4})])
+    assert any("images of one group count as independent" in note for note in compare_sets(a, grouped).notes)
+    assert not any("group" in note for note in compare_sets(a, b).notes)
 
 
 def test_sets_without_common_classes_have_no_class_shares() -> None:
@@ -201,6 +221,16 @@ def test_halves_of_one_set_are_not_told_apart_and_what_was_missed_is_said() -> N
     assert found.sentence.startswith("no difference found: AUROC 0.")
     assert f"below an AUROC of {found.detectable:.3f} would have been missed" in found.sentence
     assert 0.5 < found.detectable < 0.65
+
+
+def test_parts_that_were_drawn_class_by_class_are_more_alike_than_chance() -> None:
+    """Pairs of neighbours by their brightness, one in each set: an AUROC below a half."""
+    order = torch.argsort(WHOLE.mean((1, 2, 3)))[:800]
+    found = compared(order[::2], order[1::2])
+    alike = "A and B are more alike than two random samples, as parts drawn class by class are"
+    assert (found.auroc.high < 0.5) == (alike in found.sentences)
+    far = replace(found, auroc=replace(found.auroc, value=0.4, low=0.35, high=0.45))
+    assert alike in far.sentences
 
 
 @pytest.mark.slow

@@ -94,6 +94,18 @@ def test_the_detectable_difference_is_found_in_four_of_five_cases() -> None:
     assert 0.7 < at < 0.9
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.6, 1.2])
+def test_the_interval_covers_the_expected_auroc(shift: float) -> None:
+    """In 95 % of 200 draws, or more; the interval that takes the classifiers as given covers less."""
+    found = [
+        discriminant_test(*samples(100, 60, shift, seed, d=20), seed=seed, permutations=60).auroc
+        for seed in range(200)
+    ]
+    expected = np.mean([each.value for each in found])
+    covered = sum(each.low <= expected <= each.high for each in found)
+    assert covered >= stats.binom.ppf(0.001, 200, 0.95)
+
+
 def test_equal_features_are_no_difference() -> None:
     found = discriminant_test(np.ones((40, 3)), np.arange(40) < 20, permutations=19)
     assert (found.auroc.value, found.p) == (0.5, 1)

@@ -136,6 +136,8 @@ def _picture_set(
 
 
 def _print(found: DataComparison) -> None:
+    from stresslens.core.format import p_value
+
     rows = [
         [
             each.name,
@@ -143,7 +145,7 @@ def _print(found: DataComparison) -> None:
             f"{each.b:.4g}",
             f"{each.difference.value:+.3g} ({each.difference.low:+.3g} to {each.difference.high:+.3g})",
             f"{each.standardised:+.2f}",
-            f"{each.p_corrected:.3f}",
+            p_value(each.p_corrected),
         ]
         for each in found.properties
     ]
@@ -154,4 +156,4 @@ def _print(found: DataComparison) -> None:
         typer.echo(f"{sentence}.")
     typer.echo("images of B that are least like A (p: share of A's images as far from the others of A):")
     for image in found.least_like[:LISTED]:
-        typer.echo(f"    {image.image} (p {image.p:.3f})")
+        typer.echo(f"    {image.image} (p {p_value(image.p)})")

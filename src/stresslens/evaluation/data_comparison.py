@@ -145,6 +145,8 @@ class DataComparison(Tabular):
         told = [_sampled("A", self.a), _sampled("B", self.b), *self.notes]
         if self.p_corrected <= ALPHA:
             told += [each.sentence for each in self.properties if each.real][:NAMED]
+        if self.auroc.high < 0.5:
+            told.append("A and B are more alike than two random samples, as parts drawn class by class are")
         if self.shared:
             pairs = [f"{b} = {a}" if a != b else a for a, b in self.shared]
             told.append(

@@ -49,6 +49,9 @@ LEAST = 20
 NEAREST, LISTED = 5, 10
 """An image of B is like A if its fifth nearest image of A is near; so many that are least like A are
 listed."""
+CLUSTERS = 10
+"""Of the pictures of a set without classes. By ten clusters, 2.7 % of the pairs of a cluster of MNIST are
+look-alikes and 0.05 % of CIFAR-10; by the classes 3.1 % and 0.02 %."""
 FAR = 10.0
 """Differences of a standardised feature are cut here."""
 
@@ -105,7 +108,7 @@ def compare_sets(
         for which, each in zip("AB", (a, b))
     ]
     names = [[each.names[row] for row in seen.rows] for each, seen in zip((a, b), sets)]
-    pairs, looked = _copies(a, *sets)
+    pairs, looked = _copies(a, b, *sets)
     shared, kept = _without_copies(pairs, len(sets[0].rows), len(sets[1].rows))
     first, second = (seen.select(rows) for seen, rows in zip(sets, kept))
     for which, each, left, rows in zip("AB", (a, b), (first, second), kept):
@@ -138,7 +141,16 @@ def compare_sets(
         shares,
         shared_names,
         _least_like(first, second, [b.names[row] for row in second.rows]),
-        said([note, looked, *map(copies_note, "AB", repeats), names_left_out(unreadable)]),
+        said([note, looked, *map(copies_note, "AB", repeats), names_left_out(unreadable), _on_groups(a, b)]),
+    )
+
+
+def _on_groups(a: PictureSet, b: PictureSet) -> str:
+    """A note where images belong together; empty otherwise."""
+    if not any("group" in split.columns for each in (a, b) for split in each.splits):
+        return ""
+    return (
+        "images of one group count as independent here; where they are alike, p and intervals are too small"
     )
 
 
@@ -185,19 +197,31 @@ def _of_files(facts: dict[str, NDArray[np.int64]]) -> dict[str, Floats]:
     return found
 
 
-def _copies(a: PictureSet, first: _Observed, second: _Observed) -> tuple[NDArray[np.int64], str]:
+def _copies(
+    a: PictureSet, b: PictureSet, first: _Observed, second: _Observed
+) -> tuple[NDArray[np.int64], str]:
     """(P, 2) pairs of copies among the pictures of both sets, A's first, and what was not looked for."""
-    n = len(first.rows)
-    part = np.repeat([0, 1], [n, len(second.rows)])
+    part = np.repeat([0, 1], [len(first.rows), len(second.rows)])
     exact = exact_pairs(np.concatenate([first.digests, second.digests]), part)
-    labels = a.labels[first.rows] if len(a.labels) else np.zeros(n, np.int64)
-    if not copies_are_distinguishable(first.small, labels):
-        return exact, (
-            "only copies with the same pixels were looked for: the images of a class are so similar that "
-            "other copies cannot be distinguished from look-alikes"
-        )
+    for which, pictures, seen in (("A", a, first), ("B", b, second)):
+        if not copies_are_distinguishable(seen.small, _kinds(pictures, seen)):
+            return exact, (
+                f"only copies with the same pixels were looked for: images of {which} of one class are so "
+                "similar that other copies cannot be distinguished from look-alikes"
+            )
     near = near_pairs(np.concatenate([first.small, second.small]), exact, "comparing pairs of images")
     return np.concatenate([exact, near]), ""
+
+
+def _kinds(pictures: PictureSet, seen: _Observed) -> NDArray[np.int64]:
+    """(n,) the classes of the pictures; without classes, clusters of even smaller pictures in their place."""
+    if len(pictures.labels):
+        return pictures.labels[seen.rows]
+    from sklearn.cluster import KMeans
+
+    tiny = seen.small[:, ::4, ::4].reshape(len(seen.rows), -1).astype(np.float64)
+    clusters = min(CLUSTERS, len(np.unique(tiny, axis=0)))
+    return np.asarray(KMeans(clusters, n_init=2, random_state=0).fit_predict(tiny), np.int64)
 
 
 def _without_copies(

@@ -68,10 +68,12 @@ def discriminant_test(
         scores = _discriminants(z[fold != k], signs[fold != k], z[fold == k])
         areas += _areas(scores, signs[fold == k] > 0) / FOLDS
         held_out[fold == k] = scores[:, 0]
-    auroc = cross_validated_auroc(held_out, second, fold)
     chance = np.sort(areas[1:])
+    spread = float(chance.std())
+    of_ranks = math.sqrt((1 / second.sum() + 1 / (~second).sum()) / 12)  # DeLong's, without a difference
+    auroc = cross_validated_auroc(held_out, second, fold, widened=max(1.0, spread / of_ranks))
     p = (1 + int((chance >= areas[0] - 1e-12).sum())) / (1 + permutations)
-    return TwoSampleTest(auroc, p, chance, float(chance.std()))
+    return TwoSampleTest(auroc, p, chance, spread)
 
 
 def _stratified_folds(second: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.int64]:
