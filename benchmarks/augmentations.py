@@ -16,17 +16,16 @@ in a turn, and the ratio to stresslens.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+from training import in_turns
 
 from stresslens.config import registry
-from stresslens.core import devices
 from stresslens.core.draws import Draws
 from stresslens.core.torchvision_compat import torchvision
 
@@ -112,13 +111,12 @@ def rates(name: str, size: int, turns: int) -> dict[str, float]:
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (IMAGES[size], 3, size, size), generator=draws, dtype=torch.uint8)
     made = contestants(name, images)
-    seconds: dict[str, list[float]] = {each: [] for each in made}
-    for _ in range(turns + 1):
-        for each, make in made.items():
-            began = time.perf_counter()
-            make()
-            seconds[each].append(time.perf_counter() - began)
-    found = {each: len(images) / statistics.median(times[1:]) for each, times in seconds.items()}
+
+    def counted(make: Callable[[], Any]) -> int:
+        make()
+        return len(images)
+
+    found = in_turns({each: partial(counted, make) for each, make in made.items()}, turns=turns)
     floats = found.pop("torchvision, floats", 0.0)
     return {**found, "torchvision": max(found["torchvision"], floats)}
 
@@ -129,7 +127,6 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--only", action="append", help="an augmentation; may be repeated")
     given = parser.parse_args()
-    devices.keep_memory()
     torchvision()
     for size in [given.size] if given.size else IMAGES:
         print(

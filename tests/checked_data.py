@@ -13,11 +13,13 @@ from stresslens.evaluation.data_check import check_data
 
 
 def photographs(n: int = 240, classes: int = 4, seed: int = 0) -> Data:
-    """Smooth random pictures, no two alike, whose colour and label have nothing to do with each other."""
+    """Random pictures, smooth but sharp, no two alike, whose colour and label have nothing to do with each
+    other."""
     random = np.random.default_rng(seed)
     coarse = torch.from_numpy(random.random((n, 3, 6, 6), dtype=np.float32))
-    fine = torch.nn.functional.interpolate(coarse, (32, 32), mode="bicubic").clamp(0, 1)
-    images = (255 * fine).to(torch.uint8)
+    fine = torch.nn.functional.interpolate(coarse, (32, 32), mode="bicubic")
+    grain = torch.from_numpy(random.random((n, 1, 32, 32), dtype=np.float32)) / 10
+    images = (255 * (fine + grain).clamp(0, 1)).to(torch.uint8)
     labels = torch.arange(n) % classes
     return Data.from_arrays(
         images, labels, classes=[f"class {k}" for k in range(classes)], validation=0.2, test=0.2

@@ -11,7 +11,7 @@ from finished_runs import OPTIONS, SMALL
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens.plugins import Ball, Maps
+from stresslens.plugins import Ball, Finding, Maps, PictureFacts, sign
 
 
 def doubled(logits: Tensor, y: Tensor) -> Tensor:
@@ -63,3 +63,16 @@ def test_attack_and_explain_take_functions(tmp_path: Path) -> None:
     why = sl.explain(run, x, brightness)
     assert torch.allclose(torch.as_tensor(why.maps), x[:, 0].float(), atol=1e-6)
     assert sl.explain(run, explainer=brightness).maps.shape[1:] == (8, 8)
+
+
+def test_a_function_as_a_check_of_the_data() -> None:
+    def too_red(pictures: PictureFacts, *, most: float = 0.8) -> Finding:
+        red = int((pictures.measures.colour[:, 0] > most).sum())
+        return sign(
+            "too red", f"{red} of {len(pictures.labels)} images", len(pictures.labels), "look at them"
+        )
+
+    found = sl.check_data("digits", checks=[{too_red: {"most": 0.25}}, "tiny_classes"], progress=False)
+    assert [finding.audit for finding in found] == ["too red", "tiny classes"]
+    assert found[0].evidence.endswith("of 1797 images")
+    assert 0 < int(found[0].evidence.split()[0]) < 1797

@@ -93,7 +93,7 @@ def test_every_set_of_torchvision_has_facts_of_its_parts() -> None:
 
 def test_facts_are_asked_with_a_sets_options() -> None:
     bound = registry.resolve("datasets", {"emnist": {"variant": "letters"}})
-    facts = registry.answer_beside(bound, "facts")
+    facts = bound.answer_beside("facts")
     assert isinstance(facts, PublishedFacts)
     assert (facts.classes, dict(facts.images)) == (26, {"train": 124_800, "test": 20_800})
 

@@ -57,3 +57,27 @@ def test_another_format_is_refused_before_the_images_are_read(type_: Type) -> No
     code, _, err = type_("data", "stats", "no_such_data", "--gallery", "digits.png")
     assert code == 2
     assert "ends in .svg" in err
+
+
+def test_the_images_that_a_check_finds_are_drawn(type_: Type, tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for k in range(20):
+            pixels = np.random.default_rng([k, ord(label)]).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels // (8 if k < 2 else 1)).save(tmp_path / "photos" / label / f"{k}.png")
+    asked = ("data", "check", "photos", "--check", "dark_images", "--check", "{borders: {apart: 0.9}}")
+    code, out, err = type_(*asked, "--gallery", "look.svg")
+    assert code == 0
+    assert "! minor: dark images: 4 of 40" in out or "✗ serious: dark images: 4 of 40" in out
+    assert "✓: borders: 0 of 40" in out
+    assert "duplicates" not in out
+    assert "gallery: look.svg: up to 4 images of each finding" in err
+    text = (tmp_path / "look.svg").read_text()
+    assert text.count("<image ") == 4
+    assert ">dark images</text>" in text
+    code, _, err = type_("data", "check", "photos", "--check", "borders", "--gallery", "none.svg")
+    assert "there are no images to look at" in err
+    assert not (tmp_path / "none.svg").exists()
+    code, _, err = type_("data", "check", "photos", "--check", "blured_images")
+    assert code == 2
+    assert "blurred_images" in err

@@ -46,6 +46,7 @@ OWN: dict[str, tuple[str, dict[str, Any], Any]] = {
         {"model": "m", "x": 1, "y": 2},
     ),
     "audits": ("def __call__(self, table): return table", {}, {"table": 3}),
+    "checks": ("def __call__(self, data, pictures): return data + pictures", {}, {"data": 1, "pictures": 2}),
     "corruptions": ("def __call__(self, x, severity): return x * severity", {}, {"x": 2, "severity": 3}),
     "certificates": (
         "def __call__(self, **all): return self.forward(**all)\n"
@@ -77,6 +78,7 @@ ANSWERS: dict[str, Any] = {
     "objectives": 6,
     "attacks": ("m", 0.3, 1, 2),
     "audits": 3,
+    "checks": 3,
     "corruptions": 6,
     "certificates": 6,
     "explainers": 2,

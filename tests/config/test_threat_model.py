@@ -62,7 +62,7 @@ def test_an_attack_of_ones_own_says_its_steps_and_its_cost(tmp_path: Path) -> No
     assert [step_of(each.bound, 0.1) for each in threat.attempts] == [0.05, None, 0.2, 0.05, None]
     assert [expected_gradients(each) for each in threat.attempts] == [701, 301, 1, 1, 1]
     assert registry.beside(threat.attempts[0].bound.function, "may_be_flat") is None  # takes a position
-    assert registry.answer_beside(threat.attempts[0].bound, "may_be_flat") is None
+    assert threat.attempts[0].bound.answer_beside("may_be_flat") is None
 
 
 @pytest.mark.parametrize(

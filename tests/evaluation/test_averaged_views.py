@@ -15,13 +15,17 @@ from torch import Tensor, nn
 
 from stresslens.config.schema import Evaluation
 from stresslens.core.center_crop import CenterCrop
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Normalize, with_input_layers
 from stresslens.core.run_folder import RunFolder
-from stresslens.evaluation.averaged_views import AveragedViews
+from stresslens.evaluation import scores
+from stresslens.evaluation.averaged_views import AveragedViews, score_averaged
+from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.saved_model import open_model
 from stresslens.report.page import write_report
 from stresslens.study import stages
+from stresslens.study.preconditions import check_task
 from stresslens.training.task import Task
 
 Make = Callable[..., Task]
@@ -109,7 +113,54 @@ def test_a_run_tells_the_gain_beside_the_image_alone(task_of: Make, tmp_path: An
     assert gain.low <= gain.value <= gain.high
     assert stages.carry_out(with_views).reads_of_test == record.reads_of_test  # is done
     page = write_report(task.folder.parents[1]).parent.rglob("*.html")
-    assert any("Probabilities averaged over 2 views" in each.read_text() for each in page)
+    assert any("averaged over 2 views" in each.read_text() for each in page)
+
+
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        ({"views": ["quarter_turns"], "shape": (1, 8, 6)}, "quarter_turns needs square images; they are 8×6"),
+        ({"views": ["five_crops"]}, "five_crops needs a net that sees a part"),
+        ({"views": ["five_crops"], "estimator": "knn"}, "five_crops needs a net that sees a part"),
+    ],
+    ids=["turns", "crops", "an estimator"],
+)
+def test_views_that_cannot_be_are_refused_before_training(
+    task_of: Make, task: dict[str, Any], why: str
+) -> None:
+    images = torch.randint(0, 256, (60, *task.get("shape", (1, 8, 8))), dtype=torch.uint8)
+    made = task_of("linear", data=Data.from_arrays(images, torch.arange(60) % 3))
+    config = replace(made.config, evaluation=Evaluation(tta=task["views"]), estimator=task.get("estimator"))
+    with pytest.raises(ConfigError, match=why):
+        check_task(replace(made, config=config))
+
+
+def test_a_net_that_sees_a_part_may_have_five_crops(task_of: Make) -> None:
+    made = task_of("linear", augment=[{"crop": {"size": 6}}])
+    check_task(replace(made, config=replace(made.config, evaluation=Evaluation(tta=["five_crops"]))))
+
+
+def test_saved_predictions_of_one_view_are_not_made_again(
+    task_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of("linear", epochs=1)
+    stages.carry_out(task)
+    passed: list[tuple[str, int]] = []
+    predict = scores.predictions_of
+
+    def counted(model: nn.Module, split: Split) -> scores.Predictions:
+        passed.append((type(model).__name__, len(split)))
+        return predict(model, split)
+
+    monkeypatch.setattr(scores, "predictions_of", counted)
+    with_views = replace(task, config=replace(task.config, evaluation=Evaluation(tta=["flip"])))
+    record = stages.carry_out(with_views)
+    assert record.status == "finished"
+    assert [name for name, _ in passed] == ["AveragedViews"] * 2  # validation and test
+    passed.clear()
+    with finished(RunFolder(task.folder), "train", data=task.data) as (model, data, found):
+        score_averaged(RunFolder(task.folder), model, data, found, ["flip"], ["train"])
+    assert [name for name, _ in passed] == ["Sequential", "AveragedViews"]  # of train none are saved
 
 
 def test_a_view_that_fails_leaves_the_other_parts(task_of: Make) -> None:

@@ -12,9 +12,10 @@ from checked_data import found, photographs, with_images
 from PIL import Image
 
 from stresslens.core.data import Data, Split
+from stresslens.core.errors import ConfigError
 from stresslens.core.types import Finding
 from stresslens.evaluation import data_check
-from stresslens.evaluation.data_check import check_data, data_findings
+from stresslens.evaluation.data_check import check_data, chosen_findings, data_findings
 
 
 def test_data_that_is_fit_shows_no_sign() -> None:
@@ -87,8 +88,8 @@ def test_a_class_without_test_images() -> None:
     data = photographs()
     assert data.test is not None
     kept = data.test.select((data.test.labels != 2).nonzero().flatten())
-    sign = found(replace(data, test=kept))["classes without test images"]
-    assert sign.items == ("class 2",)
+    sign = found(replace(data, test=kept))["missing classes"]
+    assert sign.items == ("test: class 2",)
 
 
 def test_groups_on_two_sides() -> None:
@@ -180,3 +181,44 @@ def test_class_names_that_look_alike_are_serious() -> None:
     alike, apart = (found(replace(photographs(), classes=tuple(each))) for each in names)
     assert (alike["class names"].severity, alike["class names"].items) == ("serious", ("'cat' = 'Cat '",))
     assert "class names" not in apart
+
+
+def test_the_camera_and_the_type_of_files_are_read(tmp_path: Path) -> None:
+    from stresslens.plugins.datasets.folder import folder
+
+    for label, (make, model, kind) in enumerate((("Nikon ", "D90", "jpg"), ("", "iPhone 12\0", "webp"))):
+        (tmp_path / "p" / str(label)).mkdir(parents=True)
+        for k in range(30):
+            random = np.random.default_rng([k, label])
+            picture = Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+            exif = Image.Exif()
+            if make:
+                exif[0x010F] = make
+            exif[0x0110] = model
+            picture.save(tmp_path / "p" / str(label) / f"{k}.{kind}", exif=exif)
+    data = folder(path=str(tmp_path / "p"))
+    assert set(data.train.columns["camera"]) == {"Nikon D90", "iPhone 12"}
+    assert set(data.train.columns["format"]) == {"JPEG", "WEBP"}
+    signs = found(data)
+    assert signs["label from camera"].severity == signs["label from file type"].severity == "serious"
+    plain = tmp_path / "plain"
+    for label in "ab":
+        (plain / label).mkdir(parents=True)
+        for k in range(5):
+            Image.fromarray(np.full((8, 8), 20 * k, np.uint8)).save(plain / label / f"{k}.png")
+    assert "camera" not in folder(path=str(plain)).train.columns
+
+
+def test_own_checks_and_options(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from stresslens.plugins import sign\n\n"
+        "def too_red(pictures, *, share: float = 0.5):\n"
+        "    return sign('too red', f'{share:g}', len(pictures.labels), 'use less red')\n\n"
+        "def wrong(pictures):\n    return True\n"
+    )
+    checks = [{"mine.py:too_red": {"share": 0.25}}, {"blurred_images": {"sharpness": 0.9}}]
+    own, blurred = chosen_findings(photographs(), checks, base=tmp_path)
+    assert (own.audit, own.evidence, own.n) == ("too red", "0.25", 240)
+    assert "240 of 240" in blurred.evidence
+    with pytest.raises(ConfigError, match=r"check wrong returned bool; expected a Finding"):
+        chosen_findings(photographs(), ["mine.py:wrong"], base=tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 import pytest
@@ -56,14 +57,18 @@ def test_rollout_reads_only_what_is_seen() -> None:
 
 @pytest.mark.parametrize(
     ("resized", "crop", "expected"),
-    [(None, (4, 6), (2, 3, 4, 6)), ((16, 24), (8, 12), (2, 3, 4, 6)), (None, None, (0, 0, 8, 12))],
+    [
+        (None, (4, 6), (slice(2, 6), slice(3, 9))),
+        ((16, 24), (8, 12), (slice(2, 6), slice(3, 9))),
+        (None, None, (slice(0, 8), slice(0, 12))),
+    ],
     ids=str,
 )
 def test_the_part_in_pixels_of_the_image(
-    resized: tuple[int, int] | None, crop: tuple[int, int] | None, expected: tuple[int, ...]
+    resized: tuple[int, int] | None, crop: tuple[int, int] | None, expected: tuple[slice, slice]
 ) -> None:
     parts: list[tuple[str, nn.Module]] = [("resize", Resize(resized))] if resized else []
     parts += [("crop", CenterCrop(crop, resized or (8, 12)))] if crop else []
     part = seen_part(nn.Sequential(OrderedDict([*parts, ("net", nn.Identity())])), (8, 12))
     assert part == expected
-    assert enlarged(torch.ones(1, 1, 2, 2), part, (8, 12)).sum() == part.height * part.width
+    assert enlarged(torch.ones(1, 1, 2, 2), part, (8, 12)).sum() == math.prod(part.sides)

@@ -14,7 +14,7 @@ from torch import nn
 from trainings import lines, training_of, weights
 
 from stresslens.config.schema import Input
-from stresslens.core.center_crop import CenterCrop
+from stresslens.core.center_crop import CenterCrop, share_of
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped
 from stresslens.core.layers import Normalize, preparation
@@ -28,6 +28,7 @@ from stresslens.plugins.models import openclip
 from stresslens.plugins.models.timm import default_preprocessing
 from stresslens.plugins.models.torchvision import published as torchvision_weights
 from stresslens.study import stages
+from stresslens.study.preconditions import check_task
 from stresslens.training.input_sizes import InputSizes
 from stresslens.training.loop import Training
 from stresslens.training.task import Task
@@ -192,6 +193,60 @@ def test_a_run_that_starts_from_it_sees_the_same_middle(task_of: Make, tmp_path:
     card = RunFolder(second.folder).load_card()
     assert (card.size, card.crop) == (None, (6, 6))
     assert all(torch.equal(weights(first)[name], value) for name, value in weights(second).items())
+
+
+SIX = {"crop": {"padding": 0, "size": 6}}
+
+
+def choice(first: Any, second: Any, **options: Any) -> list[Any]:
+    return [{"random_choice": {"first": first, "second": second, **options}}]
+
+
+def test_a_choice_between_crops_tells_their_size(task_of: Make) -> None:
+    either = choice(SIX, {"random_resized_crop": {"size": [6, 6]}})
+    training = training_of(task_of("linear", augment=either, batch_size=30))
+    assert training.batch_loss.net[1].in_features == 36
+    assert {batch.x.shape[1:] for batch in training.batches()} == {(1, 6, 6)}
+
+
+@pytest.mark.parametrize(
+    ("augment", "why"),
+    [
+        (choice({"crop": {"size": 6}}, "mixup"), "first returns 6×6 and second images of the size they had"),
+        (
+            choice({"crop": {"size": 6}}, {"random_resized_crop": {"size": 7}}),
+            "first returns 6×6 and second 7×7",
+        ),
+        (choice({"crop": {"size": 6}}, {"crop": {"size": 6}}, chance=0.5), "chance 0.5 some images keep"),
+    ],
+    ids=["one", "two", "some"],
+)
+def test_a_choice_between_sizes_is_refused_before_training(task_of: Make, augment: Any, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        check_task(task_of("linear", augment=augment))
+
+
+@pytest.mark.parametrize("kept", [(16, 8), (8, 16)], ids=str)
+def test_it_sees_the_same_middle_of_images_that_are_not_square(
+    task_of: Make, tmp_path: Any, kept: tuple[int, int]
+) -> None:
+    images = torch.randint(0, 256, (60, 1, *kept), dtype=torch.uint8)
+    data = Data.from_arrays(images, torch.arange(60) % 3)
+    first = task_of("linear", data=data, augment=[SIX], epochs=1, folder=tmp_path / "first" / "seed-0")
+    stages.carry_out(first)
+    model = {"linear": {"weights": {"run": str(first.folder)}}}
+    second = task_of(model, data=data, epochs=0, folder=tmp_path / "second" / "seed-0")
+    stages.carry_out(second)
+    before, after = (RunFolder(each.folder).load_card() for each in (first, second))
+    assert (before.size, before.crop) == (after.size, after.crop) == (None, (6, 6))
+
+
+@pytest.mark.parametrize(("size", "share"), [(24, 0.75), ((20, 24), 0.875), (32, 1.0)], ids=str)
+@pytest.mark.parametrize("kept", [(300, 400), (400, 300), (32, 32), (31, 47)], ids=str)
+def test_the_share_is_that_of_the_crop(size: Any, share: float, kept: tuple[int, int]) -> None:
+    resized, cropped, seen = sizes({"size": size, "crop": share}, kept)
+    again = share_of(seen, resized or kept)
+    assert sizes({"size": seen, "crop": again}, kept) == (resized, cropped, seen)
 
 
 def test_adversarial_training_attacks_the_crops_it_shows(task_of: Make) -> None:

@@ -67,6 +67,18 @@ def test_others_are_not(name: str) -> None:
     assert notes(FINE[name]) == []
 
 
+OWN = """from stresslens.plugins import Loss
+
+
+def objective(net, inputs, y, *, loss: Loss = "mse"):
+    return loss(logits=net(inputs), y=y)
+
+
+def loss(logits, y):
+    return logits.mean()
+"""
+
+
 @pytest.mark.parametrize(
     ("objective", "of_loss"),
     [
@@ -78,10 +90,16 @@ def test_others_are_not(name: str) -> None:
         ({"adversarial": {"loss": "torch.nn:BCELoss"}}, False),
         ({"supervised": {"loss": "torch.nn:MultiMarginLoss"}}, False),
         ("own.py:objective", False),
+        ({"own.py:objective": {"loss": "cross_entropy"}}, True),
+        ({"supervised": {"loss": "with_softmax.py:loss"}}, True),
     ],
 )
-def test_a_softmax_of_the_loss_is_said_where_it_has_one(objective: Any, of_loss: bool) -> None:
-    (note,) = ending_findings(Ends(torch.sigmoid), torch.rand(8, 1, 8, 8), objective)
+def test_a_softmax_of_the_loss_is_said_where_it_has_one(
+    objective: Any, of_loss: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "with_softmax.py").write_text(OWN + "\n\ndef has_softmax():\n    return True\n")
+    (note,) = ending_findings(Ends(torch.sigmoid), torch.rand(8, 1, 8, 8), objective, tmp_path)
     assert ("the loss expects logits and has a softmax of its own" in note.message) == of_loss
     assert "the probabilities" in note.message or "a run's probabilities" in note.message
     assert "Remove the sigmoid from the net" in note.message

@@ -65,6 +65,15 @@ def plain_data(data: Any) -> str | Mapping[str, Any]:
     )
 
 
+def views_of(tta: Any) -> list[str]:
+    """The views of test-time augmentation: one by its name, or several. Raises ConfigError for anything
+    else; which names there are is checked later."""
+    listed = [tta] if isinstance(tta, str) else list(tta) if isinstance(tta, Sequence) else None
+    if listed is None or not all(isinstance(each, str) for each in listed):
+        raise ConfigError(f"tta is {tta!r:.60}; expected a view such as 'flip', or a list of views")
+    return listed
+
+
 def trackers_of(track: Any) -> tuple[list[Any], tuple[Any, ...]]:
     """The trackers that are named, as a study file lists them, and those that are the caller's own objects.
     Raises ConfigError for anything else."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stresslens.api.arguments import is_word, path_of
+from stresslens.api.arguments import is_word, path_of, views_of
 from stresslens.api.arrays import Images, Labels
 from stresslens.api.named_scores import Scores
 from stresslens.api.runs import Run
@@ -39,9 +39,12 @@ from stresslens.core.layers import shape_seen
 from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Shape
+from stresslens.evaluation.averaged_views import AveragedViews, gain_of, score_averaged
 from stresslens.evaluation.export import Exported, export_run
+from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.inputs import arrays_as_split
 from stresslens.evaluation.predictor import EXPORT, Predictor, open_predictor, with_prompts
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import (
     BATCH,
@@ -50,6 +53,7 @@ from stresslens.evaluation.scores import (
     predictions_of_module,
     scores_of,
 )
+from stresslens.report.page import write_reports_of
 from stresslens.study.predict_stage import evaluate_again
 
 
@@ -97,6 +101,7 @@ def predict(
     *,
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
+    tta: str | Sequence[str] = (),
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> np.ndarray:
@@ -108,14 +113,20 @@ def predict(
     are calibrated where the run has a temperature, as `stresslens predict` gives them.
 
     `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each
-    is put into every one of the `templates`. `trust` and `module` are as in `load`. Raises ConfigError for
-    captions that the text encoder cannot tell apart, and DataError for images that cannot be used."""
+    is put into every one of the `templates`. `tta` ("flip", "vertical_flip", "quarter_turns", "five_crops",
+    or a list of them) averages the probabilities over these views of an image, the image itself included;
+    they are not calibrated then. `trust` and `module` are as in `load`. Raises ConfigError for captions
+    that the text encoder cannot tell apart and for views that the model does not allow, and DataError for
+    images that cannot be used."""
+    views = views_of(tta)
     if not isinstance(model, nn.Module) and is_path(model):
-        return _predicted(model, images, prompts, templates, trust, module)
-    net = usable_module(model_of(model))
+        return _predicted(model, images, prompts, templates, views, trust, module)
+    net, given = usable_module(model_of(model)), arrays_as_split(images, None)
     if prompts is not None:
         net = with_prompts(net, prompts, templates)
-    return predictions_of_module(net, arrays_as_split(images, None)).probabilities
+    if views:
+        net = AveragedViews(net, views, given.shape)
+    return predictions_of_module(net, given).probabilities
 
 
 def _predicted(
@@ -123,6 +134,7 @@ def _predicted(
     images: Images,
     prompts: Sequence[str] | None,
     templates: Sequence[str],
+    views: Sequence[str],
     trust: bool,
     module: nn.Module | None,
 ) -> np.ndarray:
@@ -131,7 +143,9 @@ def _predicted(
     if path.suffix not in (".onnx", ".pt2") and not (path / EXPORT).is_file():
         run = run_of(model, what="model", trust=trust, module=module)
         path, trust, module = run.folder, run.trust, run.module
-    opened = open_predictor(path, trust=trust, module=module, captions=prompts, templates=templates)
+    opened = open_predictor(
+        path, trust=trust, module=module, captions=prompts, templates=templates, views=views
+    )
     return _probabilities(opened, arrays_as_split(images_for(opened.facts, images), None))
 
 
@@ -151,6 +165,7 @@ def evaluate(
     labels: Labels | None = None,
     *,
     split: str | None = None,
+    tta: str | Sequence[str] = (),
     data: DataNow = None,
     trust: bool = False,
     module: nn.Module | None = None,
@@ -164,16 +179,20 @@ def evaluate(
 
     Without images the scores of a run on its own data are returned: of its test images, or of another
     `split`. They are computed only where its record does not have them, from the data where they were, or
-    `data`: the path where they lie now, or the data themselves. `trust` and `module` are as in `load`.
-    Raises DataError for other input, and ConfigError when the model does not return logits of shape
-    (N, K)."""
+    `data`: the path where they lie now, or the data themselves.
+
+    With `tta`, as in `predict`, the scores are those of probabilities averaged over views; `accuracy_gain`
+    is by how much the accuracy is higher than that of the image alone, with a paired interval. A run keeps
+    them in its record, beside the scores of the image alone. `trust` and `module` are as in `load`. Raises
+    DataError for other input, and ConfigError when the model does not return logits of shape (N, K)."""
+    views = views_of(tta)
     run = run_behind(model, trust=trust, module=module, data=data)
     if is_word(images) and split is None:  # `evaluate(run, "validation")`
         images, split = None, images
     if images is None:
         if run is None or labels is not None:
             raise ConfigError("evaluate needs images and their labels; only a run has its own")
-        return _own_scores(run, split)
+        return _own_scores(run, split, views)
     if split is not None or data is not None:
         raise ConfigError("split and data are those of a run; leave them out, or leave the images out")
     net = usable_module(model_of(model) if run is None else run.model())
@@ -193,20 +212,39 @@ def evaluate(
             f"labels run from {low} to {high}, but the model has {classes} outputs "
             f"(labels 0 to {classes - 1})"
         )
-    return Scores(scores_of(distinct_predictions(predictions, given), given.labels.cpu().numpy()))
+    kept = distinct_predictions(predictions, given)
+    if not views:
+        return Scores(scores_of(kept, given.labels.cpu().numpy()))
+    averaged = predictions_of_module(AveragedViews(net, views, given.shape), given).select(kept.index)
+    gain = {"accuracy_gain": gain_of(averaged, kept)}
+    return Scores(scores_of(averaged, given.labels.cpu().numpy()) | gain)
 
 
-def _own_scores(run: Run, split: str | None) -> Scores:
-    """The scores of a run on a split of its own data."""
+def _own_scores(run: Run, split: str | None, views: Sequence[str]) -> Scores:
+    """The scores of a run on a split of its own data; with `views` of averaged probabilities."""
     wanted = split or run.split
     if wanted not in ("train", "validation", "test"):
         raise ConfigError(f"split is {wanted!r}; expected 'train', 'validation' or 'test'")
+    if views:
+        return _averaged_scores(run, wanted, views)
     if wanted in run.record.get("scores", {}):
         return run.scores(wanted)
     record = evaluate_again(
         RunFolder(run.folder), wanted, trust=run.trust, module=run.module, data=run.data_now
     )
     return Scores(record.scores[wanted])
+
+
+def _averaged_scores(run: Run, split: str, views: Sequence[str]) -> Scores:
+    """The scores of a run over views: those of its record, or new ones."""
+    folder = RunFolder(run.folder)
+    found = read_record(folder).averaged
+    if found is None or found.views != list(dict.fromkeys(views)) or split not in found.scores:
+        opened = finished(folder, split, trust=run.trust, device="cpu", module=run.module, data=run.data_now)
+        with opened as (model, data, record):
+            found = score_averaged(folder, model, data, record, views, [split])
+        write_reports_of(run.folder)
+    return Scores({**found.scores[split], "accuracy_gain": found.gain[split]})
 
 
 @public_call()

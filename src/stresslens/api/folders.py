@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_o
 from stresslens.api.words import public_call
 from stresslens.comparison.folders import compare_corrected, compare_folders
 from stresslens.config.data_sets import loaded_data_set
+from stresslens.config.function_files import with_names
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
-from stresslens.evaluation.data_check import data_findings
+from stresslens.evaluation.data_check import chosen_findings, data_findings
 from stresslens.evaluation.run_data import data_of
 from stresslens.report.page import write_report as write_page
 
@@ -131,20 +132,31 @@ def write_report(folder: Study | RunLike) -> Path:
 
 @public_call()
 def check_data(
-    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run, *, progress: Progress = True
+    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run,
+    *,
+    checks: Sequence[Any] | None = None,
+    progress: Progress = True,
 ) -> Findings:
-    """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
+    """Finds duplicates, leaks between splits, bad pictures, rare classes, and shortcuts. It needs no model.
 
-    `data` is as in `train`, or a run, whose data are checked. The findings on the same images and labels are
-    kept in the cache folder. `progress` is as in `train`. Raises ConfigError and DataError."""
+    `data` is as in `train`, or a run, whose data are checked. `checks` are the only checks to make: names
+    ("blurred_images"), `{name: options}`, functions, or "file.py:function". The findings of all checks on
+    the same images and labels are kept in the cache folder. `progress` is as in `train`. Raises ConfigError
+    and DataError."""
     with shown(progress):
-        if isinstance(data, Data):
-            return Findings(data_findings(data.uncached()))
-        run = _run_with_data(data)
-        if run is not None:
-            found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now)
+        found = _checked_data(data)
+        if checks is None:
             return Findings(data_findings(found))
-        return Findings(data_findings(loaded_data_set(plain_data(data), base=Path.cwd())))
+        return Findings(chosen_findings(found, with_names(list(checks), None, "checks"), base=Path.cwd()))
+
+
+def _checked_data(data: Any) -> Data:
+    if isinstance(data, Data):
+        return data.uncached()
+    run = _run_with_data(data)
+    if run is not None:
+        return data_of(RunFolder(run.folder), trust=run.trust, data=run.data_now)
+    return loaded_data_set(plain_data(data), base=Path.cwd())
 
 
 def _run_with_data(data: Any) -> Run | None:

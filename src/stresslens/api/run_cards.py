@@ -16,6 +16,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable
 from stresslens.core.text import counted
+from stresslens.evaluation.averaged_views import averaged_in_words
 from stresslens.report.curves import run_curves
 from stresslens.report.gallery import example_images
 from stresslens.report.load import Run, read_run, split_of
@@ -33,9 +34,10 @@ def run_card(folder: Path) -> str:
     table = ResultTable(("score", *splits), cells)
     curves = run_curves(run)
     reason = [run.record.message] if run.record.message else []
+    views = [averaged_in_words(run.record.averaged)] if run.record.averaged else []
     return card_with_charts(
         lead,
-        sentences([*reason, *rest]),
+        sentences([*reason, *rest, *views]),
         table.html(SCORES),
         *(curves.charts if curves else []),
         _mistakes(run),

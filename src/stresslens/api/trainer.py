@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from stresslens.api.arguments import folder_name_of, kind_of, path_of, plain_data, trackers_of
+from stresslens.api.arguments import folder_name_of, kind_of, path_of, plain_data, trackers_of, views_of
 from stresslens.api.progress_bar import LINES, Display, Epochs, Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study
@@ -144,6 +144,7 @@ def train(
     name: str | None = None,
     seed: int = 0,
     input: Mapping[str, Any] | None = None,
+    tta: str | Sequence[str] = (),
     track: Track | Sequence[Track] = (),
     progress: Progress = True,
     **options: Any,
@@ -160,6 +161,7 @@ def train(
     so that calls with other arguments make other runs. A second call with the same arguments returns the
     finished run at once, or resumes an interrupted one.
 
+    `tta` ("flip", …) also scores the trained model with its probabilities averaged over views of an image.
     `track` lists trackers: plug-ins by name, functions of an entry (`stresslens.plugins`: Scalars, …), or
     objects with `log(entry)` and `close()`. The latter two belong to no configuration. `progress` shows a
     bar with the time left, and a line for an epoch, in a notebook and on a terminal; or it is a function
@@ -188,6 +190,7 @@ def train(
         "input": dict(input or {}),
         "train": options,
         "track": named,
+        **({"evaluation": {"tta": views}} if (views := views_of(tta)) else {}),
     }
     config = study_file.variant_config_from(values, Path.cwd())
     module = eager_module(usable_module(model)) if isinstance(model, nn.Module) else None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stresslens.cli.completion import plugins_of
 from stresslens.cli.terminal import print_findings, print_json, print_table
 from stresslens.core.errors import ConfigError, GateNotMet
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stresslens.core.data import Data
 from stresslens.cli.options import DataSet, Json
 
@@ -30,25 +33,49 @@ app = typer.Typer(help="Check a data set before training on it.", no_args_is_hel
 def check(
     data: DataSet,
     overrides: DataOverrides = None,
+    checks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--check",
+            help="Only this check: a name (blurred_images), a name with options "
+            "({blurred_images: {sharpness: 0.01}}), or your own (checks.py:too_red); several times for "
+            "several.",
+            autocompletion=plugins_of("checks"),
+            show_default=False,
+        ),
+    ] = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            "--gallery", help="Write an SVG file that shows the images to look at.", show_default=False
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if a finding is serious.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find duplicates, leaks and rare classes.
+    """Find duplicates, leaks, bad pictures, rare classes and shortcuts.
 
-    It says first which classes, parts and sizes it found. It also finds shortcuts and copies with
-    different labels; `data labels` finds other wrong labels. It reads the images, whatever their sizes,
-    and needs no trained model.
+    It says first which classes, parts and sizes it found. `stresslens list checks` says what each check
+    looks for; `data labels` finds wrong labels. It reads the images, whatever their sizes, and needs no
+    trained model.
     """
-    from stresslens.evaluation.data_check import data_findings
+    from stresslens.config.yaml_source import parse_value
+    from stresslens.evaluation.data_check import chosen_findings, data_findings, shown_images
 
+    _check_is_svg(gallery)
     loaded = load_data_set(data_value(data, overrides or []))
     if not as_json:
         _print_contents(loaded)
-    found = data_findings(loaded)
+    if checks:
+        found = chosen_findings(loaded, list(map(parse_value, checks)), base=Path.cwd())
+    else:
+        found = data_findings(loaded)
     if as_json:
         print_json([finding.as_json() for finding in found])
     else:
         print_findings(found)
+    if gallery is not None:
+        _write_images(gallery, f"Images of {loaded.name} to look at", shown_images(loaded, found))
     serious = [finding.audit for finding in found if finding.severity == "serious"]
     if strict and serious:
         raise GateNotMet(f"serious: {', '.join(serious)}")
@@ -72,8 +99,7 @@ def stats(
 
     It also prints the images' shape and the files that were left out.
     """
-    if gallery is not None and gallery.suffix.lower() != ".svg":
-        raise ConfigError(f"--gallery {gallery}: the file is an SVG; give a name that ends in .svg")
+    _check_is_svg(gallery)
     loaded = load_data_set(data_value(data, overrides or []))
     if gallery is not None:
         _write_gallery(loaded, gallery)
@@ -158,6 +184,25 @@ def _sizes(loaded: Data) -> str:
         f"the image files have {len(set(found))} sizes, from {small[0]}×{small[1]} to {large[0]}×{large[1]} "
         f"pixels (width×height); here each is made {w}×{h} ({loaded.fit})"
     )
+
+
+def _check_is_svg(gallery: Path | None) -> None:
+    if gallery is not None and gallery.suffix.lower() != ".svg":
+        raise ConfigError(f"--gallery {gallery}: the file is an SVG; give a name that ends in .svg")
+
+
+def _write_images(path: Path, title: str, images: Mapping[str, Tensor]) -> None:
+    """An SVG with a row of images (n, C, H, W) in [0, 1] for each name."""
+    from stresslens.core.files import write_bytes
+    from stresslens.core.panels import Grid, Picture, image_pixels
+    from stresslens.explanation.svg import svg
+
+    if not images:
+        typer.echo(f"gallery: there are no images to look at; {path} was not written", err=True)
+        return
+    rows: list[list[Picture | None]] = [[*map(Picture, image_pixels(each))] for each in images.values()]
+    write_bytes(path, svg(Grid(title, rows, list(images))).encode())
+    typer.echo(f"gallery: {path}: up to {max(map(len, rows))} images of each finding", err=True)
 
 
 SHOWN_CLASSES, SHOWN_IMAGES = 20, 8

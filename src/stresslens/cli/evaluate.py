@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stresslens.cli.completion import words
-from stresslens.cli.options import DataNow, FailUnder, Json, RunArgument, Trust
+from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, RunArgument, Trust
 from stresslens.cli.terminal import print_json, print_scores, print_table
 from stresslens.core.errors import ConfigError
 
@@ -29,15 +29,7 @@ def evaluate(
     ] = "test",
     data: DataNow = None,
     trust: Trust = False,
-    tta: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tta",
-            help="Test-time augmentation: average the probabilities over these views too; flip, "
-            "vertical_flip, quarter_turns or five_crops; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    tta: AverageOver = None,
     find_slices: Annotated[
         bool,
         typer.Option("--find-slices", help="Also find groups of similar images of low accuracy."),
@@ -50,9 +42,9 @@ def evaluate(
     Every score has its n and its interval. A read of the test split is counted in the run's record.
     The run's saved predictions are made anew; with the validation split also likeness.npz, which
     marks out-of-distribution images, where that file is missing or damaged. With --tta the scores are
-    those of averaged probabilities, beside which the record keeps those of the image alone. With
-    --find-slices half of the images are clustered by their features, and clusters of low accuracy are
-    tested on the other half; the run's page shows them.
+    instead those of averaged probabilities; the record and the run's page keep them beside those of the
+    image alone, with their paired difference. With --find-slices half of the images are clustered by
+    their features, and clusters of low accuracy are tested on the other half; the page shows them.
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder
@@ -73,7 +65,7 @@ def evaluate(
     else:
         record = evaluate_again(RunFolder(run), split, trust=trust, data=data, find_slices=find_slices)
         scores, document = record.scores[split], record.as_json()
-    if find_slices:
+    if tta or find_slices:
         write_reports_of(run)
     if as_json:
         extra = {"tta": document["views"], "gain": document["gain"][split]} if tta else {}

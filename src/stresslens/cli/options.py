@@ -90,6 +90,18 @@ FailUnder = Annotated[
 ]
 
 
+AverageOver = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tta",
+        help="Test-time augmentation: average the probabilities over these views too; flip, "
+        "vertical_flip, quarter_turns or five_crops; may be repeated.",
+        autocompletion=words("flip", "vertical_flip", "quarter_turns", "five_crops"),
+        show_default=False,
+    ),
+]
+
+
 class WithOldOptions(TyperCommand):
     """A command that also takes the option names of version 0.1.0, with one Notice, and says what is
     wrong with further arguments."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stresslens.cli.completion import runs
-from stresslens.cli.options import Json
+from stresslens.cli.options import AverageOver, Json
 from stresslens.cli.run_arguments import runs_then_pictures
 from stresslens.cli.terminal import CsvPredictions, meaning_of_predictions, print_json, print_predictions
 from stresslens.core.errors import ConfigError
@@ -49,6 +49,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    tta: AverageOver = None,
     csv: Annotated[
         bool, typer.Option("--csv", help="Print comma-separated values, each line as soon as it is known.")
     ] = False,
@@ -70,7 +71,7 @@ def predict(
     Images unlike the training images (out of distribution, OOD) are marked, at a stated false-alarm
     rate. Files that cannot be read are listed at the end (exit code 3); the others are classified.
     Files of other types in a folder are counted. With your own captions, for a run with a text encoder
-    (openclip), probabilities are not calibrated.
+    (openclip), and with --tta, probabilities are not calibrated.
     """
     from stresslens.core.errors import DataError
     from stresslens.core.image_formats import left_out
@@ -94,7 +95,9 @@ def predict(
     unreadable: dict[str, str] = {}
     for run in runs:
         classifier = Classifier(
-            open_predictor(run, trust=trust, captions=prompts, templates=templates or ("{}",))
+            open_predictor(
+                run, trust=trust, captions=prompts, templates=templates or ("{}",), views=tta or ()
+            )
         )
         info, rate = classifier.facts, classifier.ood.rate if classifier.ood else None
         if csv and table is None:
@@ -118,7 +121,9 @@ def predict(
                 "not_calibrated": info.not_calibrated,
                 "false_alarm_rate": rate,
             }
-            documents.append({"run": str(run), **facts, "pictures": [row.as_json() for row in told]})
+            averaged = {"tta": tta} if tta else {}
+            pictures_told = [row.as_json() for row in told]
+            documents.append({"run": str(run), **facts, **averaged, "pictures": pictures_told})
         elif not csv:
             print_predictions(told, meaning, "predictions" if len(runs) == 1 else f"predictions of {run}")
     if page:

@@ -10,6 +10,7 @@ import typer
 from stresslens.cli.completion import plugins_of
 from stresslens.cli.data import data_value
 from stresslens.cli.options import (
+    AverageOver,
     DataSet,
     Device,
     DryRun,
@@ -53,6 +54,7 @@ def train(
             autocompletion=plugins_of("trackers"),
         ),
     ] = None,
+    tta: AverageOver = None,
     device: Device = None,
     seed: Seed = None,
     dry_run: DryRun = False,
@@ -72,6 +74,7 @@ def train(
 
     what = parse_value(model)
     tracked = {"track": [parse_value(tracker) for tracker in track]} if track else {}
+    averaged = {"evaluation": {"tta": tta}} if tta else {}
     kind = registry.model_or_estimator(what)
     idle = [
         text
@@ -86,7 +89,7 @@ def train(
     with typed_mistakes():
         found = data_value(data)
         own_name = name or ",".join(["run", *data_and_model(found, what)])
-        values = {"data": found, kind: what, "runs": {own_name: {}}, **tracked}
+        values = {"data": found, kind: what, "runs": {own_name: {}}, **tracked, **averaged}
         described = study_file.expand_study(values, overrides or [], name="train", base=Path.cwd())
         is_single = len(described.variants) == 1  # else a grid of the command line, whose names stay
         if is_single and name is None:

@@ -40,6 +40,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "objectives": ("model", "x", "y", "step", "net", "inputs"),
     "attacks": ("model", "x", "y", "ball", "draws", "watch", "target", "start", "surrogate"),
     "audits": ("table", "curve", "trace", "model", "images", "probe"),
+    "checks": ("data", "pictures"),
     "corruptions": ("x", "draws", "severity"),
     "certificates": ("model", "x", "y", "draws"),
     "explainers": ("model", "x", "y", "draws", "train"),
@@ -117,6 +118,20 @@ class Bound:
                 f"{_a(self.folder)} is called with {words}, by keyword, and not with {sorted(unknown)[0]}"
             )
         return self.function(**{need: given.get(need) for need in self.needs}, **self.options)
+
+    def answer_beside(self, name: str, **given: Any) -> Any:
+        """The result of the function `name` in the plug-in's file, called with the plug-in's options
+        (defaults included) and `given`. None where there is no such function, or where it needs an
+        option that the plug-in does not have."""
+        function = beside(self.function, name)
+        if function is None:
+            return None
+        known, parameters = {**self.all_options, **given}, inspect.signature(function).parameters.values()
+        if any(p.default is p.empty and p.name not in known for p in parameters if p.kind == p.KEYWORD_ONLY):
+            return None
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            known = {p.name: known[p.name] for p in parameters if p.name in known}
+        return function(**known)
 
     def _named(self, by_position: tuple[Any, ...]) -> dict[str, Any]:
         """The arguments of a positional call, as a plug-in of version 0.1.0 may make it, by
@@ -218,21 +233,6 @@ def beside(function: Plugin, name: str) -> Plugin | None:
         return None
     kinds = {parameter.kind for parameter in inspect.signature(candidate).parameters.values()}
     return candidate if kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD} else None
-
-
-def answer_beside(bound: Bound, name: str, **given: Any) -> Any:
-    """The result of the function `name` in the plug-in's file, called with the plug-in's options
-    (defaults included) and `given`. None where there is no such function, or where it needs an
-    option that the plug-in does not have."""
-    function = beside(bound.function, name)
-    if function is None:
-        return None
-    known, parameters = {**bound.all_options, **given}, inspect.signature(function).parameters.values()
-    if any(p.default is p.empty and p.name not in known for p in parameters if p.kind == p.KEYWORD_ONLY):
-        return None
-    if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-        known = {p.name: known[p.name] for p in parameters if p.name in known}
-    return function(**known)
 
 
 def bind(folder: str, function: Plugin, options: Mapping[str, Any]) -> Bound:

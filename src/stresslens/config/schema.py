@@ -22,9 +22,9 @@ Target = Literal["least_likely", "random"] | ClassName
 """The target class of an attack."""
 Split = Literal["train", "validation", "test"]
 
-LATER_INPUT_KEYS = {"crop": "auto"}
-"""Settings of `input` that earlier versions did not have, which are left out of config.yaml and of
-fingerprints where they have this default."""
+LATER_SETTINGS: dict[tuple[str, ...], Any] = {("input", "crop"): "auto", ("evaluation",): None}
+"""Settings that earlier versions did not have, which are left out of config.yaml and of fingerprints
+where they have this default."""
 
 EVALUATION_KEYS = ("evaluation", "robustness", "corruptions", "explain", "views", "track")
 """Sections about a trained model: its evaluation and its trackers. They do not change the

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from stresslens.config.grid import Cell, Change, cells, checked_grid, number_of_
 from stresslens.config.overrides import overrides_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.run_names import folder_name, kept_name, safe
-from stresslens.config.schema import LATER_INPUT_KEYS, STRICT, VariantConfig
+from stresslens.config.schema import LATER_SETTINGS, STRICT, VariantConfig
 from stresslens.config.search_space import Sweep
 from stresslens.config.setting_keys import unknown_setting
 from stresslens.config.shipped_studies import shipped_studies
@@ -388,10 +389,10 @@ def variant_config_from(values: Mapping[str, Any], base: Path) -> VariantConfig:
 def as_values(config: VariantConfig) -> dict[str, Any]:
     """The configuration as plain values, as a study file writes them."""
     plain: dict[str, Any] = VARIANT_CONFIG.dump_python(config, mode="json")
-    inputs = plain["input"].items()
-    if plain["evaluation"] is None:  # earlier versions have no such key
-        del plain["evaluation"]
-    plain["input"] = {key: value for key, value in inputs if LATER_INPUT_KEYS.get(key) != value}
+    for (*sections, key), default in LATER_SETTINGS.items():
+        section = reduce(dict.__getitem__, sections, plain)
+        if section[key] == default:
+            del section[key]
     return plain
 
 

@@ -222,7 +222,7 @@ def _certificate_problems(
         try:
             certificate = registry.resolve("certificates", value, path=at, base=base)
             norm_of(value, certificate)
-            registry.answer_beside(certificate, "largest_radius")
+            certificate.answer_beside("largest_radius")
         except Problems as error:
             yield from error.problems
         except ConfigError as error:

@@ -13,6 +13,21 @@ from stresslens.core.types import Shape
 Size = tuple[int, int]
 
 
+class SeenPart(NamedTuple):
+    """The part of an image that a net sees: the rows and the columns of the image."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def sides(self) -> Size:
+        return (self.rows.stop - self.rows.start, self.columns.stop - self.columns.start)
+
+    def of(self, x: Tensor) -> Tensor:
+        """The part of images or maps (…, H, W)."""
+        return x[..., self.rows, self.columns]
+
+
 class CenterCrop(nn.Module):
     """The middle `size` (height, width) of images that are `of` (height, width), as torchvision's."""
 
@@ -22,24 +37,15 @@ class CenterCrop(nn.Module):
         self.start = (round((of[0] - size[0]) / 2), round((of[1] - size[1]) / 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        (top, left), (height, width) = self.start, self.size
-        return x[:, :, top : top + height, left : left + width]
+        return part_at(self.start, self.size).of(x)
 
     def extra_repr(self) -> str:
         return f"the middle {self.size[0]}×{self.size[1]}"
 
 
-class SeenPart(NamedTuple):
-    """The part of an image that a net sees, in whole pixels of the image."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def of(self, x: Tensor) -> Tensor:
-        """The part of images or maps (…, H, W)."""
-        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
+def part_at(start: Size, size: Size) -> SeenPart:
+    """The part of this size (height, width) from `start` (top, left) on."""
+    return SeenPart(*(slice(first, first + side) for first, side in zip(start, size)))
 
 
 def seen_part(model: nn.Module, sides: Size) -> SeenPart:
@@ -47,21 +53,19 @@ def seen_part(model: nn.Module, sides: Size) -> SeenPart:
     in front of the net, the whole image."""
     crop = dict(model.named_children()).get("crop")
     if not isinstance(crop, CenterCrop):
-        return SeenPart(0, 0, *sides)
-    starts, lengths = [], []
-    for side, of, start, size in zip(sides, crop.of, crop.start, crop.size):
-        first, last = round(start * side / of), round((start + size) * side / of)
-        starts.append(first)
-        lengths.append(max(1, last - first))
-    return SeenPart(*starts, *lengths)
+        return part_at((0, 0), sides)
+    ends = [
+        (round(start * side / of), round((start + size) * side / of))
+        for side, of, start, size in zip(sides, crop.of, crop.start, crop.size)
+    ]
+    return SeenPart(*(slice(first, max(first + 1, last)) for first, last in ends))
 
 
 def enlarged(values: Tensor, part: SeenPart, sides: Size) -> Tensor:
     """Maps (n, 1, h, w) of what a net sees, enlarged to images with these sides: (n, H, W), 0 outside
     of the part that it sees."""
-    size = (part.height, part.width)
-    inside = F.interpolate(values, size, mode="bilinear", align_corners=False)[:, 0]
-    if part == (0, 0, *sides):
+    inside = F.interpolate(values, part.sides, mode="bilinear", align_corners=False)[:, 0]
+    if part.sides == sides:
         return inside
     whole = torch.zeros(len(values), *sides, dtype=inside.dtype, device=inside.device)
     part.of(whole).copy_(inside)
@@ -75,3 +79,8 @@ def crop_of(shape: Shape, size: Size, share: float) -> Size:
     factor = max(int(part / share + 1e-6) / side for part, side in zip(size, shape[1:]))
     height, width = (max(part, int(side * factor + 1e-6)) for part, side in zip(size, shape[1:]))
     return (height, width)
+
+
+def share_of(size: Size, of: Size) -> float:
+    """The share of the side that it fills which the middle `size` of images `of` has (see `crop_of`)."""
+    return max(part / side for part, side in zip(size, of))

@@ -39,7 +39,7 @@ from stresslens.core.progress import advance
 from stresslens.core.stored_images import Stored, load_facts
 from stresslens.core.temporary_files import remove_leftovers, temporary_folder
 
-VERSION = 2
+VERSION = 3
 """Part of every key; it changes when decoding changes."""
 
 ROOM = 1.1

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from stresslens.core import bit_depth
 from stresslens.core.bit_depth import WHITE
@@ -61,6 +61,8 @@ class DecodedImage(NamedTuple):
     format: str
     peak: int
     """The largest value of an image of more than 8 bits, before fitting; 0 for others."""
+    camera: str = ""
+    """Make and model of the camera, as the file's EXIF says; empty without."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
             if frame.white != WHITE and bit_depth.is_deep_colour(picture, content):
                 shown = bit_depth.scaled_colours(picture, content, frame.white)
             scaled = shown.size
+            camera = _camera(shown)
             with suppress(Exception):  # damaged EXIF: a viewer does not rotate the image
                 ImageOps.exif_transpose(shown, in_place=True)
             if (shown.size[0] > shown.size[1]) != (scaled[0] > scaled[1]):
@@ -184,7 +187,16 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels: taken for a decompression bomb") from None
     except Exception as error:  # a decoder may raise anything for damaged bytes
         raise Unreadable(first_line(error)) from None
-    return DecodedImage(pixels.transpose(2, 0, 1), width, height, coloured, kind, peak)
+    return DecodedImage(pixels.transpose(2, 0, 1), width, height, coloured, kind, peak, camera)
+
+
+def _camera(picture: Image.Image) -> str:
+    """Make and model in an image's EXIF; empty without."""
+    with suppress(Exception):  # damaged EXIF
+        found = picture.getexif()
+        words = [str(found.get(tag, "")).strip("\0 ") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
+        return " ".join(filter(None, words))
+    return ""
 
 
 def _is_heic(content: bytes) -> bool:
@@ -305,13 +317,14 @@ FACTS = np.dtype(
         ("coloured", np.bool_),
         ("peak", np.int64),
         ("format", "U12"),
+        ("camera", "U40"),
         ("pixel_digest", "V16"),
         ("file_digest", "V16"),
         ("start", np.int64),
     ]
 )
 """Facts about one image: its size as shown, the file's length in bytes, whether it has colours, the
-largest value if it has more than 8 bits, its format, digests of pixels and file, and where its
+largest value if it has more than 8 bits, its format, its camera, digests of pixels and file, and where its
 bytes begin in the cache's file."""
 
 
@@ -355,7 +368,6 @@ def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) ->
                 contents.append(content)
             positions.append(position)
             size = (picture.width, picture.height, len(content))
-            facts.append(
-                (*size, picture.coloured, picture.peak, picture.format, digest(image), digest(content), 0)
-            )
+            kind = (picture.coloured, picture.peak, picture.format, picture.camera)
+            facts.append((*size, *kind, digest(image), digest(content), 0))
     return DecodedFiles(positions, np.array(facts, FACTS), contents, unreadable)

@@ -226,8 +226,7 @@ def spatial(model: nn.Module, x: Tensor) -> dict[str, Layout]:
         )
     modules = dict(model.named_modules(remove_duplicate=False))
     shapes = [_output_shapes(model, _noise(x, count)) for count in (2, 3)]
-    part = seen_part(model, (x.shape[2], x.shape[3]))
-    sides = (part.height, part.width)
+    sides = seen_part(model, (x.shape[2], x.shape[3])).sides
     layouts = {
         name: layout_of(shape, shapes[1].get(name, ()), sides, modules[name])
         for name, shape in shapes[0].items()

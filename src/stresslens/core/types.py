@@ -311,7 +311,7 @@ class Finding:
     """The result of a check: whether there is a sign of a problem, its severity, and the evidence.
 
     `n` is the number of images (or rows) that were checked. `remedy` says what to do, and `items`
-    are examples.
+    are examples. `places` are positions of images to look at, over all splits in their order.
     """
 
     audit: str
@@ -321,6 +321,7 @@ class Finding:
     n: int
     remedy: str = ""
     items: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
 
     @property
     def _lead(self) -> str:
@@ -350,8 +351,10 @@ class Finding:
         return data_frame([self.as_json()])
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        return values if self.places else {key: value for key, value in values.items() if key != "places"}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Finding:
-        return Finding(**{**values, "items": tuple(values.get("items", ()))})
+        lists = {key: tuple(values.get(key, ())) for key in ("items", "places")}
+        return Finding(**{**values, **lists})

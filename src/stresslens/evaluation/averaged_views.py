@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stresslens.core import layers
-from stresslens.core.center_crop import CenterCrop, Size
+from stresslens.core.center_crop import CenterCrop, Size, part_at
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.format import points
+from stresslens.core.outputs import logits_in
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.spelling import closest
-from stresslens.core.types import Shape
+from stresslens.core.types import Estimate, Shape
 from stresslens.evaluation import scores
 from stresslens.evaluation.record import AveragedRecord, RunRecord
 from stresslens.metrics.intervals import bounded_mean
@@ -38,25 +40,11 @@ class AveragedViews(nn.Module):
     """
 
     def __init__(self, model: nn.Module, views: Sequence[str], shape: Shape) -> None:
-        """Raises ConfigError for an unknown view, for quarter turns of images that are not square, and
-        for five crops of a model that sees the whole image."""
+        """Raises ConfigError as `check_views`."""
         super().__init__()
-        known = [*CHANGES, FIVE_CROPS]
-        if unknown := [name for name in views if name not in known]:
-            raise ConfigError(
-                f"evaluation.tta: no view is called {unknown[0]!r}; {closest(unknown[0], known)}"
-            )
-        parts = OrderedDict(model.named_children())
+        check_views(views, shape, model)
+        parts = dict(model.named_children())
         crop = parts.get("crop")
-        if "quarter_turns" in views and shape[1] != shape[2]:
-            raise ConfigError(
-                f"evaluation.tta: quarter_turns needs square images; they are {shape[1]}×{shape[2]}"
-            )
-        if FIVE_CROPS in views and not isinstance(crop, CenterCrop):
-            raise ConfigError(
-                "evaluation.tta: five_crops needs a net that sees a part of the image, and this one sees "
-                "the whole (see `input: {crop: 0.875}`)"
-            )
         self.changes = [CHANGES[name] for name in dict.fromkeys(views) if name in CHANGES]
         self.model, self.starts = model, [(0, 0)]
         self.crop: CenterCrop | None = None
@@ -70,8 +58,9 @@ class AveragedViews(nn.Module):
         return len(self._whole(torch.zeros(1, 1, 1, 1))) * len(self.starts)
 
     def forward(self, x: Tensor) -> Tensor:
-        answers = [self.model(view).log_softmax(1) for whole in self._whole(x) for view in self._parts(whole)]
-        return torch.stack(answers).logsumexp(0) - torch.tensor(float(len(answers))).log().item()
+        views = [view for whole in self._whole(x) for view in self._parts(whole)]
+        answers = [logits_in(self.model(view), self.model).log_softmax(1) for view in views]
+        return torch.stack(answers).logsumexp(0) - math.log(len(answers))
 
     def _whole(self, x: Tensor) -> list[Tensor]:
         views = [x]
@@ -83,8 +72,23 @@ class AveragedViews(nn.Module):
         if self.crop is None:
             return [x]
         resized = x if self.resize is None else self.resize(x)
-        height, width = self.crop.size
-        return [resized[:, :, top : top + height, left : left + width] for top, left in self.starts]
+        return [part_at(start, self.crop.size).of(resized) for start in self.starts]
+
+
+def check_views(views: Sequence[str], shape: Shape, model: nn.Module | None = None) -> None:
+    """Raises ConfigError for an unknown view, for quarter turns of images (C, H, W) that are not square,
+    and for five crops of a model that sees the whole image; without the model, the last is not known."""
+    known = [*CHANGES, FIVE_CROPS]
+    if unknown := [name for name in views if name not in known]:
+        raise ConfigError(f"tta: no view is called {unknown[0]!r}; {closest(unknown[0], known)}")
+    if "quarter_turns" in views and shape[1] != shape[2]:
+        raise ConfigError(f"tta: quarter_turns needs square images; they are {shape[1]}×{shape[2]}")
+    sees_a_part = model is None or isinstance(dict(model.named_children()).get("crop"), CenterCrop)
+    if FIVE_CROPS in views and not sees_a_part:
+        raise ConfigError(
+            "tta: five_crops needs a net that sees a part of the image, and this one sees the whole "
+            "(see `input: {crop: 0.875}`)"
+        )
 
 
 def _five(middle: Size, size: Size, of: Size) -> list[Size]:
@@ -94,7 +98,9 @@ def _five(middle: Size, size: Size, of: Size) -> list[Size]:
 
 def averaged_in_words(found: AveragedRecord) -> str:
     """The gain in accuracy by split, as a sentence."""
-    gains = ", ".join(f"{split} {points(gain)} points" for split, gain in found.gain.items())
+    gains = ", ".join(
+        f"{split} {points(gain)} points of {gain.n:,} images" for split, gain in found.gain.items()
+    )
     views = ", ".join(found.views).replace("_", " ")
     return f"test-time augmentation ({views}; {found.passes} passes): accuracy {gains}"
 
@@ -108,8 +114,9 @@ def score_averaged(
     splits: Sequence[str],
 ) -> AveragedRecord:
     """Scores some splits of a run with probabilities averaged over views, beside one view of the same
-    images. Saves the predictions in predictions/tta, writes `record.averaged` and counts a read of
-    test. Raises ConfigError for views that the model does not allow."""
+    images, whose predictions the run has saved. Saves the averaged ones in predictions/tta, writes
+    `record.averaged` and counts a read of test. Raises ConfigError for views that the model does not
+    allow."""
     averaging = AveragedViews(model, views, data.shape)
     found = AveragedRecord(views=list(dict.fromkeys(views)), passes=averaging.passes)
     if record.averaged is not None and record.averaged.views == found.views:
@@ -117,12 +124,28 @@ def score_averaged(
     train_labels = data.train.labels.cpu().numpy()
     for split in splits:
         images = data.splits[split]
-        alone, averaged = (scores.predictions_of(each, images) for each in (model, averaging))
+        alone, averaged = _alone(folder, model, data, split), scores.predictions_of(averaging, images)
         averaged.save(folder.predictions(f"tta/{split}"))
-        right, right_alone = ((scores.right(each)).astype(float) for each in (averaged, alone))
         found.scores = {**found.scores, split: scores.scores_of(averaged, train_labels)}
         found.alone = {**found.alone, split: scores.scores_of(alone, train_labels)["accuracy"]}
-        found.gain = {**found.gain, split: bounded_mean(right - right_alone, (-1, 1))}
+        found.gain = {**found.gain, split: gain_of(averaged, alone)}
         record.reads_of_test += split == "test"
     record.averaged = found
     return found
+
+
+def gain_of(averaged: scores.Predictions, alone: scores.Predictions) -> Estimate:
+    """By how much averaging raises the accuracy, with a paired interval over the images."""
+    right, right_alone = (scores.right(each).astype(float) for each in (averaged, alone))
+    return bounded_mean(right - right_alone, (-1, 1))
+
+
+def _alone(folder: RunFolder, model: nn.Module, data: Data, split: str) -> scores.Predictions:
+    """The predictions of one view: those that the run saved, or new ones where it has none of these
+    images. Raises UnreadableRun where they are damaged."""
+    images = data.splits[split]
+    if folder.predictions(split).is_file():
+        saved = scores.Predictions.of_arrays(folder.load_predictions(split))
+        if np.array_equal(saved.labels, images.labels.cpu().numpy()):
+            return saved
+    return scores.predictions_of(model, images)

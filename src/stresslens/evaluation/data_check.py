@@ -1,45 +1,36 @@
-"""Data-quality check: duplicates, leakage between splits, label noise, class imbalance, shortcuts.
+"""The data check: duplicates, and every plug-in of the kind `checks`, on the images and labels of a data set.
 
 Each problem is reported as a Finding.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from stresslens.config import registry
 from stresslens.core.cache_folder import readable_caches, writable_cache
-from stresslens.core.class_names import alike
-from stresslens.core.data import Data, Split
-from stresslens.core.errors import StresslensError
+from stresslens.core.data import Data
+from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.image_files import digest
+from stresslens.core.picture_facts import ClassEdges, Measures, PictureFacts
 from stresslens.core.progress import advance
 from stresslens.core.splits import image_names
-from stresslens.core.text import counted
 from stresslens.core.types import Finding
-from stresslens.evaluation.duplicates import LISTED, Severity, duplicate_findings
-from stresslens.evaluation.near_duplicates import small_pictures
-from stresslens.metrics.intervals import wilson
+from stresslens.evaluation.duplicates import duplicate_findings
+from stresslens.evaluation.near_duplicates import copies_are_distinguishable, small_pictures
 
-VERSION = 5
-TINY = 20
-"""A class with fewer training images is tiny. With fewer test images, its recall is known to ±20
-percentage points at best."""
-IMBALANCE = (3, 10)
-"""Ratio of the largest to the smallest class: minor from the first value on, serious from the
-second."""
-SHORTCUT = (0.25, 0.5)
-"""How far a shortcut gets from the majority baseline (0) to 100 % accuracy (1): minor from the
-first value on, serious from the second."""
-PROBED = 20_000
-"""Most training images that are searched for a shortcut."""
+VERSION = 6
+EXAMPLES, EXAMPLE_VALUES = 200, 200 * 3 * 128 * 128
+"""Faults are planted in at most so many images, and so many pixel values."""
 
 
 def data_findings(data: Data) -> list[Finding]:
@@ -51,7 +42,7 @@ def data_findings(data: Data) -> list[Finding]:
     columns = {
         name: {fact: c.tolist() for fact, c in split.columns.items()} for name, split in data.splits.items()
     }
-    facts = digest(json.dumps(columns, sort_keys=True, default=str).encode()).hex()
+    facts = digest(json.dumps([data.fit, columns], sort_keys=True, default=str).encode()).hex()
     file = f"{data.fingerprint}-{facts}-{VERSION}.json"
     for cache in readable_caches():
         with suppress(StresslensError, TypeError):
@@ -63,225 +54,81 @@ def data_findings(data: Data) -> list[Finding]:
 
 
 def check_data(data: Data) -> list[Finding]:
-    """All findings on images and labels.
-
-    They are about duplicates, duplicates with two labels, constant images, classes, groups and
-    shortcuts.
-    """
-    names = image_names(data)
-    features = [_features(split, f"checking {data.name}, {name}") for name, split in data.splits.items()]
-    small, colours, spans = (np.concatenate(values) for values in zip(*features))
+    """The findings on duplicates, and those of all checks that come with stresslens."""
+    pictures, small = _facts(data)
     return [
-        *duplicate_findings(data, small, names),
-        _constant(spans, names),
-        *_classes(data),
-        _groups(data),
-        *_shortcuts(data, colours[: len(data.train)]),
+        *duplicate_findings(data, small, pictures.names),
+        *(_checked(registry.resolve("checks", name), data, pictures) for name in registry.names("checks")),
     ]
 
 
-def _features(split: Split, what: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Small grey picture (32, 32), mean colour (channels) and range of each image."""
-    small, colours, spans = [], [], []
-    done = 0
-    for piece in split.pieces(1024):
-        x = split.floats(piece.cpu())
-        small.append(small_pictures(x.mean(1, keepdim=True)))
-        colours.append(x.mean((2, 3)).numpy())
-        spans.append((x.amax((2, 3)) - x.amin((2, 3))).amax(1).numpy())
-        done += len(x)
-        advance(what, done, len(split))
-    return np.concatenate(small), np.concatenate(colours), np.concatenate(spans)
+def chosen_findings(data: Data, checks: Sequence[Any], *, base: Path) -> list[Finding]:
+    """The findings of the named checks alone: names, `{name: options}`, or your own
+    (`file.py:function`, relative to `base`). Raises ConfigError for others."""
+    bound = [registry.resolve("checks", check, base=base) for check in checks]
+    pictures, _ = _facts(data)
+    return [_checked(each, data, pictures) for each in bound]
 
 
-def _constant(spans: NDArray[np.float32], names: list[str]) -> Finding:
-    constant = np.flatnonzero(spans == 0)
-    n = len(spans)
-    if not len(constant):
-        return Finding("constant images", "no sign", "none", f"none among {n} images", n)
-    items = tuple(names[k] for k in constant[:LISTED])
-    severity: Severity = "serious" if len(constant) > n / 100 else "minor"
-    return Finding(
-        "constant images",
-        "sign",
-        severity,
-        f"{len(constant)} of {n} images show one colour only",
-        n,
-        "remove them",
-        items,
-    )
+def _checked(check: registry.Bound, data: Data, pictures: PictureFacts) -> Finding:
+    found = check(data=data, pictures=pictures)
+    if not isinstance(found, Finding):
+        name = getattr(check.function, "__name__", "check")
+        raise ConfigError(f"the check {name} returned {type(found).__name__}; expected a Finding")
+    return found
 
 
-def _names_alike(data: Data) -> Finding:
-    """Class names that differ only by case, blanks or Unicode form."""
-    groups, n = alike(data.classes), len(data.classes)
-    if not groups:
-        evidence = f"the names of {n} classes differ by more than case, blanks and Unicode form"
-        return Finding("class names", "no sign", "none", evidence, n)
-    return Finding(
-        "class names",
-        "sign",
-        "serious",
-        f"{sum(map(len, groups))} of {n} class names differ from another only by case, blanks or Unicode "
-        f"form: {'; '.join(' = '.join(map(repr, group)) for group in groups[:3])}",
-        n,
-        "merge the classes if they are one, or rename them",
-        tuple(" = ".join(map(repr, group)) for group in groups[:LISTED]),
-    )
-
-
-def _classes(data: Data) -> Iterator[Finding]:
-    """Names and sizes of the classes: names that look alike, class imbalance and tiny classes of
-    the training images, and classes that a split lacks."""
-    yield _names_alike(data)
-    counts = data.train.labels.cpu().bincount(minlength=len(data.classes)).numpy()
-    n, present = len(data.train), counts[counts > 0]
-    ratio = present.max() / present.min()
-    evidence = _balance(data, counts)
-    remedy = "train.balance: weights or sampling; read balanced accuracy beside accuracy"
-    imbalanced = ratio >= IMBALANCE[0]
-    severity: Severity = "serious" if ratio >= IMBALANCE[1] else "minor" if imbalanced else "none"
-    yield Finding(
-        "class imbalance",
-        "sign" if imbalanced else "no sign",
-        severity,
-        evidence,
-        n,
-        remedy if imbalanced else "",
-    )
-    tiny = {data.classes[k]: int(count) for k, count in enumerate(counts) if count < TINY}
-    if tiny:
-        items = tuple(f"{name}: {count}" for name, count in tiny.items())
-        have = "has" if len(tiny) == 1 else "have"
-        evidence = f"{len(tiny)} of {len(counts)} classes {have} fewer than {TINY} training images"
-        yield Finding(
-            "tiny classes",
-            "sign",
-            "serious" if min(tiny.values()) < 5 else "minor",
-            evidence,
-            n,
-            "collect more, or merge them",
-            items,
-        )
-    else:
-        yield Finding(
-            "tiny classes", "no sign", "none", f"every class has at least {TINY} training images", n
-        )
+def _facts(data: Data) -> tuple[PictureFacts, NDArray[np.uint8]]:
+    """What is measured of all images, and their small pictures (N, 32, 32)."""
+    parts: list[Measures] = []
+    small: list[NDArray[np.uint8]] = []
+    edges: ClassEdges | None = None
     for name, split in data.splits.items():
-        of_split = split.labels.cpu().bincount(minlength=len(data.classes)).numpy()
-        lacking = tuple(data.classes[k] for k in np.flatnonzero((of_split == 0) & (counts > 0)))
-        if name != "train" and lacking:
-            have = "has" if len(lacking) == 1 else "have"
-            evidence = (
-                f"{len(lacking)} of {len(counts)} classes {have} no {name} image, so nothing is known of them"
-            )
-            yield Finding(
-                f"classes without {name} images",
-                "sign",
-                "serious",
-                evidence,
-                len(split),
-                f"add {name} images of them",
-                lacking,
-            )
-
-
-def _balance(data: Data, counts: NDArray[np.int64]) -> str:
-    """How many images the largest and the smallest class that is there have (`counts` by class)."""
-    large = int(counts.argmax())
-    small = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
-    if counts[large] == counts[small]:
-        return f"the {(counts > 0).sum()} classes have {counts[large]} training images each"
-    times = f"{counts[large] / counts[small]:.1f} times"
-    many = "about as many images as" if times == "1.0 times" else f"{times} the images of"
-    return (
-        f"the largest training class ({data.classes[large]}, {counts[large]}) has {many} the smallest "
-        f"({data.classes[small]}, {counts[small]})"
+        done, labels = 0, split.labels.cpu()
+        for piece in split.pieces(1024):
+            x = split.floats(piece.cpu())
+            parts.append(Measures.of(x))
+            small.append(small_pictures(x.mean(1, keepdim=True)))
+            if name == "train":
+                found = ClassEdges.of(x, labels[done : done + len(x)], len(data.classes))
+                edges = found if edges is None else edges + found
+            done += len(x)
+            advance(f"checking {data.name}, {name}", done, len(split))
+    assert edges is not None
+    sizes = [len(split) for split in data.splits.values()]
+    labels = torch.cat([split.labels.cpu() for split in data.splits.values()])
+    pictures = np.concatenate(small)
+    facts = PictureFacts(
+        Measures.joined(parts),
+        image_names(data),
+        np.repeat(np.arange(len(sizes)), sizes),
+        labels.numpy(),
+        edges,
+        _examples(data),
+        not copies_are_distinguishable(pictures, labels.numpy()),
     )
+    return facts, pictures
 
 
-def _groups(data: Data) -> Finding:
-    groups = {name: split.columns.get("group") for name, split in data.splits.items()}
-    known = {name: set(column.tolist()) for name, column in groups.items() if column is not None}
-    if len(known) < 2:
-        return Finding(
-            "group leakage",
-            "not checked",
-            "none",
-            "no column or option `group` says which images belong together",
-            0,
-        )
-    shared = sorted(set().union(*(a & b for a, b in itertools.combinations(known.values(), 2))), key=str)
-    n = sum(len(split) for split in data.splits.values())
-    if not shared:
-        return Finding(
-            "group leakage",
-            "no sign",
-            "none",
-            f"{counted(len(set().union(*known.values())), 'group')}, each in one split",
-            n,
-        )
-    items = tuple(
-        f"{group}: in {' and '.join(name for name, values in known.items() if group in values)}"
-        for group in shared[:LISTED]
-    )
-    evidence = f"{counted(len(shared), 'group has', 'groups have')} images in more than one split"
-    return Finding(
-        "group leakage",
-        "sign",
-        "serious",
-        evidence,
-        n,
-        "give no split of your own, or divide by group",
-        items,
-    )
+def _examples(data: Data) -> torch.Tensor:
+    """Training images (n, C, H, W), drawn at random."""
+    values = data.train.images.shape[1:].numel()
+    count = min(EXAMPLES, len(data.train), max(1, EXAMPLE_VALUES // values))
+    rows = np.sort(np.random.default_rng(0).permutation(len(data.train))[:count])
+    return data.train.floats(data.train.images[torch.from_numpy(rows)].cpu())
 
 
-def _shortcuts(data: Data, colours: NDArray[np.float32]) -> Iterator[Finding]:
-    """Whether the label can be predicted without the image's content.
-
-    A decision tree predicts it from the file size, the image size or the mean colour alone, by
-    cross-validation.
-    """
-    columns = data.train.columns
-    kinds: dict[str, NDArray[Any] | None] = {
-        "file size": columns["bytes"][:, None] if "bytes" in columns else None,
-        "picture size": np.stack([columns["width"], columns["height"]], 1) if "width" in columns else None,
-        "mean colour": colours,
-    }
-    for what, values in kinds.items():
-        name = f"label from {what}"
-        if values is None or not np.ptp(values, axis=0).any():
-            reason = "all the same" if values is not None else "not known of these images"
-            yield Finding(name, "not checked", "none", f"{what}: {reason}", 0)
-        else:
-            yield _shortcut(name, what, np.asarray(values, np.float64), data.train.labels.cpu().numpy())
-
-
-def _shortcut(name: str, what: str, values: NDArray[np.float64], labels: NDArray[np.int64]) -> Finding:
-    from sklearn.model_selection import KFold, cross_val_predict
-    from sklearn.tree import DecisionTreeClassifier
-
-    rows = np.random.default_rng(0).permutation(len(labels))[:PROBED]
-    values, labels = values[rows], labels[rows]
-    tree = DecisionTreeClassifier(
-        max_leaf_nodes=64, min_samples_leaf=max(2, len(rows) // 500), random_state=0
-    )
-    guesses = cross_val_predict(tree, values, labels, cv=KFold(min(5, len(labels))))
-    accuracy = wilson(int((guesses == labels).sum()), len(labels))
-    baseline = np.bincount(labels).max() / len(labels)
-    reached = (accuracy.low - baseline) / (1 - baseline)
-    minor, serious = SHORTCUT
-    severity: Severity = "serious" if reached >= serious else "minor" if reached >= minor else "none"
-    evidence = (
-        f"{what} alone gives the label of {100 * accuracy.value:.1f} % of the training images "
-        f"({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}, cross-validated; "
-        f"always predicting the most frequent class gives {100 * baseline:.1f} %)"
-    )
-    remedy = (
-        "a model may learn this instead of the image's content: "
-        "take all classes from the same source, or make them equal in this"
-    )
-    if severity == "none":
-        return Finding(name, "no sign", severity, evidence, len(labels), "")
-    return Finding(name, "sign", severity, evidence, len(labels), remedy)
+def shown_images(data: Data, found: Sequence[Finding], most: int = 8) -> Mapping[str, torch.Tensor]:
+    """Images to look at, (n, C, H, W) in [0, 1], at most so many of each sign, by its name."""
+    starts = np.cumsum([0, *(len(split) for split in data.splits.values())])
+    splits = list(data.splits.values())
+    shown = {}
+    for finding in found:
+        images = []
+        for place in finding.places[:most]:
+            part = int(np.searchsorted(starts, place, side="right")) - 1
+            rows = torch.tensor([place - int(starts[part])])
+            images.append(splits[part].floats(splits[part].images[rows].cpu()))
+        if images:
+            shown[finding.audit] = torch.cat(images)
+    return shown

@@ -80,7 +80,7 @@ def card_of(value: Any, load: Callable[[], Data]) -> DatasetCard:
     """The card of a data set by its plain value. `load` is called only where nothing is published.
     Raises what loading raises, and ConfigError for a wrong name or option."""
     bound = registry.resolve("datasets", value, base=Path.cwd())
-    facts = registry.answer_beside(bound, "facts")
+    facts = bound.answer_beside("facts")
     return _of_facts(facts) if isinstance(facts, PublishedFacts) else _of_data(load())
 
 

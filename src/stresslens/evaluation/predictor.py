@@ -30,6 +30,7 @@ from stresslens.core.inspection import feature_layer
 from stresslens.core.pieces import FLOAT, at_most, in_pieces
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation import scores
+from stresslens.evaluation.averaged_views import AveragedViews
 from stresslens.evaluation.ood import Features, OODDetector, coarse_of, observed
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import as_computed, open_model
@@ -88,6 +89,8 @@ class Predictor:
     answer: Answer
     ood: OODDetector | None
     """None if the run or the export has no OOD detector."""
+    model: nn.Module | None = None
+    """None for a graph (ONNX, torch.export)."""
 
 
 def open_predictor(
@@ -97,13 +100,26 @@ def open_predictor(
     module: nn.Module | None = None,
     captions: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
+    views: Sequence[str] = (),
 ) -> Predictor:
     """Opens a run's folder, or a file or folder that `stresslens export` wrote.
 
     Without `trust` only built-in plug-ins are executed, and no .pt2 file is opened; `module` is as
     in `open_model`. With `captions` the classes are these captions (`with_prompts`), and the
-    probabilities are not calibrated. Raises ConfigError for any other path, and for damaged files.
+    probabilities are not calibrated. With `views` the probabilities are averaged over views of each
+    image (`averaged_predictor`). Raises ConfigError for any other path, and for damaged files.
     """
+    opened = _opened(path, trust, module, captions, templates)
+    return averaged_predictor(opened, views) if views else opened
+
+
+def _opened(
+    path: Path,
+    trust: bool,
+    module: nn.Module | None,
+    captions: Sequence[str] | None,
+    templates: Sequence[str],
+) -> Predictor:
     folder = RunFolder(path.parent if path.name == "model.safetensors" else path)
     if folder.record.is_file() or (folder.path / EXPORT).is_file():
         exported = folder.path / EXPORT
@@ -168,7 +184,35 @@ def _of_model(model: nn.Module, facts: ModelInfo, folder: RunFolder) -> Predicto
         split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
         return observed(model, split, lambda: scores.logits_of(model, split).double().numpy())
 
-    return Predictor(facts, answer, OODDetector.load(folder.likeness) if folder.likeness.is_file() else None)
+    detector = OODDetector.load(folder.likeness) if folder.likeness.is_file() else None
+    return Predictor(facts, answer, detector, model)
+
+
+class _Graph(nn.Module):
+    """The logits of a predictor that has no module."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.answer(x)[0])
+
+
+def averaged_predictor(predictor: Predictor, views: Sequence[str]) -> Predictor:
+    """The predictor with its probabilities averaged over views of each image (`AveragedViews`). They are
+    not calibrated, since its temperature is that of a single view; out-of-distribution images are
+    found by the image itself. Raises ConfigError for views that the model does not allow."""
+    facts = predictor.facts
+    averaging = AveragedViews(predictor.model or _Graph(predictor.answer), views, facts.shape)
+
+    def answer(x: Tensor) -> tuple[Floats, Features]:
+        split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
+        return scores.logits_of(averaging, split).double().numpy(), predictor.answer(x)[1]
+
+    why_not = f"averaged over {averaging.passes} views of each image"
+    info = dataclasses.replace(facts, temperature=1.0, calibrated_on=None, not_calibrated=why_not)
+    return Predictor(info, answer, predictor.ood, averaging)
 
 
 def _of_captions(

@@ -45,7 +45,7 @@ class DataRecord(OrderedJsonFile):
     splits: dict[str, str] = {}
     sizes: dict[str, int] = {}
     notes: list[str] = []
-    findings: list[Finding] = []
+    findings: list[Annotated[Finding, PlainSerializer(Finding.as_json)]] = []
     division: DivisionRecord | None = None
 
     def on_files(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stresslens.config.registry import Bound, answer_beside
+from stresslens.config.registry import Bound
 from stresslens.config.schema import Explain
 from stresslens.core.layer_table import multiply_adds_of
 from stresslens.core.pass_time import foretell_passes
@@ -115,7 +115,7 @@ def telling_passes(model: nn.Module, what: str, images: int, passes: float) -> I
 def _cost(explainer: Bound, shape: Shape) -> float:
     """Gradients that an explainer computes for an image: what the function `cost` beside it says, or
     else its steps or samples."""
-    cost = answer_beside(explainer, "cost", shape=shape)
+    cost = explainer.answer_beside("cost", shape=shape)
     if cost is None:
         cost = explainer.all_options.get("steps") or explainer.all_options.get("samples") or 1
     return float(cost)

@@ -17,7 +17,7 @@ from stresslens.metrics.paired import holm
 ROWS = 20
 """Most rows of a column's slice; further values, the rarest ones, share the row "other"."""
 PERMUTATIONS = 9999
-NOT_SLICED = ("file", "bytes", "width", "height", "group")
+NOT_SLICED = ("file", "bytes", "width", "height", "group", "format")
 
 Values = NDArray[Any]
 

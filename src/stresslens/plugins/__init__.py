@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from stresslens.core.evidence import Curve as Curve
     from stresslens.core.evidence import Row as Row
     from stresslens.core.evidence import Trace as Trace
+    from stresslens.core.findings import no_sign as no_sign
+    from stresslens.core.findings import not_checked as not_checked
+    from stresslens.core.findings import sign as sign
     from stresslens.core.inspection import evaluating as evaluating
     from stresslens.core.inspection import tapped as tapped
     from stresslens.core.layers import StraightThrough as StraightThrough
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from stresslens.core.panels import Points as Points
     from stresslens.core.panels import image_pixels as image_pixels
     from stresslens.core.panels import number_pixels as number_pixels
+    from stresslens.core.picture_facts import PictureFacts as PictureFacts
     from stresslens.core.pretrained import PretrainedWeights as PretrainedWeights
     from stresslens.core.published_facts import PublishedFacts as PublishedFacts
     from stresslens.core.sampling import balanced_subset as balanced_subset
@@ -79,10 +83,12 @@ _HOMES = {
     "draws": ("Draws",),
     "errors": ("ConfigError", "DataError"),
     "evidence": ("Curve", "Row", "Trace"),
+    "findings": ("no_sign", "not_checked", "sign"),
     "inspection": ("evaluating", "tapped"),
     "layers": ("StraightThrough",),
     "maps": ("Maps",),
     "panels": ("Grid", "Lines", "Panel", "Picture", "Points", "image_pixels", "number_pixels"),
+    "picture_facts": ("PictureFacts",),
     "pretrained": ("PretrainedWeights",),
     "published_facts": ("PublishedFacts",),
     "sampling": ("balanced_subset", "divide"),

@@ -20,6 +20,7 @@ def study_contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
     contents = [
         ("verdicts", "Verdicts", True),
         ("results", "Results", sections["parts"]),
+        ("averaged", "Test-time augmentation", sections["averaged"]),
         ("contrasts", "Contrasts", sections["contrasts"]),
         ("matrix", "All pairs", sections["matrix"]),
         ("data-size", "Data size", sections["sizes"]),
@@ -45,7 +46,7 @@ def run_contents(sections: dict[str, Any], record: RunRecord) -> list[tuple[str,
     """(anchor, title) of the sections that a run's page has."""
     contents = [
         ("scores", "Scores", sections["scores"]),
-        ("averaged", "Test-time augmentation", record.averaged),
+        ("averaged", "Test-time augmentation", sections["averaged"]),
         ("curves", "Curves", sections["curves"]),
         ("confusion", "Confusion", sections["confusion"]),
         ("pictures", "Images", sections["gallery"]),

@@ -31,6 +31,7 @@ from stresslens.core.version import __version__
 from stresslens.report import (
     accuracy_charts,
     attack_audits,
+    averaged,
     certificates,
     comparison,
     convergence,
@@ -184,6 +185,7 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
         "expectation": provenance.expectation(study),
         "errors": comparison.errors(study),
         "matrix": comparison.matrix(study),
+        "averaged": averaged.averaged_rows(study),
         "sweeps": sweeps.sweep_sections(study),
         "importance": sweeps.study_importance(study),
         "threats": [
@@ -217,6 +219,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     slices = record.slices.get(split, [])
     sections: dict[str, Any] = {
         "scores": scores,
+        "averaged": averaged.run_averaged_rows(run),
         "curves": curves.run_curves(run),
         "epochs": epochs.run_epochs(run),
         "accuracy_chart": accuracy_charts.run_accuracy_chart(run),

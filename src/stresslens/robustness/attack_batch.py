@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens.config.registry import Bound, answer_beside
+from stresslens.config.registry import Bound
 from stresslens.core.answers import answered, predicted
 from stresslens.core.attack_base import MULTIPLE, BatchedModel
 from stresslens.core.ball import Ball
@@ -122,7 +122,7 @@ class AttackBatch:
             float(torch.as_tensor(self.ball.select(rows).eps).max()) if len(rows) else 0.0,
             len(rows),
             passes=model.passes if isinstance(model, BatchedModel) else 1,
-            may_be_flat=answer_beside(attack, "may_be_flat"),
+            may_be_flat=attack.answer_beside("may_be_flat"),
         )
         returned = self.x_adv.clone()
         if not len(rows):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresslens.config.registry import Bound, answer_beside
+from stresslens.config.registry import Bound
 from stresslens.core import compute_choice
 from stresslens.core.attack_base import BatchedModel, gradient
 from stresslens.core.compute_choice import bfloat16_in_hardware, memory_formats, threads_for
@@ -160,7 +160,7 @@ def step_of(attack: Bound, eps: float) -> float | None:
     It comes from the function `step_length` beside the attack, or else from the options `step_size`
     and `relative_step`, if they are given.
     """
-    length = answer_beside(attack, "step_length", eps=eps)
+    length = attack.answer_beside("step_length", eps=eps)
     if length is None and (length := attack.options.get("step_size")) is None:
         relative = attack.options.get("relative_step")
         return None if relative is None else float(relative) * eps

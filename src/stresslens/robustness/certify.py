@@ -73,7 +73,7 @@ def certify(
     """
     bound = [(value, registry.resolve("certificates", value, base=base)) for value in certificates]
     norms = [norm_of(*each) for each in bound]
-    limits = [registry.answer_beside(certificate, "largest_radius") for _, certificate in bound]
+    limits = [certificate.answer_beside("largest_radius") for _, certificate in bound]
     index = sampled_positions(len(split), images, seed)
     results, attempts = [], Attempts()
     for number, (value, certificate) in enumerate(bound):
@@ -142,7 +142,7 @@ def _radii(
             certified, seconds = saved["radius"], float(saved["seconds"])
     began = saved_at = time.perf_counter()
     what = f"certifying {len(index) - len(certified):,} images"
-    passes = PASSES * float(registry.answer_beside(certificate, "cost") or 1) * (len(index) - len(certified))
+    passes = PASSES * float(certificate.answer_beside("cost") or 1) * (len(index) - len(certified))
     foretell_passes(what, model, split.floats(split.images[index[:2]]), passes, "fewer images (--images 10)")
     with attacked(model, seed=seed):
         while len(certified) < len(index):

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from stresslens.config import registry
 from stresslens.config.threat_model import RULES, BoundAttack, ThreatModel
 from stresslens.core import devices
 from stresslens.core.attack_base import agrees_with_itself, attacked
@@ -231,7 +230,7 @@ def expected_gradients(attack: BoundAttack) -> float:
     """An estimate of the gradients that an attack computes for an image that it does not break. A
     forward pass counts as a third. The estimate comes from the function `cost` beside the attack,
     or else from its options."""
-    cost = registry.answer_beside(attack.bound, "cost")
+    cost = attack.bound.answer_beside("cost")
     if cost is not None:
         return max(float(cost), 1.0)
     options = attack.bound.all_options

@@ -14,7 +14,7 @@ from stresslens.core.data import Data
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import split_named
-from stresslens.evaluation.averaged_views import score_averaged
+from stresslens.evaluation.averaged_views import check_views, score_averaged
 from stresslens.evaluation.record import RunRecord
 from stresslens.explanation import maps, views
 from stresslens.robustness import corrupt
@@ -30,6 +30,9 @@ def check_sections(task: Task, data: Data) -> None:
     if (threat := task.plan.threat) is not None:
         threat_on(data, threat)
     config = task.config
+    if config.evaluation is not None:
+        whole = None if config.estimator is None else nn.Identity()
+        check_views(config.evaluation.tta, data.shape, whole)
     sections = {
         "corruptions": _whole(Corruptions, config.corruptions),
         "explain": _whole(Explain, config.explain),

@@ -12,6 +12,7 @@ import torch
 from stresslens.config.schema import FineTune
 from stresslens.config.validation import depends_on
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.averaged_views import check_views
 from stresslens.evaluation.record import Failure
 from stresslens.study import evaluation_stages
 from stresslens.study.failures import error_of, failure_of
@@ -95,6 +96,8 @@ def check_task(task: Task, *, siblings: Container[str] = ()) -> None:
         return
     with torch.random.fork_rng(devices=[]):
         model = build_model(task, data)
+    if task.config.evaluation is not None:
+        check_views(task.config.evaluation.tta, data.shape, model)
     if not train.epochs or train.probed:
         return
     size = n if train.batch_size == "full" else min(train.batch_size, n)

@@ -109,7 +109,7 @@ def _fitted(
         tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
         devices.start_watching_memory(compute.device)
         images, objective = images_to_check(training.model, data), objective_of(task.config.train, task.base)
-        not_logits = probabilities.told_findings(training.model, images, objective)
+        not_logits = probabilities.told_findings(training.model, images, objective, task.base)
         try:
             distributed.train_on_all_ranks(training)
         except Stopped as error:  # recorded here, where a second signal is still handled

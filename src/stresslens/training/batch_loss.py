@@ -26,7 +26,7 @@ def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
     """An augmentation by its name and options. Calling it raises ConfigError when it returns
     anything but images and labels, or images of a size that it does not tell (`shown_size`)."""
     bound = registry.resolve("augmentations", value, base=base)
-    size = registry.answer_beside(bound, "shown_size")
+    size = bound.answer_beside("shown_size")
 
     def augmented(x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         result = bound(x=x, y=y, draws=draws, classes=classes)

@@ -13,6 +13,7 @@ from torch import nn
 
 from stresslens.config.published_weights import default_preprocessing, initial_weights
 from stresslens.core import inspection, layers
+from stresslens.core.center_crop import share_of
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.pretrained import (
@@ -96,7 +97,7 @@ def _of_file(file: Path, card: ModelCard | EstimatorCard | None, source: str) ->
     if not isinstance(card, ModelCard):
         return PretrainedWeights(source, lambda: read_state(file), digest=_digest(file))
     gain, shift = (torch.tensor(values, dtype=torch.float32) for values in (card.gain, card.shift))
-    crop = card.crop[0] / (card.size or card.shape[1:])[0] if card.crop else None
+    crop = share_of(card.crop, card.size or card.shape[1:]) if card.crop else None
     normalize = layers.Normalize(gain, shift)
     preprocessing = Preprocessing(card.seen, normalize, card.interpolation, crop, crop is not None)
     return PretrainedWeights(

@@ -10,7 +10,7 @@ from torch import nn
 from stresslens.config import registry
 from stresslens.config.schema import Input, Train
 from stresslens.core import layers
-from stresslens.core.center_crop import CenterCrop, Size, crop_of
+from stresslens.core.center_crop import CenterCrop, Size, crop_of, share_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.pretrained import Preprocessing
 from stresslens.core.types import Shape
@@ -20,7 +20,7 @@ def shown_size(train: Train, base: Path) -> Size | None:
     """The size (H, W) of the images that the augmentations show to the net: the last that one of them
     gives (`shown_size` beside a plug-in); None if they keep the size of the images."""
     bound = [registry.resolve("augmentations", value, base=base) for value in train.augment]
-    sizes: list[Size | None] = [registry.answer_beside(each, "shown_size") for each in bound]
+    sizes: list[Size | None] = [each.answer_beside("shown_size") for each in bound]
     return next((size for size in reversed(sizes) if size is not None), None)
 
 
@@ -64,9 +64,7 @@ class InputSizes:
         if interpolation == "auto":
             interpolation = known.interpolation if known is not None else "bilinear"
         share = _share(inputs, known, seen, kept, random_crops=shown is not None)
-        if share is None:
-            return InputSizes(kept, None if seen == kept else seen, None, interpolation)
-        resized = crop_of(shape, seen, share)
+        resized = seen if share is None else crop_of(shape, seen, share)
         return InputSizes(
             kept, None if resized == kept else resized, None if seen == resized else seen, interpolation
         )
@@ -85,9 +83,10 @@ def _share(
                 "give a share such as 0.875, or none"
             )
         return of_weights
-    if inputs.crop == "none" or (inputs.crop == "auto" and not random_crops):
-        by_default = inputs.crop == "auto" and known is not None and known.crops_by_default
-        return of_weights if by_default else None
-    if inputs.crop == "auto":
-        return of_weights or min(1.0, max(part / side for part, side in zip(seen, kept)))
-    return inputs.crop
+    if inputs.crop == "none":
+        return None
+    if inputs.crop != "auto":
+        return inputs.crop
+    if random_crops:
+        return of_weights or min(1.0, share_of(seen, kept))
+    return of_weights if known is not None and known.crops_by_default else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,28 +20,24 @@ KIND = "probabilities"
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-5}
 ROUGH = 2e-2
 """How far rows of probabilities in half precision may be from a sum of 1."""
+NAMED = ("__module__", "__qualname__")
 VIEWS = ("ViewBackward", "ReshapeAliasBackward", "UnsafeViewBackward", "SqueezeBackward", "ToCopyBackward")
 
 
-WITH_SOFTMAX = {
-    "losses": ("cross_entropy", "torch.nn:CrossEntropyLoss", "torch.nn.functional:cross_entropy"),
-    "objectives": ("trades", "contrastive"),
-}
-"""Losses and objectives that are known to compute a softmax of what the net returns."""
-
-
-def told_findings(model: nn.Module, x: Tensor, objective: PluginValue) -> list[Note]:
+def told_findings(model: nn.Module, x: Tensor, objective: PluginValue, base: Path) -> list[Note]:
     """As `ending_findings`, told in Notices too."""
-    found = ending_findings(model, x, objective)
+    found = ending_findings(model, x, objective, base)
     for note in found:
         warnings.warn(note.message, Notice, stacklevel=2)
     return found
 
 
-def ending_findings(model: nn.Module, x: Tensor, objective: PluginValue = "supervised") -> list[Note]:
+def ending_findings(
+    model: nn.Module, x: Tensor, objective: PluginValue = "supervised", base: Path | None = None
+) -> list[Note]:
     """A note if the outputs of a model for images x (N, C, H, W) are no logits, but the result of a softmax
     or a sigmoid. Logarithms of probabilities are logits. `objective` is what the model is trained with,
-    with its loss (`config.validation.objective_of`)."""
+    with its loss (`config.validation.objective_of`); its own files are relative to `base`."""
     with unchanged(model), torch.enable_grad():
         try:
             outputs = logits_in(model.eval()(x), model)
@@ -48,7 +46,7 @@ def ending_findings(model: nn.Module, x: Tensor, objective: PluginValue = "super
     end = _end_of(outputs)
     if not end:
         return []
-    if _has_softmax(objective):
+    if _has_softmax(registry.resolve("objectives", objective, base=base)):
         message = (
             f"the net ends in a {end}; the loss expects logits and has a softmax of its own, so gradients "
             "are small, training is slow, and the probabilities are too even. Remove the "
@@ -63,14 +61,14 @@ def ending_findings(model: nn.Module, x: Tensor, objective: PluginValue = "super
     return [Note(kind=KIND, message=message)]
 
 
-def _has_softmax(objective: PluginValue) -> bool:
-    name, options = registry.name_and_options("objectives", objective)
-    if name in WITH_SOFTMAX["objectives"]:
-        return True
-    if name not in registry.names("objectives"):
+def _has_softmax(plugin: Any) -> bool:
+    """Whether an objective, or else its loss, computes a softmax of what the net returns."""
+    if not isinstance(plugin, registry.Bound):
         return False
-    loss, _ = registry.name_and_options("losses", options.get("loss", "cross_entropy"))
-    return loss in WITH_SOFTMAX["losses"]
+    is_torchs = all(getattr(plugin.function, of) == getattr(nn.CrossEntropyLoss, of) for of in NAMED)
+    if is_torchs or plugin.answer_beside("has_softmax"):
+        return True
+    return _has_softmax(plugin.options.get("loss"))
 
 
 def _end_of(outputs: Tensor) -> str:

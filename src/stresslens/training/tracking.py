@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.dotted_keys import settings
+from stresslens.config.run_names import safe
 from stresslens.config.schema import PluginValue
 from stresslens.core.errors import Notice, first_line
 from stresslens.core.files import write_bytes
@@ -130,7 +130,7 @@ class Tracking:
 
     def _folder_for(self, name: str) -> Path:
         """A folder for a tracker of this name; a second one of the same name gets another."""
-        own = "tracker-" + re.sub(r"[^\w.-]", "", name)
+        own = f"tracker-{safe(name)}"
         self._own_folders.append(own)
         number = self._own_folders.count(own)
         return self.folder.path / (own if number == 1 else f"{own}-{number}")

@@ -138,8 +138,7 @@ def test_augmix_is_the_mixture_written_out() -> None:
     new, _ = augmix(x, torch.zeros(N), Draws(4, torch.arange(N)), width=width, depth=2, severity=5)
     draws = Draws(4, torch.arange(N))
     shares = -(-draws.uniform(width).double()).log1p()  # alpha 1: the quantiles of Exp(1)
-    mixture = -(-draws.uniform(2).double()).log1p()
-    shares, share = shares / shares.sum(1, keepdim=True), mixture[:, 0] / mixture.sum(1)
+    shares, share = shares / shares.sum(1, keepdim=True), draws.uniform()  # Beta(1, 1) is uniform
     chains = []
     for _ in range(width):
         chain = x

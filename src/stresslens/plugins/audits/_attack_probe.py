@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresslens.core.evidence import Probe
+from stresslens.core.findings import no_sign, sign
 from stresslens.core.progress import advance
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, sign
 
 RUNGS = 4
 FEWEST = 2

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from stresslens.core.evidence import CLEAN, Row
+from stresslens.core.findings import no_sign, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, sign
 
 UNKNOWN = 0.01
 """If a table does not give the number of images, a difference counts from one point on."""

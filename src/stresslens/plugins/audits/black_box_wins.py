@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 
 from stresslens.core.evidence import Curve
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Chance, Finding
 from stresslens.plugins.audits._attack_names import attack_kind
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "black box wins"
 

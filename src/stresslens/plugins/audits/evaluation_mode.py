@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from stresslens.core.answers import predicted
 from stresslens.core.attack_base import apart, attacked
+from stresslens.core.findings import no_sign, sign
 from stresslens.core.types import Finding, Positive
-from stresslens.plugins.audits._finding import no_sign, sign
 from stresslens.plugins.audits._forward import few, logits_of
 
 AUDIT = "evaluation mode"

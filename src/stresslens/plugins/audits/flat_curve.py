@@ -3,8 +3,8 @@ from __future__ import annotations
 from itertools import combinations
 
 from stresslens.core.evidence import Curve, largest_class
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._tables import stalls
 
 AUDIT = "flat curve"

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.errors import first_line
+from stresslens.core.findings import no_sign, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, sign
 from stresslens.plugins.audits._forward import few, input_gradients
 
 AUDIT = "gradient exists"

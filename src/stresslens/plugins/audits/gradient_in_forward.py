@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.attack_base import attacked
+from stresslens.core.findings import no_sign, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, sign
 from stresslens.plugins.audits._forward import few, logits_of
 
 AUDIT = "gradient in forward"

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.attack_base import attacked, margins
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._forward import COARSE, few, input_gradients, logits_of, resolving
 
 AUDIT = "gradient is slope"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from stresslens.core.evidence import Probe
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "half range"
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 from stresslens.core.evidence import CLEAN, Row
+from stresslens.core.findings import not_checked
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind
-from stresslens.plugins.audits._finding import not_checked
 from stresslens.plugins.audits._tables import attacked_rows, least, out_of_order
 
 AUDIT = "hardening backfires"

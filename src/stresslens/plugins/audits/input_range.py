@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stresslens.core.findings import no_sign, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, sign
 
 AUDIT = "input range"
 

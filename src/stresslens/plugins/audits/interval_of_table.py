@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
 from stresslens.metrics.intervals import wilson
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._tables import row_text, shares_of
 
 AUDIT = "interval of table"

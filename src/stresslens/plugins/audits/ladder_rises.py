@@ -3,9 +3,9 @@ from __future__ import annotations
 from itertools import combinations
 
 from stresslens.core.evidence import Probe
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_probe import ladder, listed
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "ladder rises"
 

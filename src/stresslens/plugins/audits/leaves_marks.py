@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from stresslens.core.evidence import Probe
+from stresslens.core.findings import no_sign, sign
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_probe import informative_radius
-from stresslens.plugins.audits._finding import no_sign, sign
 
 AUDIT = "leaves marks"
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import permutations
 
 from stresslens.core.evidence import Row
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._tables import attacked_rows, row_text
 
 AUDIT = "mixed radii"

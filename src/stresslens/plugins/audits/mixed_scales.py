@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._tables import is_share, row_text, shares_of
 
 AUDIT = "mixed scales"

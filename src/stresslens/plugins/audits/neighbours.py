@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.attack_base import apart, attacked
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding, Positive
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._forward import ROUNDINGS, few, logits_of, recomputed, rounding
 
 AUDIT = "neighbours"

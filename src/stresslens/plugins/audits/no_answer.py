@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from stresslens.core.evidence import Curve, Trace
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "no answer"
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from stresslens.core.evidence import Probe
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_probe import informative_radius
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits.silent_success import silent_success
 
 AUDIT = "not returned"

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from stresslens.core.evidence import Curve
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "one attack"
 

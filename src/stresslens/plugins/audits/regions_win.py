@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 
 from stresslens.core.evidence import Probe
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Count, Finding
 from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._attack_probe import FEWEST, informative_radius, listed
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "regions win"
 REGIONS = "linear_regions"

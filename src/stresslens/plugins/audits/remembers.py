@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import apart, attacked
 from stresslens.core.copies import copied
 from stresslens.core.draws import Draws
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding, Positive
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._forward import few, logits_of
 
 AUDIT = "remembers"

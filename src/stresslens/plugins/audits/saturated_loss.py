@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from stresslens.core.answers import predicted
 from stresslens.core.attack_base import attacked, margins
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding, Positive
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._forward import few, input_gradients, logits_of
 
 AUDIT = "saturated loss"

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stresslens.core.evidence import Trace
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "short steps"
 

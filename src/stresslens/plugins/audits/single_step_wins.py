@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
+from stresslens.core.findings import not_checked
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind, targeted_success
-from stresslens.plugins.audits._finding import not_checked
 from stresslens.plugins.audits._tables import least, out_of_order
 
 AUDIT = "single step wins"

@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
 from stresslens.metrics.intervals import wilson
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "size of table"
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from stresslens.core.evidence import Curve, Probe, groups
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._left_out import standing_out
 from stresslens.plugins.audits.reference_wins import REFERENCE
 

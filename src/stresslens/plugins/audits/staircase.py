@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from stresslens.core.attack_base import attacked
 from stresslens.core.draws import Draws
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._forward import COARSE, few, logits_of, resolving
 
 AUDIT = "staircase"

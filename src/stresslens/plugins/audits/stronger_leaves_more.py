@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import permutations
 
 from stresslens.core.evidence import Row
+from stresslens.core.findings import not_checked
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import not_checked
 from stresslens.plugins.audits._tables import (
     attacked_rows,
     comparable,

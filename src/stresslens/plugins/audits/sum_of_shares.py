@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import targeted_success
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._tables import attacked_rows, clean_of, row_text
 
 AUDIT = "sum of shares"

@@ -5,8 +5,8 @@ import torch
 from stresslens.core.answers import NO_ANSWER, predicted
 from stresslens.core.attack_base import attacked
 from stresslens.core.evidence import Probe
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._forward import logits_of
 
 AUDIT = "surrogate"

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from stresslens.core.evidence import Probe
+from stresslens.core.findings import not_checked
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_probe import broken_only_by, informative_radius, sign_from
-from stresslens.plugins.audits._finding import not_checked
 
 AUDIT = "transfer wins"
 

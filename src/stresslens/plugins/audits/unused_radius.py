@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 from stresslens.core.evidence import Curve, Trace
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.types import Chance, Count, Finding
 from stresslens.plugins.audits._attack_names import attack_kind
-from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "unused radius"
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import permutations
 
 from stresslens.core.evidence import Row
+from stresslens.core.findings import not_checked
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind, is_autoattack, is_part, targeted_success
-from stresslens.plugins.audits._finding import not_checked
 from stresslens.plugins.audits._tables import (
     assumed,
     attacked_rows,

@@ -81,7 +81,8 @@ def applied(
     known: Mapping[str, Operation],
 ) -> Tensor:
     """Images after some operations each, one after the other. `which` (N, steps) counts in `names`;
-    another number is no operation. `strength` in [0, 1] and `signs` ±1 are (N, steps) too."""
+    another number is no operation. `strength` and `signs`, from which an operation makes its amount,
+    are (N, steps) too."""
     size, strengths, signs = (x.shape[2], x.shape[3]), strength.double(), signs.to(x.dtype)
     x = x.clone()
     for step in range(which.shape[1]):

@@ -1,4 +1,4 @@
-"""A window of each image, at its own place."""
+"""Windows of images, and the size at which an augmentation shows images."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ def windows(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Te
     images = torch.arange(len(x), device=x.device)[:, None, None]
     found = x.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]]  # (N, height, width, C)
     return found.permute(0, 3, 1, 2)
+
+
+def shown_size(*, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """The size (H, W) of the images that an augmentation with the option `size` returns; None: that of
+    the images."""
+    return (size, size) if isinstance(size, int) else size

@@ -10,6 +10,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Count, Positive
 from stresslens.plugins.augmentations._chance import changed, chosen
 from stresslens.plugins.augmentations._operations import applied, known_operations
+from stresslens.plugins.augmentations._partners import beta
 
 KNOWN = known_operations(shift=lambda strength, length: strength * length / 3, bits=(4, 0))
 NAMES = [
@@ -44,8 +45,7 @@ def augmix(
     mask = chosen(draws, chance)
     shares = _gammas(draws, alpha, width).to(x)
     shares = shares / shares.sum(1, keepdim=True)
-    mixture = _gammas(draws, alpha, 2).to(x)
-    share = mixture[:, 0] / mixture.sum(1)
+    share = beta(draws, alpha, x)
     chains = [_chain(draws, severity, depth) for _ in range(width)]
     which, strength, signs = (torch.stack(values, 1) for values in zip(*chains))  # (N, width, steps)
     return changed(x, mask, _blended, shares, share, which, strength, signs), y

@@ -31,21 +31,14 @@ def auto_augment(
     Moved images are interpolated bilinearly. An image is changed with probability `chance`.
     """
     mask = chosen(draws, chance)
-    pairs = POLICIES[policy]
-    pair = draws.integers(len(pairs))
-    left_out = set(NAMES) - set(for_channels(NAMES, x.shape[1]))
-    chosen_steps = []
-    for k in range(2):
-        steps = [each[k] for each in pairs]
-        number, probability, magnitude = (
-            torch.tensor(values, device=x.device)[pair]
-            for values in (
-                [-1 if name in left_out else NAMES.index(name) for name, _, _ in steps],
-                [likely for _, likely, _ in steps],
-                [level for _, _, level in steps],
-            )
-        )
-        which = number.where(mask & (draws.uniform() < probability), -1)
-        chosen_steps.append((which, magnitude.double() / 9, 2 * draws.integers(2) - 1))
-    which, strength, signs = (torch.stack(values, 1) for values in zip(*chosen_steps))
-    return applied(x, which, strength, signs, NAMES, KNOWN), y
+    available = for_channels(NAMES, x.shape[1])
+    number = {name: k for k, name in enumerate(available)}
+    pairs = torch.tensor(
+        [[(number.get(name, -1), *values) for name, *values in pair] for pair in POLICIES[policy]],
+        device=x.device,
+    )  # (25, 2, 3)
+    which, probability, magnitude = pairs[draws.integers(len(pairs))].unbind(2)  # (N, 2)
+    drawn = [(draws.uniform(), draws.integers(2)) for _ in range(2)]
+    likely, direction = (torch.stack(values, 1) for values in zip(*drawn))
+    which = which.where(mask[:, None] & (likely < probability), -1)
+    return applied(x, which, magnitude.double() / 9, 2 * direction - 1, available, KNOWN), y

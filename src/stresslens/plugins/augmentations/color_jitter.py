@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -9,8 +10,18 @@ from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, NonNegative
 from stresslens.plugins.augmentations import _colour
 from stresslens.plugins.augmentations._chance import chosen
+from stresslens.plugins.augmentations._operations import Operation, applied
 
-CHANGES = (_colour.brightness, _colour.contrast, _colour.saturation, _colour.hue)
+CHANGES = {
+    name: Operation(change, lambda amount, sign, size: amount.to(sign.dtype))
+    for name, change in {
+        "brightness": _colour.brightness,
+        "contrast": _colour.contrast,
+        "saturation": _colour.saturation,
+        "hue": _colour.hue,
+    }.items()
+}
+OF_ANY_CHANNELS = ("brightness", "contrast")
 
 
 def color_jitter(
@@ -36,14 +47,9 @@ def color_jitter(
         draws.uniform(low=max(0.0, 1 - width), high=1 + width) for width in (brightness, contrast, saturation)
     ]
     amounts.append(draws.uniform(low=-hue, high=hue))
-    order = draws.uniform(4).argsort(1).where(mask[:, None], -1)  # (N, 4)
-    used = [k for k, width in enumerate((brightness, contrast, saturation, hue)) if width > 0]
-    if x.shape[1] != 3:
-        used = [k for k in used if CHANGES[k] in (_colour.brightness, _colour.contrast)]
-    changed = x.clone()
-    for step in order.unbind(1):
-        for k in used:
-            at = (step == k).nonzero()[:, 0]
-            amount = amounts[k][at, None, None, None].to(x.dtype)
-            changed[at] = CHANGES[k](changed[at], amount).clamp_(0, 1)
-    return changed, y
+    widths = zip(CHANGES, (brightness, contrast, saturation, hue))
+    used = [width > 0 and (x.shape[1] == 3 or name in OF_ANY_CHANNELS) for name, width in widths]
+    order = draws.uniform(4).argsort(1)  # (N, 4)
+    amount = torch.stack(amounts, 1).gather(1, order)
+    which = order.where(mask[:, None] & torch.tensor(used, device=x.device)[order], -1)
+    return applied(x, which, amount, torch.ones_like(which), list(CHANGES), CHANGES), y

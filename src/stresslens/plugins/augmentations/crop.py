@@ -7,7 +7,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Chance, Count, Natural
 from stresslens.plugins.augmentations._chance import chosen
-from stresslens.plugins.augmentations._windows import windows
+from stresslens.plugins.augmentations._windows import shown_size, windows
 
 
 def crop(
@@ -35,8 +35,3 @@ def crop(
         )
     top, left = (draws.integers(most + 1).where(mask, most // 2) for most in free)
     return windows(F.pad(x, [padding] * 4), top, left, height, width), y
-
-
-def shown_size(*, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """The size (H, W) of the images that it shows; None: that of the images."""
-    return (size, size) if isinstance(size, int) else size

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance
-from stresslens.plugins.augmentations._box import between, filled
+from stresslens.plugins.augmentations._box import between, boxes, filled, first, start
 from stresslens.plugins.augmentations._chance import chosen
-from stresslens.plugins.augmentations._ranges import PositiveRange, ShareRange, boxes, first, start
+from stresslens.plugins.augmentations._ranges import PositiveRange, ShareRange
 
 
 def erasing(

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Count
+from stresslens.plugins.augmentations._box import boxes, first, start
 from stresslens.plugins.augmentations._chance import chosen
-from stresslens.plugins.augmentations._ranges import PositiveRange, ShareRange, boxes, first, start
+from stresslens.plugins.augmentations._ranges import PositiveRange, ShareRange
+from stresslens.plugins.augmentations._windows import shown_size
 
 
 def random_resized_crop(
@@ -45,11 +47,6 @@ def random_resized_crop(
     top, left = top.where(mask, 0), left.where(mask, 0)
     rows, columns = shown_size(size=size) or (height, width)
     return _resized(x, (top, left, h.long(), w.long()), (rows, columns)).clamp_(0, 1), y
-
-
-def shown_size(*, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """The size (H, W) of the images that it shows; None: that of the images."""
-    return (size, size) if isinstance(size, int) else size
 
 
 def _middle(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:

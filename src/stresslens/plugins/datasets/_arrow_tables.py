@@ -127,7 +127,7 @@ def tables_of_hub(name: str, config: str | None) -> list[SplitTable]:
     )
     try:
         with extra("huggingface", f"{name}, which is no path here but may be a data set of the hub,"):
-            import datasets  # type: ignore[import-not-found, unused-ignore]
+            import datasets  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ConfigError as error:
         raise DataError(f"{error}; {remedy}") from None
     try:

@@ -133,6 +133,9 @@ def _columns(
     columns = {column: readable(listed.columns[column]) for column in (extra if slices is None else slices)}
     columns["file"] = readable(listed.files.names)
     columns.update({fact: store.facts[fact] for fact in ("width", "height", "bytes")})
+    if store.facts["camera"].any():
+        columns.setdefault("camera", store.facts["camera"].astype(object))
+    columns.setdefault("format", store.facts["format"].astype(object))
     if listed.columns and (group or "group" in listed.columns):
         columns["group"] = readable(listed.columns[group or "group"])
     elif group:

@@ -170,9 +170,10 @@ def tokens_of(model: nn.Module, x: Tensor) -> Tokens:
     of_image = (by_token(first.values - other[0].values, first.axis).abs() > 0).any(1)
     shape = (int(of_image.sum()), 1)
     part = seen_part(model, (x.shape[2], x.shape[3]))
-    layout = layout_of((2, *shape), (3, *shape), (part.height, part.width))
+    layout = layout_of((2, *shape), (3, *shape), part.sides)
     if layout is None or layout.extra:
-        raise refused(f"{shape[0]} tokens cannot be laid out like an image of {part.height}×{part.width}")
+        height, width = part.sides
+        raise refused(f"{shape[0]} tokens cannot be laid out like an image of {height}×{width}")
     _check_places(first, image, of_image, layout, part)
     for one, following in itertools.pairwise(layers):
         reached = _reached(_some(following.values, following.axis, count), one.mixed)

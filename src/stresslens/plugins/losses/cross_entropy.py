@@ -23,3 +23,7 @@ def cross_entropy(logits: Tensor, y: Tensor, *, smoothing: Decay = 0.0) -> Tenso
     log_p = F.log_softmax(wide.t().contiguous(), 0)  # (K, N)
     of_label = -log_p.gather(0, y[None]).mean() if y.ndim == 1 else -(y.t() * log_p).sum(0).mean()
     return of_label if smoothing == 0 else of_label.lerp(-log_p.mean(), smoothing)
+
+
+def has_softmax() -> bool:
+    return True

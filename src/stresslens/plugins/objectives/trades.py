@@ -46,6 +46,10 @@ def trades(
     return loss(logits=logits, y=y) + beta * _divergence(model(x_adv), F.log_softmax(logits, 1)).mean()
 
 
+def has_softmax() -> bool:
+    return True
+
+
 def _divergence(logits: Tensor, log_p: Tensor) -> Tensor:
     """(N,) KL(p ‖ softmax(logits)) of log-probabilities log_p (N, K)."""
     return F.kl_div(F.log_softmax(logits, 1), log_p, reduction="none", log_target=True).sum(1)

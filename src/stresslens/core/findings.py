@@ -1,17 +1,26 @@
-"""The three results of an audit: a sign, no sign, or not checked."""
+"""The three results of a check: a sign, no sign, or not checked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from stresslens.core.types import Finding
 
 
 def sign(
-    audit: str, evidence: str, n: int, remedy: str, *, serious: bool = True, items: Sequence[str] = ()
+    audit: str,
+    evidence: str,
+    n: int,
+    remedy: str,
+    *,
+    serious: bool = True,
+    items: Sequence[str] = (),
+    places: Sequence[int] = (),
 ) -> Finding:
     """There is a sign of a problem; `n` is the number of images, rows or attempts checked."""
-    return Finding(audit, "sign", "serious" if serious else "minor", evidence, n, remedy, tuple(items))
+    severity: Literal["minor", "serious"] = "serious" if serious else "minor"
+    return Finding(audit, "sign", severity, evidence, n, remedy, tuple(items), tuple(map(int, places)))
 
 
 def no_sign(audit: str, evidence: str, n: int) -> Finding:

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from stresslens.core.data import Data
+from stresslens.core.types import Finding
+from stresslens.plugins.checks._shortcuts import kinds_of, shortcut
+
+
+def label_from_camera(data: Data) -> Finding:
+    """Whether the camera alone gives the label, as where one class was photographed by one person.
+
+    Make and model are read from the files' EXIF; a file without them counts as a camera of its own.
+    """
+    return shortcut("camera", kinds_of(data.train.columns.get("camera")), data)
