@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import stresslens as sl
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, Notice
 
 
 def wrong(small: sl.Data) -> sl.Data:
@@ -59,3 +59,13 @@ def test_a_run_takes_no_options(small: sl.Data, tmp_path: Path) -> None:
     assert found.images == 120
     with pytest.raises(ConfigError, match=r"folds: .* is trained already"):
         sl.find_label_errors(run, folds=3)
+
+
+def test_a_run_of_a_fold_is_searched_as_its_folder(tmp_path: Path) -> None:
+    """The data of a run are divided anew for its fold; its images are found among the undivided ones."""
+    data = {"digits": {"subset": 200, "test": 100, "validation": 0.1}}
+    with pytest.warns(Notice, match="divided anew"):
+        study = sl.run({"data": data, "estimator": "knn", "repeats": {"folds": 2}}, out=tmp_path)
+    run = study.runs[1]
+    assert sl.find_label_errors(run) == sl.find_label_errors(run.folder)
+    assert sl.find_label_errors(study[run.variant]).errors == sl.find_label_errors(study).errors

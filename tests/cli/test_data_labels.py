@@ -63,6 +63,16 @@ def test_json_has_all_of_it(type_: Type, photos: Path) -> None:
     assert "not measured" in document["not_measured"]
 
 
+def test_settings_of_the_data_count(type_: Type, photos: Path) -> None:
+    """`data.KEY=VALUE` beside settings of the training changes the images that are searched."""
+    options = *OPTIONS, "--flips", "0", "--json"
+    (photos.parent / "right.csv").write_text("file,label\ndark/7.png,bright\nbright/3.png,drop\n")
+    code, out, err = type_("data", "labels", "photos", *options, "data.corrections=right.csv")
+    assert code == 0, err
+    document = json.loads(out)
+    assert (document["images"], document["errors"]) == (59, [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -94,3 +104,24 @@ def test_a_run_is_read_and_takes_no_training_options(type_: Type, photos: Path) 
     code, _, err = type_("data", "labels", "runs/train/a", "--seeds", "3")
     assert code == 2
     assert "--seeds: runs/train/a is trained already" in " ".join(err.split())
+
+
+def test_the_data_of_runs_may_have_moved(type_: Type, photos: Path, tmp_path: Path) -> None:
+    for model in ("knn", "hog_svm"):
+        code, _, err = type_("train", "photos", model, "--name", model, "--out", "runs")
+        assert code == 0, err
+    photos.rename("moved")
+    code, _, err = type_("data", "labels", "runs/train/knn")
+    assert code == 3
+    assert "say where: --data PATH" in " ".join(err.split())
+    code, out, err = type_("data", "labels", "runs/train/knn", "--data", "moved")
+    assert code == 0, err
+    assert "of 24 labels of moved" in out
+    (tmp_path / "c.csv").write_text("file,label\ndark/7.png,bright\n")
+    two = "compare", "runs/train/knn", "runs/train/hog_svm"
+    code, out, err = type_(*two, "--corrections", "c.csv", "--data", "moved")
+    assert "verdicts survive the corrections" in out, err
+    for refused in (("data", "labels", "moved", "--data", "moved"), (*two, "--data", "moved")):
+        code, _, err = type_(*refused)
+        assert code == 2
+        assert "--data moved: " in err

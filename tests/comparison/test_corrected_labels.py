@@ -67,6 +67,23 @@ def test_corrections_that_turn_a_verdict(tmp_path: Path) -> None:
     assert two.changes.changed
 
 
+def test_changes_have_the_short_names_of_the_table(
+    tmp_path: Path, type_: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Overrides that all runs share are in the names of the folders, and not in the short names."""
+    values = {**STUDY, "train": {**STUDY["train"], "lr": 0.04}}
+    folder = pipeline.run(expand_study(values, ["train.lr=0.05"], name="two", base=tmp_path), out=tmp_path)
+    (before,) = compare_folders([folder]).comparison.contrasts
+    assert before.a == "untrained,train.lr=0.05"
+    answers = predictions(folder, before.a).scores.argmax(1)
+    file = write(tmp_path / "c.csv", *((f"test[{k}]", answer) for k, answer in enumerate(answers)))
+    code, out, err = type_(str(folder), "--corrections", str(file))
+    assert code == 0, err
+    assert "Before: trained is better than untrained by " in out
+    assert ". Now: untrained is better than trained by " in out
+    assert out.count("train.lr") == 1
+
+
 def test_the_accuracy_is_that_of_the_corrected_labels(tmp_path: Path) -> None:
     folder = carried_out(tmp_path)
     of_run = predictions(folder, "trained")

@@ -57,7 +57,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
         monkeypatch.setattr(module, "cache_root", lambda: cache)
 
     def offline(self: Any) -> None:
-        raise OSError("Name or service not known")
+        raise OSError("Name or service not known\n")
 
     for dataset in (torchvision().datasets.MNIST, torchvision().datasets.CIFAR10):
         monkeypatch.setattr(dataset, "download", offline)
@@ -285,6 +285,7 @@ def test_mnist_that_is_not_there_says_where_to_put_it(
     with pytest.raises(DataError) as caught:
         load("mnist")
     says = str(caught.value)
+    assert "\n" not in says
     assert str(places[0] / "MNIST" / "raw") in says
     assert "could not be downloaded (Name or service not known)" in says
     assert "t10k-labels-idx1-ubyte.gz" in says

@@ -256,9 +256,19 @@ def test_arrays_without_all_values_are_refused() -> None:
         [np.zeros((8, 6, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)],
         [np.zeros((8, 6)), np.zeros((9, 8))],
         [torch.zeros(3, 8, 6), torch.zeros(3, 9, 9)],
+        [np.zeros((8, 6, 3)), np.zeros((9, 8, 3))],
+        [np.zeros((3, 8, 6), np.uint8), np.zeros((3, 9, 8), np.uint8)],
         [Image.new("L", (6, 8)), Image.new("L", (9, 9))],
     ],
-    ids=["grey", "colours", "floats", "tensors", "pictures"],
+    ids=[
+        "grey",
+        "colours",
+        "floats",
+        "tensors",
+        "floats with channels last",
+        "bytes with channels first",
+        "pictures",
+    ],
 )
 def test_images_of_several_sizes_are_refused_with_what_makes_them_one(images: list[Any]) -> None:
     with pytest.raises(DataError, match="resize them to one size") as error:

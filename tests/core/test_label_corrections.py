@@ -72,11 +72,24 @@ def test_files_that_are_no_table_are_refused(small: Data, tmp_path: Path) -> Non
         LabelCorrections.read(tmp_path / "none.csv")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         LabelCorrections.read(tmp_path)
+    with pytest.raises(DataError, match="cannot be read: embedded null byte"):
+        LabelCorrections.read(tmp_path / "a\0b.csv")
     (tmp_path / "photo.csv").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(DataError, match="no CSV file in UTF-8"):
+    with pytest.raises(DataError, match=r"photo\.csv cannot be read as a table .* in UTF-8: .*; save it as"):
         LabelCorrections.read(tmp_path / "photo.csv")
 
 
-def test_a_table_of_a_spreadsheet_is_read(small: Data, tmp_path: Path) -> None:
-    data = corrected(small, tmp_path, "4;train[0];why not", head="\ufefflabel;file;remark")
-    assert data.train.labels[0] == 4
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ("\ufefflabel;file;remark", "utf-8"),
+        ("label;file;remark", "utf-16"),
+        ("sep=;\nlabel;file;remark", "utf-8"),
+    ],
+    ids=["UTF-8 with its mark", "UTF-16", "the delimiter named"],
+)
+def test_a_table_of_a_spreadsheet_is_read(small: Data, tmp_path: Path, head: str, encoding: str) -> None:
+    file = tmp_path / "sheet.csv"
+    file.write_text(f"{head}\n4;train[0];why, then\n", encoding=encoding)
+    assert LabelCorrections.read(file).rows[0].line == 2 + head.count("\n")
+    assert corrected_data(small, LabelCorrections.read(file)).train.labels[0] == 4

@@ -72,10 +72,10 @@ def test_cifar_c_has_five_severities_in_each_file(tmp_path: Path) -> None:
     assert found.name == "CIFAR-10-C"
     assert found.corruptions == ["fog", "saturate", "snow"]
     assert found.labels.tolist() == labels().tolist()
-    wrong = wrong_answers(Reads(), found)
+    (wrong,) = wrong_answers([Reads()], found)
     for name, shift in (("fog", 0), ("snow", 3), ("saturate", 6)):
         assert np.array_equal(wrong[found.corruptions.index(name)], expected(shift))
-    some = wrong_answers(Reads(), found, asked=5)
+    (some,) = wrong_answers([Reads()], found, asked=5)
     assert some.shape == (3, 5, 5)
 
 
@@ -87,9 +87,28 @@ def test_imagenet_c_has_folders_of_severities_and_classes(tmp_path: Path, group:
         found = corruption_set(folder, CLASSES, (3, 4, 4), frame)
         assert list(found.corruptions) == ["fog", "snow"]
         assert len(found.notes) == notes
-        wrong = wrong_answers(Reads(), found)
+        (wrong,) = wrong_answers([Reads()], found)
         order = np.argsort([f"{names[k % 3]}/{k:03d}" for k in range(N)], kind="stable")
         assert np.array_equal(wrong[1], expected(3)[:, order])
+
+
+@pytest.mark.parametrize("group", ["", "weather"])
+def test_class_folders_of_numbers_are_no_severities(tmp_path: Path, group: str) -> None:
+    """The class 1 lies in a folder of the name that the first severity has."""
+    folder = imagenet_c(tmp_path / "set", ["0", "1", "2"], group)
+    found = corruption_set(folder, ["0", "1", "2"], (3, 4, 4), Frame(3, (4, 4)))
+    assert list(found.corruptions) == ["fog", "snow"]
+    assert wrong_answers([Reads()], found).sum() == expected(0).sum() + expected(3).sum()
+
+
+def test_files_that_a_system_leaves_behind_are_passed_over(tmp_path: Path) -> None:
+    folder = imagenet_c(tmp_path / "folders", CLASSES)
+    (folder / "snow" / "3" / "ant" / "._000.png").write_bytes(b"of macOS")
+    (folder / ".thumbs" / "1").mkdir(parents=True)
+    assert list(corruption_set(folder, CLASSES, (3, 4, 4), Frame(3, (4, 4))).corruptions) == ["fog", "snow"]
+    folder = cifar_c(tmp_path / "arrays")
+    (folder / "._fog.npy").write_bytes(b"of macOS")
+    assert len(corruption_set(folder, CLASSES, (3, 4, 4), None).corruptions) == 3
 
 
 def test_grey_arrays_and_channels_first(tmp_path: Path) -> None:
@@ -98,10 +117,10 @@ def test_grey_arrays_and_channels_first(tmp_path: Path) -> None:
     np.save(folder / "labels.npy", np.tile(labels(), 5))
     np.save(folder / "fog.npy", cells(2)[..., 0])
     found = corruption_set(folder, CLASSES, (1, 4, 4), None)
-    assert np.array_equal(wrong_answers(Reads(), found)[0], expected(2))
+    assert np.array_equal(wrong_answers([Reads()], found)[0, 0], expected(2))
     np.save(folder / "fog.npy", cells(2)[..., :1].transpose(0, 3, 1, 2))
     found = corruption_set(folder, CLASSES, (1, 4, 4), None)
-    assert np.array_equal(wrong_answers(Reads(), found)[0], expected(2))
+    assert np.array_equal(wrong_answers([Reads()], found)[0, 0], expected(2))
 
 
 def test_what_is_no_set_is_refused_in_words(tmp_path: Path) -> None:
@@ -140,7 +159,7 @@ def test_what_is_no_set_is_refused_in_words(tmp_path: Path) -> None:
     folder = imagenet_c(tmp_path / "damaged", CLASSES)
     (folder / "snow" / "3" / "ant" / "000.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"000\.png cannot be read as an image"):
-        wrong_answers(Reads(), corruption_set(folder, CLASSES, (3, 4, 4), frame))
+        wrong_answers([Reads()], corruption_set(folder, CLASSES, (3, 4, 4), frame))
 
 
 @pytest.fixture
@@ -155,7 +174,9 @@ def runs(type_: Type) -> list[str]:
     return sorted(str(path.parent) for path in Path("runs").rglob("record.json"))
 
 
-def test_the_command_prints_and_keeps_the_mean_corruption_error(runs: list[str], type_: Type) -> None:
+def test_the_command_prints_and_keeps_the_mean_corruption_error(
+    runs: list[str], type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cifar_c(Path("CIFAR-10-C"))
     code, out, _ = type_("corruptions", runs[0], "CIFAR-10-C", "--json")
     assert code == 0
@@ -170,7 +191,14 @@ def test_the_command_prints_and_keeps_the_mean_corruption_error(runs: list[str],
     kept = json.loads((Path(runs[0]) / "corruption-sets" / "CIFAR-10-C.json").read_text())
     assert kept["mean_corruption_error"] == found["mean_corruption_error"]
     reads = json.loads((Path(runs[0]) / "record.json").read_text())["reads_of_test"]
+    opened = []
+    monkeypatch.setattr(
+        corruption_set_score,
+        "wrong_answers",
+        lambda models, *a, **k: opened.append(len(models)) or wrong_answers(models, *a, **k),
+    )
     code, out, _ = type_("corruptions", runs[0], "CIFAR-10-C", "--baseline", runs[0])
+    assert opened == [2], "the images are read once for both runs"
     assert "mean corruption error (relative to " in out
     assert "): 100.0 % (" in out
     assert json.loads((Path(runs[0]) / "record.json").read_text())["reads_of_test"] == reads + 1
@@ -185,6 +213,15 @@ def test_alexnet_is_a_baseline_for_imagenet(
     assert code == 2
     assert "the errors of alexnet are those on ImageNet-C" in err
     monkeypatch.setattr(corruption_set_score, "CLASSES_OF_IMAGENET", 3)
+    for name in ("fog", "snow"):
+        Path("set", f"{name}.npy").rename(Path("set", f"{name}.kept"))
+    with monkeypatch.context() as patched:  # nothing is measured before
+        patched.setattr(corruption_set_score, "wrong_answers", None)
+        code, _, err = type_("corruptions", runs[0], "set", "--baseline", "alexnet")
+    assert code == 2
+    assert "has none of the fifteen corruptions" in err
+    for name in ("fog", "snow"):
+        Path("set", f"{name}.kept").rename(Path("set", f"{name}.npy"))
     code, out, _ = type_("corruptions", runs[0], "set", "--baseline", "alexnet", "--json")
     assert code == 0
     found = json.loads(out)

@@ -3,6 +3,7 @@ whole, and a search that was made before trains nothing."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -157,8 +158,17 @@ def test_several_variants_and_other_labels_are_refused(tmp_path: Path) -> None:
     folder = carried_out(tmp_path, [0], runs=("a", "b"))
     with pytest.raises(ConfigError, match="has the variants a, b; give the folder of one"):
         search_runs(folder)
+    shutil.rmtree(folder / "b")
+    both = tmp_path / "both"
+    for study in ("first", "second"):
+        shutil.copytree(folder, both / study)
+    with pytest.raises(ConfigError, match="has the variants first/a, second/a; give the folder of one"):
+        search_runs(both)
     other = out_of_study()
     assert other.test is not None
-    other = replace(other, test=replace(other.test, labels=other.test.labels.roll(1)))
-    with pytest.raises(ConfigError, match="the labels of the data set have changed"):
-        search_runs(folder / "a", data=other)
+    for test in (
+        replace(other.test, labels=other.test.labels.roll(1)),
+        other.test.select(torch.arange(50)),
+    ):
+        with pytest.raises(ConfigError, match="the labels of the data set have changed"):
+            search_runs(folder / "a", data=replace(other, test=test))

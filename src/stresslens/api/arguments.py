@@ -1,15 +1,19 @@
-"""Arguments of the public functions: paths, names, data sets and trackers."""
+"""Arguments of the public functions: paths, names, numbers, models, data sets and trackers."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from stresslens.config.data_paths import images_at
+from stresslens.config.registry import model_or_estimator
 from stresslens.config.unknown_names import dataset_of_file
+from stresslens.config.validation import applies_to_estimators
 from stresslens.core.errors import ConfigError
 
 
@@ -27,6 +31,26 @@ def path_of(value: Any, what: str) -> Path:
         return Path(value)
     said = repr(value) if isinstance(value, str) else kind_of(value)
     raise ConfigError(f"{what} is {said}; expected a path")
+
+
+def check_whole_number(name: str, value: Any, least: int = 1) -> None:
+    """Raises ConfigError unless an argument is None or a whole number from `least` up."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ConfigError(f"{name} is {value!r}; expected a whole number from {least} up")
+
+
+def model_key(model: Any, settings: Iterable[str], hint: str = "") -> str:
+    """The key of a study file for what is trained: "model", or "estimator". Raises ConfigError for anything
+    that is no model, with the `hint`, and for a setting (`train.lr`) that means nothing to an estimator."""
+    if not isinstance(model, str | Mapping | nn.Module):
+        hint = f"; make a module of it: {model.__name__}(…)" if isinstance(model, type) else hint
+        raise ConfigError(f"model is {kind_of(model)}; expected a plug-in by name or a torch.nn.Module{hint}")
+    key = "model" if isinstance(model, nn.Module) else model_or_estimator(model)
+    idle = [each for each in settings if key == "estimator" and not applies_to_estimators(each)]
+    if idle:
+        what = f"{idle[0].rpartition('.')[2]} means nothing to the estimator {model!r}"
+        raise ConfigError(f"{what}, which no gradient trains; leave it out")
+    return key
 
 
 def is_word(value: Any) -> bool:

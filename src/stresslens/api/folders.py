@@ -25,8 +25,11 @@ from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
 from stresslens.evaluation.data_check import chosen_findings, data_findings
+from stresslens.evaluation.prediction_rows import is_prediction_file
+from stresslens.evaluation.prediction_table import read_predictions
 from stresslens.evaluation.run_data import data_of
 from stresslens.report.page import write_report as write_page
+from stresslens.study.recorded_runs import folders_to_compare, record_runs
 
 OF_RUN = "module and data are those of a run: open its run"
 
@@ -81,10 +84,12 @@ def compare(
     difference: float | None = None,
     metric: str = "accuracy",
     corrections: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] = "runs",
     trust: bool = False,
 ) -> Comparison:
     """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
-    by its contrasts. Each is a Run, a Study, or a folder.
+    by its contrasts. Each is a Run, a Study, or a folder; or all are files of predictions of other programs
+    (a-seed0.csv, a-seed1.csv, b-seed0.csv, …), which become runs below `out`.
 
     Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
     intervals, p before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a
@@ -109,8 +114,15 @@ def compare(
         raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
     if not isinstance(metric, str):
         raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
-    paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
-    paths = comparable(paths[0]) if len(paths) == 1 else paths
+    files = [isinstance(each, str | os.PathLike) and is_prediction_file(Path(each)) for each in runs]
+    if all(files):
+        tables = [read_predictions(Path(each)) for each in runs if isinstance(each, str | os.PathLike)]
+        paths = folders_to_compare(record_runs(tables, path_of(out, "out"), split=split))
+    elif any(files):
+        raise ConfigError("compare files of predictions with files, or runs with runs")
+    else:
+        paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
+        paths = comparable(paths[0]) if len(paths) == 1 else paths
     if corrections is not None:
         if metric != "accuracy":
             raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")

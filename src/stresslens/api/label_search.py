@@ -9,14 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from stresslens.api.arguments import kind_of, plain_data
+from stresslens.api.arguments import check_whole_number, model_key, plain_data
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
-from stresslens.api.studies import Study
+from stresslens.api.studies import Study, Variant
 from stresslens.api.words import public_call
-from stresslens.config import registry, study_file
+from stresslens.config import study_file
 from stresslens.config.data_sets import loaded_data_set
-from stresslens.config.validation import applies_to_estimators
 from stresslens.core.copies import eager_module, usable_module
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
@@ -28,7 +27,7 @@ from stresslens.study.out_of_fold import FoldModel
 
 @public_call()
 def find_label_errors(
-    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run | Study,
+    data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run | Study | Variant,
     model: str | Mapping[str, Any] | nn.Module | None = None,
     *,
     folds: int | None = None,
@@ -51,7 +50,7 @@ def find_label_errors(
     predictions are read, with `repeats: {folds: K}` of all images, and nothing is trained. `progress` is as
     in `train`. Raises ConfigError and DataError."""
     folder = Path(data) if isinstance(data, str | os.PathLike) else None
-    if folder is not None and (isinstance(data, Run | Study) or runs_in(folder)):
+    if folder is not None and (isinstance(data, Run | Study | Variant) or runs_in(folder)):
         given = {"model": model, "folds": folds, "seeds": seeds, "flips": flips, "n_images": n_images}
         idle = [name for name, value in {**given, **options}.items() if value is not None]
         if idle:
@@ -59,8 +58,8 @@ def find_label_errors(
                 f"{idle[0]}: {folder} is trained already, and its predictions are read; leave it "
                 "out, or give the data set instead of the run"
             )
-        trust = isinstance(data, Run | Study) and data.trust
-        place = data.data if isinstance(data, Run) else None
+        trust = isinstance(data, Run | Study | Variant) and data.trust
+        place = data.data_now if isinstance(data, Run) else None
         return label_search.search_runs(folder, trust=trust, data=place)
     _check_counts(folds, seeds, flips, n_images)
     trained = _fold_model(label_search.MODEL if model is None else model, options)
@@ -78,8 +77,7 @@ def find_label_errors(
 
 def _check_counts(folds: Any, seeds: Any, flips: Any, n_images: Any) -> None:
     for name, value, least in (("folds", folds, 2), ("seeds", seeds, 1), ("n_images", n_images, 2)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise ConfigError(f"{name} is {value!r}; expected a whole number from {least} up")
+        check_whole_number(name, value, least)
     if flips is not None and (
         isinstance(flips, bool) or not isinstance(flips, int | float) or not 0 <= flips <= 0.25
     ):
@@ -88,18 +86,12 @@ def _check_counts(folds: Any, seeds: Any, flips: Any, n_images: Any) -> None:
 
 def _fold_model(model: Any, options: Mapping[str, Any]) -> FoldModel:
     """What is trained on each part. Raises ConfigError for anything that is no model, and for its options."""
-    if not isinstance(model, str | Mapping | nn.Module):
-        hint = f"; make a module of it: {model.__name__}(…)" if isinstance(model, type) else ""
-        raise ConfigError(f"model is {kind_of(model)}; expected a plug-in by name or a torch.nn.Module{hint}")
+    key = model_key(model, [f"train.{name}" for name in options])
     module = eager_module(usable_module(model)) if isinstance(model, nn.Module) else None
-    kind = "model" if isinstance(model, nn.Module) else registry.model_or_estimator(model)
-    idle = [name for name in options if kind == "estimator" and not applies_to_estimators(f"train.{name}")]
-    if idle:
-        raise ConfigError(f"{idle[0]} means nothing to the estimator {model!r}, which no gradient trains")
     values = {
         "data": "digits",
-        kind: "linear" if module is not None else model,
-        "train": {**(label_search.TRAINING if kind == "model" else {}), **options},
+        key: "linear" if module is not None else model,
+        "train": {**(label_search.TRAINING if key == "model" else {}), **options},
     }
     config = study_file.variant_config_from(values, Path.cwd())
     return FoldModel(config, type(model).__name__ if module is not None else model, module)

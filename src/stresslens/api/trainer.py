@@ -13,14 +13,21 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from stresslens.api.arguments import folder_name_of, kind_of, path_of, plain_data, trackers_of, views_of
+from stresslens.api.arguments import (
+    check_whole_number,
+    folder_name_of,
+    model_key,
+    path_of,
+    plain_data,
+    trackers_of,
+    views_of,
+)
 from stresslens.api.progress_bar import LINES, Display, Epochs, Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study
 from stresslens.api.words import public_call
-from stresslens.config import registry, study_file
+from stresslens.config import study_file
 from stresslens.config.function_files import with_names
-from stresslens.config.validation import applies_to_estimators
 from stresslens.core.copies import copied, eager_module, usable_module
 from stresslens.core.data import Data
 from stresslens.core.draws import seed_number
@@ -62,8 +69,7 @@ def run(
     place = path_of(out, "out")
     named, trackers = trackers_of(track)
     overrides = (*overrides, *([f"track={json.dumps(named)}"] if named else []))
-    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
-        raise ConfigError(f"jobs is {jobs!r}; expected a whole number from 1 up")
+    check_whole_number("jobs", jobs)
     if wrong := [each for each in overrides if not isinstance(each, str)]:
         raise ConfigError(f"an override is {wrong[0]!r}; expected text such as 'train.epochs=1'")
     if isinstance(study, Mapping):
@@ -168,25 +174,18 @@ def train(
     that is called a few times a second with what is being done, how much of it is done (epochs), and how
     much there is. Raises ConfigError, DataError, TrainingDiverged, and Stopped after a signal, when all is
     saved."""
-    if not isinstance(model, str | Mapping | nn.Module):
-        on = "; for more epochs, repeat the call of the run with name= and epochs=; to start from its "
-        hint = f"{on}weights, give its model()" if isinstance(model, Run | Study) else ""
-        hint = f"; make a module of it: {model.__name__}(…)" if isinstance(model, type) else hint
-        raise ConfigError(f"model is {kind_of(model)}; expected a plug-in by name or a torch.nn.Module{hint}")
+    on = "; for more epochs, repeat the call of the run with name= and epochs=; to start from its "
+    hint = f"{on}weights, give its model()" if isinstance(model, Run | Study) else ""
+    given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
+    key = model_key(model, given, hint)
     place, seed = path_of(out, "out"), seed_number(seed)
     data = data if isinstance(data, Data) else plain_data(data)
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
-    kind = "model" if own_model else registry.model_or_estimator(model)
-    given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
-    idle = [key for key in given if kind == "estimator" and not applies_to_estimators(key)]
-    if idle:
-        what = f"{idle[0].rpartition('.')[2]} means nothing to the estimator {model!r}"
-        raise ConfigError(f"{what}, which no gradient trains; leave it out")
     options = with_names(options, place)
     named, trackers = trackers_of(track)
     values = {
         "data": "digits" if own_data else data,
-        kind: "linear" if own_model else model,
+        key: "linear" if own_model else model,
         "input": dict(input or {}),
         "train": options,
         "track": named,

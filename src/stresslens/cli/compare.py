@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from stresslens.cli.completion import runs_and_studies
-from stresslens.cli.options import HeldOutSplit, Json, Trust
+from stresslens.cli.options import DataNow, HeldOutSplit, Json, Out, Trust
+from stresslens.cli.predictions_of_files import (
+    ClassesOption,
+    ColumnsOption,
+    LabelsOption,
+    check_idle,
+    recorded,
+)
 from stresslens.cli.terminal import print_comparison, print_json, told_short_names
 from stresslens.core.errors import ConfigError, GateNotMet
 
@@ -20,7 +27,7 @@ def compare(
         typer.Argument(
             autocompletion=runs_and_studies,
             help="Runs (…/seed-0) or variants (runs/STUDY/VARIANT), the first is the baseline; "
-            "or one study (runs/STUDY).",
+            "one study (runs/STUDY); or files of predictions (a-seed0.csv a-seed1.csv b-seed0.csv …).",
         ),
     ],
     split: HeldOutSplit = "test",
@@ -47,10 +54,15 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    moved: DataNow = None,
+    columns: ColumnsOption = None,
+    labels: LabelsOption = None,
+    classes: ClassesOption = None,
+    out: Out = Path("runs"),
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Compare runs, variants or a study.
+    """Compare runs, variants or a study, or predictions of other programs.
 
     Two runs: do these two weight files differ? McNemar's exact test over the images. Two variants: do
     they differ over the seeds that both have? A study: its own contrasts. p values are corrected by
@@ -59,16 +71,28 @@ def compare(
     baseline, and pass.
     """
     from stresslens.comparison.folders import compare_corrected, compare_folders
+    from stresslens.evaluation.prediction_rows import is_prediction_file
+    from stresslens.study.recorded_runs import folders_to_compare
 
     if split not in ("test", "validation"):
         raise ConfigError(f"--split {split}: expected test or validation")
     if difference is not None and not 0 < difference <= 100:
         raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
     ask = None if difference is None else difference / 100
+    if corrections is None and moved is not None:
+        raise ConfigError(f"--data {moved}: data are read for --corrections alone; leave it out")
+    of_files = [is_prediction_file(folder) for folder in folders]
+    if all(of_files):
+        made = recorded(folders, out, split=split, columns=columns, labels=labels, classes=classes)
+        folders = folders_to_compare(made)
+    elif any(of_files):
+        raise ConfigError("compare files of predictions with files, or folders of runs with folders")
+    else:
+        check_idle(columns, labels, classes)
     if corrections is None:
         compared = compare_folders(folders, split=split, ask=ask, metric=metric)
     elif metric == "accuracy":
-        compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust)
+        compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust, data=moved)
     else:
         raise ConfigError(
             f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"

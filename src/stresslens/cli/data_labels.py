@@ -9,7 +9,7 @@ import typer
 
 from stresslens.cli.completion import plugins_of
 from stresslens.cli.data import data_value, load_data_set
-from stresslens.cli.options import Json, Overrides, Trust
+from stresslens.cli.options import DataNow, Json, Overrides, Trust
 from stresslens.cli.terminal import print_json, print_table
 from stresslens.core.errors import ConfigError
 
@@ -74,15 +74,16 @@ def labels(
             show_default=False,
         ),
     ] = None,
+    moved: DataNow = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Find labels that are probably wrong.
 
     Each image is judged by models that were not trained on it (confident learning). For data, they are
-    trained now, on folds of all images; further arguments are settings of the training (train.epochs=20).
-    For finished runs, their predictions are read. How many wrong labels are found is measured with flips
-    that are planted in the same data.
+    trained now, on folds of all images; further arguments are settings of the training (train.epochs=20)
+    and of the data (data.size=64). For finished runs, their predictions are read. How many wrong labels
+    are found is measured with flips that are planted in the same data.
     """
     from stresslens.core.run_paths import runs_in
 
@@ -98,7 +99,9 @@ def labels(
             )
         from stresslens.study.label_search import search_runs
 
-        found = search_runs(Path(data), trust=trust)
+        found = search_runs(Path(data), trust=trust, data=moved)
+    elif moved is not None:
+        raise ConfigError(f"--data {moved}: it says where the data of a run lie now, and {data} is no run")
     else:
         found = _searched(data, overrides or [], model, folds, seeds, flips, images)
     if as_json:
@@ -129,7 +132,7 @@ def _searched(
     value = label_search.MODEL if model is None else parse_value(model)
     trained = label_search.fold_model(data_value(data), value, overrides)
     return label_search.search_labels(
-        load_data_set(data_value(data)),
+        load_data_set(trained.config.data),
         trained,
         folds=folds or label_search.FOLDS,
         seeds=seeds or label_search.SEEDS,

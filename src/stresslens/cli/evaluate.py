@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stresslens.cli.completion import words
-from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, RunArgument, Trust
+from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, Out, RunOrFile, Trust
+from stresslens.cli.predictions_of_files import (
+    ClassesOption,
+    ColumnsOption,
+    LabelsOption,
+    check_idle,
+    recorded,
+)
 from stresslens.cli.terminal import print_json, print_scores, print_table
 from stresslens.core.errors import ConfigError
 
@@ -20,7 +28,7 @@ LISTED = 4
 
 # long: the options of a command are spelled out, one after the other
 def evaluate(
-    run: RunArgument,
+    run: RunOrFile,
     split: Annotated[
         str,
         typer.Option(
@@ -34,10 +42,17 @@ def evaluate(
         bool,
         typer.Option("--find-slices", help="Also find groups of similar images of low accuracy."),
     ] = False,
+    columns: ColumnsOption = None,
+    labels: LabelsOption = None,
+    classes: ClassesOption = None,
+    out: Out = Path("runs"),
     fail_under: FailUnder = None,
     as_json: Json = False,
 ) -> None:
-    """Score a trained run on one of its splits.
+    """Score a trained run on one of its splits, or a file of predictions of another program.
+
+    A file (CSV, TSV, JSON, JSON lines, parquet, npz) has a row for each image: its label, and its
+    predicted class or the scores of all classes. It becomes the folder of a run below --out, with a page.
 
     Every score has its n and its interval. A read of the test split is counted in the run's record.
     The run's saved predictions are made anew; with the validation split also likeness.npz, which
@@ -50,6 +65,8 @@ def evaluate(
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.averaged_views import averaged_in_words, score_averaged
     from stresslens.evaluation.finished_run import finished
+    from stresslens.evaluation.prediction_rows import is_prediction_file
+    from stresslens.evaluation.record import read_record
     from stresslens.report.page import write_reports_of
     from stresslens.study.predict_stage import evaluate_again
 
@@ -58,7 +75,17 @@ def evaluate(
     if tta and find_slices:
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
     asked = gates.parsed(fail_under or [])
-    if tta:
+    if is_prediction_file(run):
+        if tta or find_slices:
+            option = "--tta" if tta else "--find-slices"
+            raise ConfigError(f"{option} needs a model, and a file of predictions has none; leave it out")
+        (folder,) = recorded([run], out, split=split, columns=columns, labels=labels, classes=classes)
+        record = read_record(folder)
+        scores, document = record.scores[split], record.as_json()
+        typer.echo(f"page: {folder.path / 'report.html'}", err=True)
+    elif columns or labels or classes:
+        check_idle(columns, labels, classes)
+    elif tta:
         with finished(RunFolder(run), split, trust=trust, data=data) as (model, found, record):
             averaged = score_averaged(RunFolder(run), model, found, record, tta, [split])
         scores, document = averaged.scores[split], averaged.as_json()

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from stresslens.cli.completion import plugins_of, runs, words
-from stresslens.cli.run_arguments import check_one_run, checked_run
+from stresslens.cli.run_arguments import check_one_run, checked_run, checked_run_or_file
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.spelling import near
 
@@ -19,6 +19,16 @@ RunArgument = Annotated[
     typer.Argument(
         help="A run's folder (…/seed-0), or a variant's with one run.",
         callback=checked_run,
+        autocompletion=runs,
+    ),
+]
+
+RunOrFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN|FILE",
+        help="A run's folder (…/seed-0), or a variant's with one run; or a file of predictions (.csv, …).",
+        callback=checked_run_or_file,
         autocompletion=runs,
     ),
 ]

@@ -31,6 +31,13 @@ def checked_run(run: Path) -> Path:
     )
 
 
+def checked_run_or_file(run: Path) -> Path:
+    """As `checked_run`; or a file of predictions."""
+    from stresslens.evaluation.prediction_rows import is_prediction_file
+
+    return run if is_prediction_file(run) else checked_run(run)
+
+
 def runs_then_pictures(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The runs and exported models at the beginning, of which there is one at least, and the pictures
     behind them. Raises ConfigError for a run among the pictures, and where there are no pictures."""

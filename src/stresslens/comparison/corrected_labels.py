@@ -12,15 +12,16 @@ import numpy as np
 import torch
 
 from stresslens.comparison.schema import Contrast
-from stresslens.comparison.tested_run import Tested, tested_of
+from stresslens.comparison.tested_run import Tested
 from stresslens.config.run_config import read_run_data
+from stresslens.config.run_names import ShortNames
 from stresslens.core.answers import predicted
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.label_corrections import LabelCorrections
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import image_names, pooled
-from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.evaluation.run_data import DataPlace, pooled_positions, undivided_data_of
 from stresslens.metrics.classification import Labels
 
@@ -43,20 +44,18 @@ class CorrectedTests:
     def __call__(self, folder: RunFolder, split: str) -> Tested:
         """As `tested_of`. Raises ConfigError if the data of the run have changed, and DataError for
         corrections that do not belong to them."""
-        tested, scores = tested_of(folder, split), folder.load_predictions(split)["scores"]
+        tested = folder.load_predictions(split)
         data, whole, labels = self._labels(folder)
-        places = pooled_positions(folder, split, data, whole)
-        if not np.array_equal(whole.labels.cpu().numpy()[places], tested.labels):
-            raise ConfigError(f"{folder.path}: the labels of the data set have changed since it was tested")
+        places = pooled_positions(folder, split, data, whole, tested)
         now = labels[places]
         kept = now >= 0
-        self.corrected.update(places[kept & (now != tested.labels)].tolist())
+        self.corrected.update(places[kept & (now != tested["labels"])].tolist())
         self.dropped.update(places[~kept].tolist())
         if not kept.any():
             raise ConfigError(f"{self.corrections.file} drops every {split} image of {folder.path}")
-        right = predicted(scores) == now
-        record = _with_test_images(tested.record, int(kept.sum()))
-        return replace(tested, right=right[kept], labels=now[kept], record=record)
+        right = predicted(tested["scores"]) == now
+        record = _with_test_images(read_record(folder), int(kept.sum()))
+        return Tested(right[kept], now[kept], split, record)
 
     def _labels(self, folder: RunFolder) -> tuple[Data, Split, Labels]:
         """The undivided data of a run, its pooled images and their corrected labels; read once for runs of
@@ -89,6 +88,14 @@ class VerdictChanges:
     dropped: int
     before: Sequence[Contrast]
     after: Sequence[Contrast]
+
+    def renamed(self, names: ShortNames) -> VerdictChanges:
+        """With the short names of variants."""
+        before, after = (
+            [Contrast.model_validate(names.replaced(each.as_json())) for each in contrasts]
+            for contrasts in (self.before, self.after)
+        )
+        return replace(self, before=before, after=after)
 
     @property
     def changed(self) -> list[tuple[Contrast, Contrast]]:

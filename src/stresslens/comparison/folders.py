@@ -44,7 +44,8 @@ class FolderComparison:
     def renamed(self, names: ShortNames) -> FolderComparison:
         """With the short names of variants."""
         comparison = ComparisonFile.model_validate(names.replaced(self.comparison.as_json()))
-        return replace(self, comparison=comparison, regressions=names.replaced(self.regressions))
+        changes = None if self.changes is None else self.changes.renamed(names)
+        return FolderComparison(self.kind, comparison, names.replaced(self.regressions), changes)
 
     def as_json(self) -> dict[str, Any]:
         changes = {} if self.changes is None else {"corrections": self.changes.as_json()}

@@ -23,12 +23,13 @@ def loaded_data_set(
     Raises Problems for wrong options, ConfigError if the plug-in returns something else, and DataError as
     the data set and `corrected_data` do.
     """
-    data = registry.resolve("datasets", value, path=path, base=base, trust=trust)()
+    bound = registry.resolve("datasets", value, path=path, base=base, trust=trust)
+    data = bound()
     if not isinstance(data, Data):
         raise ConfigError(f"the dataset {value} returned a {type(data).__name__}; expected a stresslens.Data")
-    name, options = registry.name_and_options("datasets", value)
-    own = registry.options_of(registry.plugin("datasets", name, base=base, trust=trust))
-    file = None if "corrections" in own else options.get("corrections")
+    _, options = registry.name_and_options("datasets", value)
+    own = "corrections" in registry.options_of(bound.function)
+    file = None if own else options.get("corrections")
     return data if file is None else corrected_data(data, LabelCorrections.read(Path(file).expanduser()))
 
 

@@ -339,9 +339,11 @@ def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:
     return {**options, **{name: option for name, option in others.items() if name not in options}}
 
 
-_WEIGHTS, _CORRECTIONS = (
-    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-    for name, annotation in (("weights", WeightsRef | None), ("corrections", str | None))
+_WEIGHTS = inspect.Parameter(
+    "weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=WeightsRef | None
+)
+_CORRECTIONS = inspect.Parameter(
+    "corrections", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=str | None
 )
 COMMON_OPTIONS = {"models": {"weights": _WEIGHTS}, "datasets": {"corrections": _CORRECTIONS}}
 """Options that every plug-in of a folder has."""

@@ -140,18 +140,20 @@ def _to_one_size(first: Any, other: Any) -> str:
     """What to do with images of two shapes."""
     if first.ndim != other.ndim or first.ndim not in (2, 3):
         return "give all the same axes"
-    if isinstance(first, np.ndarray) and first.dtype == np.uint8 and first.shape[2:] in ((), (3,), (4,)):
-        size, channels = first.shape[:2], (first.shape[2:], other.shape[2:])
-        resized = f"np.asarray(PIL.Image.fromarray(image).resize({size[::-1]}))"
-    elif first.ndim == 2:
-        size, channels = first.shape, ((), ())
-        resized = f"F.interpolate(torch.as_tensor(image)[None, None], {tuple(size)})[0, 0]"
-    else:
-        size, channels = first.shape[1:], (first.shape[:1], other.shape[:1])
-        resized = f"F.interpolate(torch.as_tensor(image)[None], {tuple(size)})[0]"
-    if channels[0] != channels[1]:
+    last = first.ndim == 3 and place_of_channels(*first.shape) == "last"
+    size = tuple(first.shape[:2] if last else first.shape[-2:])
+    channels, others = (each.shape[2:] if last else each.shape[:-2] for each in (first, other))
+    if channels != others:
         return "give all the same number of channels"
-    imported = "import PIL.Image" if "PIL" in resized else "import torch.nn.functional as F"
+    plain = (first.ndim == 2 or last) and channels in ((), (3,), (4,))
+    if isinstance(first, np.ndarray) and first.dtype == np.uint8 and plain:
+        resized = f"np.asarray(PIL.Image.fromarray(image).resize({size[::-1]}))"
+        return f"resize them to one size: images = [{resized} for image in images] (import PIL.Image)"
+    before, after = ("[None, None]", "[0, 0]") if first.ndim == 2 else ("[None]", "[0]")
+    if last:
+        before, after = ".movedim(2, 0)[None]", "[0].movedim(0, 2)"
+    resized = f"F.interpolate(torch.as_tensor(image){before}, {size}){after}"
+    imported = "import torch.nn.functional as F"
     return f"resize them to one size: images = [{resized} for image in images] ({imported})"
 
 

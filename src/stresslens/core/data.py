@@ -27,7 +27,7 @@ from stresslens.core.labels import named_labels, names_as_given
 from stresslens.core.sampling import balanced_order, divide, shuffled
 from stresslens.core.stored_images import Stored
 from stresslens.core.tables import ResultTable, Tabular
-from stresslens.core.text import counted
+from stresslens.core.text import counted, repeated_words
 from stresslens.core.torch_settings import initial_settings
 from stresslens.core.types import Augmentation, Finding, Shape
 
@@ -300,8 +300,7 @@ class Data(Tabular):
         object.__setattr__(self, "classes", names_as_given(self.classes))
         if len(self.classes) < 2:
             raise DataError(f"{self.name}: {len(self.classes)} class; a classifier needs at least two")
-        twice = [name for name in dict.fromkeys(self.classes) if self.classes.count(name) > 1]
-        if twice:
+        if twice := repeated_words(self.classes):
             raise DataError(f"{self.name}: two classes are called {twice[0]!r}; each needs its own name")
         for name, split in self.splits.items():
             low, high = int(split.labels.min()), int(split.labels.max())

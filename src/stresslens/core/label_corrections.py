@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import DataError
+from stresslens.core.errors import DataError, naming
+from stresslens.core.plain_rows import csv_rows
 from stresslens.core.spelling import closest
 from stresslens.core.splits import image_names
 
@@ -45,18 +46,19 @@ class LabelCorrections:
         Raises DataError, with the line, for a file that is no such table and for an image that is there
         twice.
         """
-        lines = _lines(file)
         wrong, seen = [], dict[str, int]()
         rows = []
+        with naming("corrections"):
+            lines = csv_rows(file, partial(_check_columns, file)).rows
         for line, row in lines:
-            image, label = row["file"].strip(), row["label"].strip()
+            image, label = row["file"], row["label"]
             if not image or not label:
                 wrong.append(f"{file}:{line}: no {'file' if not image else 'label'}")
             elif image in seen:
                 wrong.append(f"{file}:{line}: {image} is listed again; it is in line {seen[image]} already")
             else:
                 seen[image] = line
-                rows.append(Correction(line, image, row.get("given", "").strip() or None, label))
+                rows.append(Correction(line, image, row.get("given") or None, label))
         if wrong:
             raise DataError("\n".join(wrong))
         return LabelCorrections(file, rows)
@@ -125,41 +127,13 @@ def corrected_data(data: Data, corrections: LabelCorrections) -> Data:
         splits[name] = corrected if len(kept) == len(split) else corrected.select(kept)
     changed, dropped = int(((after != before) & (after >= 0)).sum()), int((after < 0).sum())
     note = f"{corrections.file.name}: labels corrected: {changed}, images dropped: {dropped}"
-    return replace(
-        data,
-        train=splits["train"],
-        validation=splits.get("validation"),
-        test=splits.get("test"),
-        notes=(*data.notes, note),
-    )
+    parts: dict[str, Any] = {**splits, "notes": (*data.notes, note)}
+    return replace(data, **parts)
 
 
-def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
-    """The line number and the values by column of each row."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"corrections: {file} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"corrections: {file} is no CSV file in UTF-8: {error}") from None
-    first = text.partition("\n")[0]
-    try:
-        reader = csv.DictReader(
-            io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True
-        )
-        names = list(reader.fieldnames or [])
-        for column in ("file", "label"):
-            if names.count(column) != 1:
-                how = (
-                    "is there more than once" if column in names else f"is missing: {closest(column, names)}"
-                )
-                raise DataError(f"{file}:1: corrections have the columns file and label; {column} {how}")
-        rows = []
-        for row in reader:
-            if None in row or None in row.values():
-                few = "more" if None in row else "fewer"
-                raise DataError(f"{file}:{reader.line_num}: {few} values than columns")
-            rows.append((reader.line_num, dict(row)))
-        return rows
-    except csv.Error as error:
-        raise DataError(f"corrections: {file} is no CSV file: {error}") from None
+def _check_columns(file: Path, columns: Sequence[str]) -> None:
+    for column in ("file", "label"):
+        if columns.count(column) != 1:
+            twice = column in columns
+            how = "is there more than once" if twice else f"is missing: {closest(column, list(columns))}"
+            raise DataError(f"{file}: corrections have the columns file and label; {column} {how}")

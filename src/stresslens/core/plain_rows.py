@@ -1,14 +1,15 @@
-"""Plain rows, dictionaries with the same keys, as a data frame, as CSV and as LaTeX."""
+"""Plain rows, dictionaries with the same keys, as a data frame, as CSV and as LaTeX, and from CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import write_bytes
 
 
@@ -21,10 +22,13 @@ def data_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
     return pandas.DataFrame(list(rows))
 
 
-def csv_of(rows: Sequence[Mapping[str, Any]], path: str | Path | None) -> str | Path:
-    """Rows as CSV: the text, or with `path` the file that was written. What is missing is empty."""
+def csv_of(
+    rows: Sequence[Mapping[str, Any]], path: str | Path | None, columns: Sequence[str] = ()
+) -> str | Path:
+    """Rows as CSV: the text, or with `path` the file that was written. What is missing is empty. `columns`
+    stand first, also where there are no rows."""
     text = io.StringIO(newline="")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
     table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     if columns:
         table.writeheader()
@@ -33,6 +37,60 @@ def csv_of(rows: Sequence[Mapping[str, Any]], path: str | Path | None) -> str | 
         return text.getvalue()
     write_bytes(Path(path), text.getvalue().encode("utf-8", errors="replace"))
     return Path(path)
+
+
+class CsvRows(NamedTuple):
+    """The rows of a CSV file: the number of the line in which each ends, and its values by column, without
+    space around them."""
+
+    rows: list[tuple[int, dict[str, str]]]
+    ended: bool
+    """Whether the last line has an end."""
+
+
+def csv_rows(
+    file: Path,
+    check_columns: Callable[[Sequence[str]], None],
+    *,
+    encoding: str | None = None,
+    remedy: str = "save it as UTF-8",
+) -> CsvRows:
+    """The rows of a CSV file in `encoding`, or else in UTF-8, or in UTF-16 with its mark.
+
+    Cells are divided by what a first line `sep=;` of Excel names, or else by the most frequent of comma,
+    semicolon and tab in the line of the columns. `check_columns` sees the columns before any row is read.
+    `remedy` says what to do about a file in another encoding.
+    Raises ConfigError for an unknown encoding, and DataError, with the line, for a file that cannot be
+    read, that is no such table, or whose row has more or fewer values than columns.
+    """
+    try:
+        content = file.read_bytes()
+    except (OSError, ValueError) as error:  # a ValueError for a zero byte in the path
+        raise DataError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    said = f"as a table of comma-separated values in {encoding or ('UTF-16' if wide else 'UTF-8')}"
+    try:
+        text = content.decode(encoding or ("utf-16" if wide else "utf-8-sig"))
+        if named := re.match(r'sep=([^\r\n" ])\r?\n', text):
+            text = text[named.end() :]
+        before = 1 if named else 0
+        first = text.partition("\n")[0]
+        delimiter = named[1] if named else max(",;\t", key=first.count)
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        check_columns(reader.fieldnames or [])
+        rows = []
+        for row in reader:
+            if None in row or None in row.values():
+                few = "more" if None in row else "fewer"
+                raise DataError(f"{file}:{before + reader.line_num}: {few} values than columns")
+            rows.append((before + reader.line_num, {name: value.strip() for name, value in row.items()}))
+    except LookupError:
+        raise ConfigError(f"encoding: there is no {encoding!r}; utf-8, cp1252 and cp932 are some") from None
+    except UnicodeError as error:
+        raise DataError(f"{file} cannot be read {said}: {error}; {remedy}") from None
+    except csv.Error as error:
+        raise DataError(f"{file} cannot be read {said}: {error}") from None
+    return CsvRows(rows, text.endswith(("\n", "\r")))
 
 
 def latex_of(columns: Sequence[str], cells: Sequence[Sequence[str]], align: str) -> str:

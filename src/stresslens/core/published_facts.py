@@ -1,9 +1,9 @@
-"""What is published of a data set, and how much of an accuracy on its test images is chance."""
+"""What is published of a data set, with its sources."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 UNKNOWN = "not known to us"
 """Stands where we are not sure; no card guesses."""
@@ -26,6 +26,6 @@ class PublishedFacts:
     """Copies of test images among the training images, with the source."""
     label_noise: str = UNKNOWN
     """Wrong labels, with the source."""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     test: str = "test"
     """The published part that is the test part here."""

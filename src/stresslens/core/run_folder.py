@@ -236,6 +236,11 @@ class RunFolder:
         """The card of the model or estimator. Raises UnreadableRun if it is missing or not
         valid."""
         fitted = self.estimator_card.is_file()
+        if not fitted and not self.card.is_file() and (source := self._source()):
+            raise UnreadableRun(
+                f"{self.path} has predictions that were read from {source}, and no model; train or load the "
+                "model with stresslens for this"
+            )
         card: Path = self.estimator_card if fitted else self.card
         whose = "the run" if self.record.is_file() else "the export"
         aside = f" set {self.record.name} aside, and" if fitted and self.record.is_file() else ""
@@ -247,6 +252,12 @@ class RunFolder:
             raise UnreadableRun(
                 f"{card} is not a model description of format {FORMAT}: {first_problem(error)}; {remedy}"
             ) from None
+
+    def _source(self) -> str:
+        """The file of another program that the predictions were read from; empty for other runs."""
+        with suppress(UnreadableRun, TypeError, AttributeError):
+            return str(read_json(self.record).get("source", ""))
+        return ""
 
     def load_predictions(self, split: str) -> dict[str, np.ndarray]:
         """The saved predictions of a split: `PREDICTIONS`. Raises UnreadableRun."""

@@ -143,7 +143,7 @@ class Division:
         Raises ConfigError as `of` does."""
         groups = whole.columns.get("group")
         if self.folds is not None:
-            fold, repetition = seed % self.folds, seed // self.folds
+            repetition, fold = divmod(seed, self.folds)
             folds = fold_positions(
                 whole.labels, self.folds, seed=repetition, groups=groups, names=data.classes
             )
@@ -159,7 +159,7 @@ class Division:
     def _facts(self, seed: int) -> dict[str, Any]:
         if self.folds is None:
             return {"kind": "splits", "repetition": seed}
-        fold, repetition = seed % self.folds, seed // self.folds
+        repetition, fold = divmod(seed, self.folds)
         return {"kind": "folds", "folds": self.folds, "fold": fold, "repetition": repetition}
 
 

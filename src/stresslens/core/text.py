@@ -1,11 +1,12 @@
-"""Text for the terminal: printable names and messages, short names, durations."""
+"""Text for the terminal: printable names and messages, short and repeated names, durations."""
 
 from __future__ import annotations
 
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 NOT_FINITE = "no answer (not finite)"
 """In place of a class, where a model's scores name none (`core.answers`)."""
@@ -92,3 +93,8 @@ def counted(n: int, one: str, several: str | None = None) -> str:
     """A number with its noun: `1 image`, `2,000 images`; `several` is the plural if it is not `one` with
     an s."""
     return f"{n:,} {one if n == 1 else several or f'{one}s'}"
+
+
+def repeated_words(words: Iterable[str]) -> list[str]:
+    """The words that are there more than once, each once, in their order."""
+    return [word for word, count in Counter(words).items() if count > 1]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import re
 import sys
 import types
 from collections.abc import Sequence
@@ -80,3 +81,9 @@ def is_cured() -> bool:
 def torchvision() -> types.ModuleType:
     """The torchvision module."""
     return importlib.import_module("torchvision")
+
+
+def reason_of(error: Exception) -> str:
+    """An error of torchvision in one line, without its hint at an option that is not one here."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r"[.,]? ?You can (?:use|set) download=True.*", "", said).rstrip(".")

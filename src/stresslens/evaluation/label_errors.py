@@ -3,8 +3,6 @@ many of planted flips the same search finds."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +14,13 @@ from numpy.typing import NDArray
 from stresslens.core.answers import answered, predicted
 from stresslens.core.cards import card, pictures, sentences
 from stresslens.core.data import Split
-from stresslens.core.files import write_bytes
 from stresslens.core.format import percent_sign
 from stresslens.core.panels import image_pixels
+from stresslens.core.plain_rows import csv_of
 from stresslens.core.tables import Percent, ResultTable, Tabular
 from stresslens.core.types import Estimate
 from stresslens.metrics.classification import Labels
-from stresslens.metrics.confident_learning import normalized_margin, probably_wrong, self_confidence
+from stresslens.metrics.confident_learning import normalized_margin, probably_wrong
 from stresslens.metrics.intervals import Floats, wilson
 from stresslens.metrics.planted_flips import FlipKind
 
@@ -194,14 +192,11 @@ class LabelErrors(Tabular):
         Look at the pictures before it is used (`corrections: file.csv` of a data set): delete the rows
         that are right as given, change labels, or write `drop` for an image without a right label.
         """
-        text = io.StringIO(newline="")
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["file", "given", "label", "probability", "agreeing", "seeds"])
-        for e in self.errors:
-            row = [e.image, e.given, e.suggested, f"{e.probability:.4f}", e.agreeing, e.seeds]
-            table.writerow(row)
-        write_bytes(Path(path), text.getvalue().encode("utf-8", errors="replace"))
-        return Path(path)
+        columns = ("file", "given", "label", "probability", "agreeing", "seeds")
+        cells = (
+            (e.image, e.given, e.suggested, f"{e.probability:.4f}", e.agreeing, e.seeds) for e in self.errors
+        )
+        return Path(csv_of([dict(zip(columns, row)) for row in cells], Path(path), columns))
 
     def as_json(self) -> dict[str, Any]:
         """What `stresslens data labels --json` prints."""
@@ -247,20 +242,20 @@ def label_errors(
     rows = np.flatnonzero(flagged(labels, mean))
     alone = np.array([flagged(labels, of_seed) for of_seed in probabilities]).sum(0)
     known = answered(probabilities).sum(0)
-    margin = normalized_margin(labels[rows], mean[rows])
-    given, suggested = self_confidence(labels, mean), predicted(mean)
+    rows = rows[np.argsort(normalized_margin(labels[rows], mean[rows]), kind="stable")]
+    suggested = predicted(mean)
     return tuple(
         LabelError(
-            row=int(row),
+            row=row,
             image=names[row],
             given=classes[labels[row]],
             suggested=classes[suggested[row]],
             probability=float(mean[row, suggested[row]]),
-            given_probability=float(given[row]),
+            given_probability=float(mean[row, labels[row]]),
             agreeing=int(alone[row]),
             seeds=int(known[row]),
         )
-        for row in rows[np.argsort(margin, kind="stable")]
+        for row in rows.tolist()
     )
 
 

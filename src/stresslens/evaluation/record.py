@@ -247,7 +247,7 @@ class RunRecord(OrderedJsonFile):
     The stages set fields by assignment, so that the record knows which were set.
     """
 
-    LATER_KEYS = frozenset({"failures", "parent", "input", "averaged", "found_slices"})
+    LATER_KEYS = frozenset({"failures", "parent", "input", "averaged", "source", "found_slices"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -256,6 +256,8 @@ class RunRecord(OrderedJsonFile):
     study: str = ""
     run: str | None = None
     seed: int | None = None
+    source: str = ""
+    """The file of another program that the predictions were read from; such a run has no model."""
     fingerprint: str = ""
     plugins: list[str] = []
     classes: list[str] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,7 +19,7 @@ from stresslens.core.data_root import data_in
 from stresslens.core.errors import ConfigError, DataError, reworded
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.splits import fewer
+from stresslens.core.splits import fewer, split_named
 from stresslens.evaluation.record import read_record
 
 DataPlace: TypeAlias = Data | Path | None
@@ -58,23 +60,30 @@ def undivided_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace
     return _loaded(value, folder, data, trust)
 
 
-def pooled_positions(folder: RunFolder, split: str, data: Data, whole: Split) -> NDArray[np.int64]:
-    """(n,) the places of a run's validation or test images in `whole`, the pooled images of `data`, which
-    are those of `undivided_data_of`.
+def pooled_positions(
+    folder: RunFolder, split: str, data: Data, whole: Split, tested: Mapping[str, NDArray[Any]]
+) -> NDArray[np.int64]:
+    """(n,) the places, in `whole`, of the images of `tested`, a run's saved predictions on validation or
+    test. `whole` are the pooled images of `data`, which are those of `undivided_data_of`.
 
-    Raises ConfigError for the validation images of a run that divided the data anew, and where the split
-    is missing.
+    Raises ConfigError for the validation images of a run that divided the data anew, where the split is
+    missing, and where the labels have changed since the run was tested.
     """
     repeats = read_run_data(folder.config).repeats
     if isinstance(repeats, list):
-        if split not in data.splits:
-            raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
-        starts = dict(zip(data.splits, np.cumsum([0, *map(len, data.splits.values())])))
-        return np.arange(starts[split], starts[split] + len(data.splits[split]))
-    if split != "test":
+        of_split = split_named(data, split)
+        start = sum(map(len, takewhile(lambda each: each is not of_split, data.splits.values())))
+        positions = np.arange(start, start + len(of_split))
+    elif split == "test":
+        positions = repeats.division.test_positions(data, whole, repeats.seeds[0]).numpy()
+    else:
         raise ConfigError(f"{folder.path} divided the data anew; only its test images can be told apart")
-    positions: NDArray[np.int64] = repeats.division.test_positions(data, whole, repeats.seeds[0]).numpy()
-    return positions
+    index = tested["index"]
+    same = index.max(initial=-1) < len(positions)
+    found: NDArray[np.int64] = positions[index] if same else positions
+    if not same or not np.array_equal(whole.labels.cpu().numpy()[found], tested["labels"]):
+        raise ConfigError(f"{folder.path}: the labels of the data set have changed since it was tested")
+    return found
 
 
 def same_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -> Data:

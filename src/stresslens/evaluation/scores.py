@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresslens.core.answers import answered, confidence, predicted
@@ -36,6 +37,7 @@ from stresslens.evaluation.record import (
     PerClass,
     Reliability,
     RiskCoverage,
+    RunRecord,
     SliceRecord,
     SliceRow,
 )
@@ -43,6 +45,7 @@ from stresslens.metrics import calibration, classification, ranking
 from stresslens.metrics.intervals import Floats, wilson
 from stresslens.metrics.slices import Slice, slices_of
 
+Kind: TypeAlias = Literal["logits", "scores", "answers"]
 BATCH = 512
 TOP_CLASSES = 5
 """With more classes, the top-5 accuracy says something."""
@@ -54,13 +57,14 @@ MANY = 256
 class Predictions(Tabular):
     """scores (N, K), labels (N,), and index (N,), the positions in the split.
 
-    `kind` says whether the scores are logits.
+    `kind` says whether the scores are logits, or, of "answers", only 1 for the class that is predicted
+    and 0 elsewhere, so that nothing is known of probabilities and ranks.
     """
 
     scores: Floats
     labels: classification.Labels
     index: classification.Labels
-    kind: Literal["logits", "scores"] = "logits"
+    kind: Kind = "logits"
 
     def __repr__(self) -> str:
         right = self.accuracy
@@ -94,7 +98,8 @@ class Predictions(Tabular):
 
     @staticmethod
     def of_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
-        kind: Literal["logits", "scores"] = "logits" if str(arrays["kind"]) == "logits" else "scores"
+        named = str(arrays["kind"])
+        kind: Kind = "logits" if named == "logits" else "answers" if named == "answers" else "scores"
         return Predictions(arrays["scores"].astype(np.float64), arrays["labels"], arrays["index"], kind)
 
     def calibrated(self, temperature: float) -> Predictions:
@@ -214,9 +219,10 @@ def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup =
 
 
 def scores_of(
-    predictions: Predictions, train_labels: classification.Labels, *, temperature: float | None = None
+    predictions: Predictions, train_labels: classification.Labels | None, *, temperature: float | None = None
 ) -> dict[str, Estimate]:
-    """Every named score of a split, with its n and interval.
+    """Every named score of a split, with its n and interval. Without training labels there is no majority
+    baseline.
 
     With a `temperature`, the calibration scores are also given for the logits divided by it. An
     image without an answer is wrong, and ranks last in the risk-coverage curve; `no_answer` is the
@@ -227,6 +233,8 @@ def scores_of(
 
 
 def _rankings_of(predictions: Predictions) -> dict[str, ranking.Ranking]:
+    if predictions.kind == "answers":
+        return {}
     predictions = predictions.answered
     probabilities, labels = predictions.probabilities, predictions.labels
     return {"auroc": ranking.auroc(probabilities, labels), "auprc": ranking.auprc(probabilities, labels)}
@@ -234,13 +242,13 @@ def _rankings_of(predictions: Predictions) -> dict[str, ranking.Ranking]:
 
 def _scores_of(
     predictions: Predictions,
-    train_labels: classification.Labels,
+    train_labels: classification.Labels | None,
     temperature: float | None,
     rankings: dict[str, ranking.Ranking],
 ) -> dict[str, Estimate]:
     scores, labels = predictions.scores, predictions.labels
     named = {"accuracy": classification.accuracy(scores, labels)}
-    if scores.shape[1] > TOP_CLASSES:
+    if scores.shape[1] > TOP_CLASSES and predictions.kind != "answers":
         named["top5"] = classification.top_k(scores, labels, 5)
     means = classification.averages(scores, labels)
     named["balanced_accuracy"] = means["macro"]["recall"]
@@ -253,8 +261,10 @@ def _scores_of(
             calibrated = _scores_of_probabilities(predictions.answered.calibrated(temperature))
             named |= {f"{name}_calibrated": estimate for name, estimate in calibrated.items()}
     named |= {name: score.mean for name, score in rankings.items()}
-    named["aurc"] = calibration.aurc(predictions.probabilities, labels)
-    named["majority_baseline"] = classification.majority_baseline(train_labels, labels)
+    if predictions.kind != "answers":
+        named["aurc"] = calibration.aurc(predictions.probabilities, labels)
+    if train_labels is not None:
+        named["majority_baseline"] = classification.majority_baseline(train_labels, labels)
     return named
 
 
@@ -286,14 +296,25 @@ def calibration_of(validation: Predictions) -> Calibration:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What a run's record holds of a split; reliability is of logits alone."""
+    """What a run's record holds of a split: reliability of logits alone, no curve of answers alone."""
 
     scores: dict[str, Estimate]
     per_class: PerClass
     confusion: list[list[int]]
-    risk_coverage: RiskCoverage
+    risk_coverage: RiskCoverage | None
     slices: list[SliceRecord]
     reliability: Reliability | None
+
+    def put(self, record: RunRecord, split: str) -> None:
+        """Into the record of a run, as what is known of the split."""
+        record.scores = {**record.scores, split: self.scores}
+        record.per_class = {**record.per_class, split: self.per_class}
+        record.confusion = {**record.confusion, split: self.confusion}
+        record.slices = {**record.slices, split: self.slices}
+        if self.risk_coverage is not None:
+            record.risk_coverage = {**record.risk_coverage, split: self.risk_coverage}
+        if self.reliability is not None:
+            record.reliability = {**record.reliability, split: self.reliability}
 
 
 def summary(
@@ -304,22 +325,31 @@ def summary(
     temperature: float | None = None,
     slices: Sequence[str] = (),
 ) -> SplitSummary:
-    """Scores, per-class table, confusion matrix, curves and slices of a split.
+    """Scores, per-class table, confusion matrix, curves and slices of a split. `slices` names columns of
+    the split that are always shown, however many values they have."""
+    tables = slices_of(split.columns, right(predictions), named=slices, **colours_of(split))
+    return _summary(predictions, tables, train_labels, temperature)
 
-    It holds scores, the per-class table, the confusion matrix, curves and slices. `slices` names
-    columns of the split that are always shown, however many values they have.
-    """
+
+def summary_without_images(predictions: Predictions, columns: Mapping[str, NDArray[Any]]) -> SplitSummary:
+    """As `summary`, where the images are not known, only further values (N,) of them by name."""
+    return _summary(predictions, slices_of(columns, right(predictions)), None, None)
+
+
+def _summary(
+    predictions: Predictions,
+    tables: Sequence[Slice],
+    train_labels: classification.Labels | None,
+    temperature: float | None,
+) -> SplitSummary:
     labels = predictions.labels
     confusion = classification.confusion_matrix(predictions.scores, labels)
     rankings = _rankings_of(predictions)
     per_class = classification.per_class(confusion) | {name: found.each for name, found in rankings.items()}
-    coverage, risk = calibration.risk_coverage(predictions.probabilities, labels)
-    tables = slices_of(
-        split.columns,
-        predicted(predictions.scores) == labels,
-        named=slices,
-        **colours_of(split),
-    )
+    curve = None
+    if predictions.kind != "answers":
+        coverage, risk = calibration.risk_coverage(predictions.probabilities, labels)
+        curve = RiskCoverage(coverage=coverage.tolist(), risk=risk.tolist())
     reliability = None
     if predictions.kind == "logits":
         calibrated = _bins_of(predictions.calibrated(temperature)) if temperature is not None else None
@@ -328,7 +358,7 @@ def summary(
         _scores_of(predictions, train_labels, temperature, rankings),
         PerClass(**per_class, support=confusion.sum(1).tolist()),
         confusion.tolist(),
-        RiskCoverage(coverage=coverage.tolist(), risk=risk.tolist()),
+        curve,
         [_slice_record(each) for each in tables],
         reliability,
     )

@@ -38,7 +38,8 @@ def confident_joint(labels: Labels, probabilities: Floats) -> Labels:
     classes = probabilities.shape[1]
     counts = np.zeros((classes, classes), np.int64)
     confident = confident_classes(labels, probabilities)
-    np.add.at(counts, (labels[confident != NO_ANSWER], confident[confident != NO_ANSWER]), 1)
+    known = confident != NO_ANSWER
+    np.add.at(counts, (labels[known], confident[known]), 1)
     return counts
 
 
@@ -80,9 +81,10 @@ def probably_wrong(labels: Labels, probabilities: Floats) -> NDArray[np.bool_]:
     """
     joint = np.rint(calibrated_joint(labels, probabilities)).astype(np.int64)
     found = np.zeros(len(labels), bool)
-    for i, j in zip(*np.nonzero(joint)):
-        if i != j:
-            rows = np.flatnonzero(labels == i)
+    np.fill_diagonal(joint, 0)
+    for i in np.flatnonzero(joint.any(1)):
+        rows = np.flatnonzero(labels == i)
+        for j in np.flatnonzero(joint[i]):
             margins = probabilities[rows, j] - probabilities[rows, i]
             found[rows[np.argsort(-margins, kind="stable")[: joint[i, j]]]] = True
     found &= predicted(probabilities) != labels

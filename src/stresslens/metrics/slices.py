@@ -46,7 +46,7 @@ def slices_of(
     columns: Mapping[str, Values],
     right: NDArray[np.bool_],
     *,
-    brightness: Floats,
+    brightness: Floats | None = None,
     saturation: Floats | None = None,
     named: Sequence[str] = (),
 ) -> list[Slice]:
@@ -57,7 +57,9 @@ def slices_of(
     `width`×`height`, and each column that has 2 to `ROWS` values or is in `named`. A property that
     does not vary gives no slice.
     """
-    groups = {"brightness": _by_amount(brightness, ("dark", "medium", "bright"), "{:.2f} to {:.2f}")}
+    groups = {}
+    if brightness is not None:
+        groups["brightness"] = _by_amount(brightness, ("dark", "medium", "bright"), "{:.2f} to {:.2f}")
     if saturation is not None:
         groups["saturation"] = _by_amount(saturation, ("pale", "medium", "vivid"), "{:.2f} to {:.2f}")
     if "width" in columns and "height" in columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,8 @@ def _passes(
     for number, (name, value, severity) in enumerate(passes):
         on_progress(number, len(passes))
         if (key := f"{name} {severity}") not in done:
-            done[key] = _answers(
-                model, _corrupted(images, index, value, severity, name, mix(seed, *name.encode()), size)
-            )
+            batches = _corrupted(images, index, value, severity, name, mix(seed, *name.encode()), size)
+            (done[key],) = answers_of([model], batches)
             spent = np.array(before + time.perf_counter() - began)
             _save(file, {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
     on_progress(len(passes), len(passes))
@@ -205,11 +205,16 @@ def _corrupted(
         yield corrupted
 
 
-def _answers(model: nn.Module, batches: Iterator[Tensor]) -> NDArray[np.int64]:
-    """(n,) the predicted class of each image, or `NO_ANSWER`."""
-    with evaluating(model), torch.no_grad():
-        parts = [predicted(logits_in_pieces(model, as_input(x, model))) for x in batches]
-    return torch.cat(parts).cpu().numpy()
+def answers_of(models: Sequence[nn.Module], batches: Iterator[Tensor]) -> NDArray[np.int64]:
+    """(models, n) the predicted class of each image by each model, or `NO_ANSWER`."""
+    with ExitStack() as evaluated, torch.no_grad():
+        for model in models:
+            evaluated.enter_context(evaluating(model))
+        parts = [
+            torch.stack([predicted(logits_in_pieces(model, as_input(x, model))) for model in models])
+            for x in batches
+        ]
+    return torch.cat(parts, 1).cpu().numpy()
 
 
 def _accuracy(right: NDArray[np.bool_]) -> Estimate:

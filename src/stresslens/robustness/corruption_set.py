@@ -4,7 +4,7 @@ data."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stresslens.core.answers import predicted
-from stresslens.core.dtypes import as_input
+from stresslens.core.arrays import as_shaped
 from stresslens.core.errors import DataError, first_line
 from stresslens.core.image_files import Frame, Unreadable, decode, quietly, read_image
 from stresslens.core.image_formats import hidden, is_image
-from stresslens.core.inspection import evaluating
-from stresslens.core.pass_memory import logits_in_pieces
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Shape
-
-SEVERITIES = (1, 2, 3, 4, 5)
-BATCH = 256
+from stresslens.robustness.corrupt import BATCH, SEVERITIES, answers_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class CorruptionSet:
     corruptions: Sequence[str]
     labels: NDArray[np.int64]
     """(n,) class numbers of the model."""
-    read: Callable[[str, int, NDArray[np.int64]], NDArray[np.uint8]]
+    read: Callable[[str, int, NDArray[np.int64]], Tensor]
     """The images at these positions under a corruption at a severity, (m,C,H,W) uint8."""
     notes: tuple[str, ...] = ()
 
@@ -59,42 +54,30 @@ def corruption_set(path: Path, classes: Sequence[str], shape: Shape, frame: Fram
 
 
 def wrong_answers(
-    model: nn.Module,
+    models: Sequence[nn.Module],
     images: CorruptionSet,
     *,
     asked: int | None = None,
     device: torch.device | str = "cpu",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.bool_]:
-    """(corruptions, severities, n) whether the answer is wrong, for `asked` images drawn at random, or
-    all; no answer is wrong."""
+    """(models, corruptions, severities, n) whether the answer is wrong, for `asked` images drawn at random,
+    or all, which are read once for all models; no answer is wrong."""
     rows = sampled_positions(len(images.labels), asked or "all", 0).numpy()
-    wrong = np.zeros((len(images.corruptions), len(SEVERITIES), len(rows)), bool)
+    wrong = np.zeros((len(models), len(images.corruptions), len(SEVERITIES), len(rows)), bool)
     total = len(images.corruptions) * len(SEVERITIES)
+
+    def batches(corruption: str, severity: int) -> Iterator[Tensor]:
+        for start in range(0, len(rows), BATCH):
+            pixels = images.read(corruption, severity, rows[start : start + BATCH])
+            yield pixels.to(device).float() / 255
+
     for c, corruption in enumerate(images.corruptions):
         for s, severity in enumerate(SEVERITIES):
             on_progress(c * len(SEVERITIES) + s, total)
-            answers = _answers(model, images, corruption, severity, rows, device)
-            wrong[c, s] = answers != images.labels[rows]
+            wrong[:, c, s] = answers_of(models, batches(corruption, severity)) != images.labels[rows]
     on_progress(total, total)
     return wrong
-
-
-def _answers(
-    model: nn.Module,
-    images: CorruptionSet,
-    corruption: str,
-    severity: int,
-    rows: NDArray[np.int64],
-    device: torch.device | str,
-) -> NDArray[np.int64]:
-    parts = []
-    with evaluating(model), torch.no_grad():
-        for start in range(0, len(rows), BATCH):
-            pixels = images.read(corruption, severity, rows[start : start + BATCH])
-            x: Tensor = torch.from_numpy(pixels).to(device).float() / 255
-            parts.append(predicted(logits_in_pieces(model, as_input(x, model))).cpu().numpy())
-    return np.concatenate(parts)
 
 
 # --- CIFAR-10-C ---------------------------------------------------------------------------------------------
@@ -115,17 +98,16 @@ def _of_arrays(path: Path, classes: Sequence[str], shape: Shape) -> CorruptionSe
             f"{path / 'labels.npy'} has labels from {labels.min()} to {labels.max()}, and the model has "
             f"{len(classes)} classes ({', '.join(classes[:5])}, …)"
         )
-    files = {file.stem: _array(file) for file in sorted(path.glob("*.npy")) if file.stem != "labels"}
+    arrays = [file for file in sorted(path.glob("*.npy")) if not hidden(file.name)]
+    files = {file.stem: _array(file) for file in arrays if file.stem != "labels"}
     if not files:
         raise DataError(f"{path} holds labels.npy and no corruption; expected gaussian_noise.npy and others")
     n = len(by_severity[0])
-    last = {name: _check_pixels(path / f"{name}.npy", x, len(labels), shape) for name, x in files.items()}
+    for name, pixels in files.items():
+        _check_pixels(path / f"{name}.npy", pixels, len(labels), shape)
 
-    def read(corruption: str, severity: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        pixels = np.asarray(files[corruption][(severity - 1) * n + rows])
-        if pixels.ndim == 3:
-            return pixels[:, None]
-        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if last[corruption] else pixels
+    def read(corruption: str, severity: int, rows: NDArray[np.int64]) -> Tensor:
+        return as_shaped(np.asarray(files[corruption][(severity - 1) * n + rows]), shape, corruption)
 
     notes = ("classes are taken by their numbers, 0 is " + classes[0],)
     return CorruptionSet(path.resolve().name, list(files), by_severity[0].astype(np.int64), read, notes)
@@ -140,29 +122,26 @@ def _array(file: Path) -> NDArray[np.uint8]:
     return found
 
 
-def _check_pixels(file: Path, pixels: NDArray[np.uint8], n: int, shape: Shape) -> bool:
-    """Whether the channels are last. Raises DataError for an array that is not of the labels' images and
-    of the model's shape."""
+def _check_pixels(file: Path, pixels: NDArray[np.uint8], n: int, shape: Shape) -> None:
+    """Raises DataError for an array that is not of the labels' images and of the model's shape."""
     if len(pixels) != n or pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
         raise DataError(
             f"{file} has the shape {pixels.shape} of {pixels.dtype}; expected {n:,} images of uint8, as many "
             "as labels.npy"
         )
     found = (1, *pixels.shape[1:]) if pixels.ndim == 3 else pixels.shape[1:]
-    last = found != tuple(shape) and (found[2], *found[:2]) == tuple(shape)
-    if not last and found != tuple(shape):
+    if tuple(shape) not in (found, (found[2], *found[:2])):
         raise DataError(
             f"{file} has images of the shape {found}, and the model takes {tuple(shape)} (channels, height, "
             "width), or the same with channels last"
         )
-    return last
 
 
 # --- ImageNet-C ---------------------------------------------------------------------------------------------
 
 
 def _of_folders(path: Path, classes: Sequence[str], frame: Frame) -> CorruptionSet:
-    folders = {each.parent.name: each.parent for each in sorted(path.rglob("1")) if each.is_dir()}
+    folders = _corruption_folders(path, "*/1") or _corruption_folders(path, "*/*/1")
     if not folders:
         raise DataError(
             f"{path} is no set of corrupted images: it needs labels.npy and files as gaussian_noise.npy "
@@ -191,13 +170,24 @@ def _of_folders(path: Path, classes: Sequence[str], frame: Frame) -> CorruptionS
         except (Unreadable, OSError) as error:
             raise DataError(f"{file} cannot be read as an image: {error}") from None
 
-    def read(corruption: str, severity: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def read(corruption: str, severity: int, rows: NDArray[np.int64]) -> Tensor:
         below = folders[corruption] / str(severity)
         with quietly(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return np.stack(list(pool.map(pixels, (below / names[row] for row in rows))))
+            return torch.from_numpy(np.stack(list(pool.map(pixels, (below / names[row] for row in rows)))))
 
     labels = np.array([numbers[name] for name in of_images], np.int64)
     return CorruptionSet(path.resolve().name, list(folders), labels, read, notes)
+
+
+def _corruption_folders(path: Path, first: str) -> dict[str, Path]:
+    """The folder of each corruption, by the place of its first severity: directly in the set, or in a folder
+    of a kind of corruptions (noise, blur, …). Class folders may be called 1 too, and lie below."""
+    found = (each.parent for each in sorted(path.glob(first)) if each.is_dir())
+    return {
+        folder.name: folder
+        for folder in found
+        if not any(hidden(part) for part in folder.relative_to(path).parts)
+    }
 
 
 def _files(folder: Path) -> list[str]:
@@ -206,7 +196,10 @@ def _files(folder: Path) -> list[str]:
         raise DataError(f"there is no {folder}; each corruption needs the severities 1 to 5")
     of_classes = [each for each in folder.iterdir() if each.is_dir() and not hidden(each.name)]
     return sorted(
-        f"{each.name}/{file.name}" for each in of_classes for file in each.iterdir() if is_image(file.name)
+        f"{each.name}/{file.name}"
+        for each in of_classes
+        for file in each.iterdir()
+        if is_image(file.name) and not hidden(file.name)
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError, DataError
@@ -78,9 +79,19 @@ def score_corruption_set(
             f"baseline: the errors of {ALEXNET_NAME} are those on ImageNet-C, and {run.path} has "
             f"{len(run.load_card().classes)} classes; give a run on its own data set"
         )
-    found, wrong = _measured(run, path, images, trust, on_progress)
+    runs = [run, *([] if baseline in (None, ALEXNET_NAME) else [RunFolder(Path(str(baseline)))])]
+    opened = [_opened(each, path, trust) for each in runs]
+    found = opened[0].images
     counted = [name for name in found.corruptions if name in ALEXNET] or list(found.corruptions)
-    of_baseline = _baseline(baseline, path, images, trust, on_progress)
+    if baseline == ALEXNET_NAME and counted[0] not in ALEXNET:
+        raise ConfigError(
+            f"baseline: {path} has none of the fifteen corruptions for which errors of {ALEXNET_NAME} are "
+            f"published (it has {', '.join(counted)}); give a run as the baseline"
+        )
+    wrong, *others = _wrong_answers(opened, images, on_progress)
+    of_baseline = ALEXNET if baseline == ALEXNET_NAME else None
+    if others:
+        of_baseline = dict(zip(opened[1].images.corruptions, others[0].mean((1, 2)).tolist()))
     rows = [found.corruptions.index(name) for name in counted]
     relative, mean = corruption_errors(wrong[rows], counted, of_baseline)
     score = CorruptionSetScore(
@@ -103,26 +114,38 @@ def score_corruption_set(
     return score
 
 
-def _measured(
-    run: RunFolder, path: Path, images: int | None, trust: bool, on_progress: OnProgress
-) -> tuple[CorruptionSet, NDArray[np.bool_]]:
-    card, device = run.load_card(), pick_device("auto")
+class _Opened(NamedTuple):
+    """A run's model, and the set as it takes it; `form` decides which arrays these are."""
+
+    form: tuple[Any, ...]
+    images: CorruptionSet
+    model: nn.Module
+
+
+def _opened(run: RunFolder, path: Path, trust: bool) -> _Opened:
+    card = run.load_card()
     frame = None
     with suppress(DataError):  # a model of two or five channels takes arrays only
         frame = frame_of(run)
-    found = corruption_set(path, card.classes, card.shape, frame)
-    model = as_computed(open_model(run, trust=trust), run).to(device)
-    return found, wrong_answers(model, found, asked=images, device=device, on_progress=on_progress)
+    form = tuple(card.classes), tuple(card.shape), frame
+    model = as_computed(open_model(run, trust=trust), run).to(pick_device("auto"))
+    return _Opened(form, corruption_set(path, card.classes, card.shape, frame), model)
 
 
-def _baseline(
-    baseline: str | None, path: Path, images: int | None, trust: bool, on_progress: OnProgress
-) -> Mapping[str, float] | None:
-    """The mean error over severities of the baseline, by corruption."""
-    if baseline is None or baseline == ALEXNET_NAME:
-        return ALEXNET if baseline else None
-    found, wrong = _measured(RunFolder(Path(baseline)), path, images, trust, on_progress)
-    return dict(zip(found.corruptions, wrong.mean((1, 2)).tolist()))
+def _wrong_answers(
+    opened: Sequence[_Opened], asked: int | None, on_progress: OnProgress
+) -> list[NDArray[np.bool_]]:
+    """(corruptions, severities, n) for each run. Runs that take the same arrays are asked together, so that
+    the images are read once."""
+    device = pick_device("auto")
+    together = [opened] if len({each.form for each in opened}) == 1 else [[each] for each in opened]
+    return [
+        wrong
+        for runs in together
+        for wrong in wrong_answers(
+            [each.model for each in runs], runs[0].images, asked=asked, device=device, on_progress=on_progress
+        )
+    ]
 
 
 def _notes(found: CorruptionSet, counted: Sequence[str]) -> list[str]:

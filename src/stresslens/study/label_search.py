@@ -95,12 +95,13 @@ def search_labels(
     advance(f"out-of-fold probabilities of {data.name}, trainings", 0, total)
     probabilities, labels = probabilities_by(None), whole.labels.cpu().numpy()
     mean = mean_probabilities(probabilities)
+    before = flagged(labels, mean)
     planted = []
     for kind in kinds:
         flipped, chosen = planted_flips(labels, mean, flips, kind)
         if len(chosen):
             found = probabilities_by(flipped)
-            planted.append(found_flips(kind, labels, flipped, chosen, found, flagged(labels, mean)))
+            planted.append(found_flips(kind, labels, flipped, chosen, found, before))
     several = "s" if seeds > 1 else ""
     models = f"{seeds} model{several} of {label(model.value)} ({folds} folds, {seeds} seed{several})"
     return _result(data, whole, list(names), probabilities, models, planted)
@@ -115,9 +116,10 @@ def search_runs(folder: Path, *, trust: bool = False, data: DataPlace = None) ->
     for runs that are not finished, and where the data have changed.
     """
     runs = [RunFolder(path) for path in runs_in(folder)]
-    variants = sorted({run.path.resolve().parent.name for run in runs})
+    variants = list(dict.fromkeys(run.path.parent for run in runs))
     if len(variants) != 1:
-        what = f"has the variants {', '.join(variants)}; give the folder of one" if runs else "holds no run"
+        several = ", ".join(variant.relative_to(folder).as_posix() for variant in variants)
+        what = f"has the variants {several}; give the folder of one" if runs else "holds no run"
         raise ConfigError(f"{folder} {what}")
     records = {run: record for run in runs if (record := read_record(run)).usable}
     if not records:
@@ -126,14 +128,18 @@ def search_runs(folder: Path, *, trust: bool = False, data: DataPlace = None) ->
     found = undivided_data_of(first, trust=trust, data=data)
     whole, names = pooled(found), image_names(found)
     by_seed: dict[int, Floats] = {}
-    for number, run in enumerate(records):
+    for number, (run, record) in enumerate(records.items()):
         repeats = read_run_data(run.config).repeats
         divided = not isinstance(repeats, list)
         seed = number if isinstance(repeats, list) else repeats.seeds[0] // (repeats.folds or 1)
         of_seed = by_seed.setdefault(seed, np.full((len(whole), len(found.classes)), np.nan))
         for split in ("test",) if divided else ("validation", "test"):
             if run.predictions(split).exists():
-                positions, predictions = _held_out(run, split, found, whole)
+                tested = run.load_predictions(split)
+                positions = pooled_positions(run, split, found, whole, tested)
+                predictions = Predictions.of_arrays(tested)
+                if fitted := record.calibration:
+                    predictions = predictions.calibrated(fitted.temperature)
                 of_seed[positions] = predictions.probabilities
     probabilities = np.stack(list(by_seed.values()))
     rows = np.flatnonzero(answered(probabilities).any(0))
@@ -141,18 +147,6 @@ def search_runs(folder: Path, *, trust: bool = False, data: DataPlace = None) ->
     chosen = whole.select(torch.from_numpy(rows))
     named = [names[row] for row in rows]
     return _result(found, chosen, named, probabilities[:, rows], models, (), ALREADY_TRAINED)
-
-
-def _held_out(run: RunFolder, split: str, data: Data, whole: Split) -> tuple[Labels, Predictions]:
-    """A run's predictions on a split, and the positions of its images in `whole`, the pooled images of
-    `data`."""
-    record, predictions = read_record(run), Predictions.of_arrays(run.load_predictions(split))
-    of_images = pooled_positions(run, split, data, whole)[predictions.index]
-    if not np.array_equal(whole.labels.cpu().numpy()[of_images], predictions.labels):
-        raise ConfigError(f"{run.path}: the labels of the data set have changed since the run was tested")
-    fitted = record.calibration
-    helps = fitted is not None and fitted.helps
-    return of_images, predictions.calibrated(fitted.temperature) if fitted and helps else predictions
 
 
 def _result(

@@ -26,8 +26,7 @@ from stresslens.core.sampling import fold_positions
 from stresslens.core.version import __version__
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
-from stresslens.evaluation.scores import Predictions, predictions_of
-from stresslens.metrics.calibration import temperature_scaling
+from stresslens.evaluation.scores import Predictions, calibration_of, predictions_of
 from stresslens.metrics.classification import Labels
 from stresslens.metrics.intervals import Floats
 from stresslens.study.run_tasks import python_task
@@ -89,10 +88,7 @@ def out_of_fold_probabilities(
 def _calibrated(scores: Floats, labels: Labels) -> Floats:
     """(N, K) probabilities of scores, by the temperature that suits them."""
     predictions = Predictions(scores, labels, np.arange(len(labels)))
-    answered = predictions.answered
-    if not len(answered.labels):
-        return predictions.probabilities
-    return predictions.calibrated(temperature_scaling(answered.scores, answered.labels).used).probabilities
+    return predictions.calibrated(calibration_of(predictions).temperature).probabilities
 
 
 def _task(model: FoldModel, data: Data, seed: int) -> Task:

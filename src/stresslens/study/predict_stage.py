@@ -167,13 +167,7 @@ def predict_split(
     temperature = record.calibration.temperature if calibrated and record.calibration else None
     train_labels = data.train.labels.cpu().numpy()
     summary = scores.summary(predictions, images, train_labels, temperature=temperature, slices=data.slices)
-    record.scores = {**record.scores, split: summary.scores}
-    record.per_class = {**record.per_class, split: summary.per_class}
-    record.confusion = {**record.confusion, split: summary.confusion}
-    record.risk_coverage = {**record.risk_coverage, split: summary.risk_coverage}
-    record.slices = {**record.slices, split: summary.slices}
-    if summary.reliability is not None:
-        record.reliability = {**record.reliability, split: summary.reliability}
+    summary.put(record, split)
     if split == "test":
         record.reads_of_test += 1
         save_examples(folder.examples, images, predictions)

@@ -141,6 +141,9 @@ def test_a_damaged_list_of_members_is_made_again(plain: Path) -> None:
     for index in (cache_root() / "pictures" / "index").glob("*.members.json"):
         index.write_bytes(index.read_bytes()[:-9])
     assert sum(len(split) for split in folder(path=str(plain)).splits.values()) == 30
+    for index in (cache_root() / "pictures" / "index").glob("*.members.json"):
+        index.write_text('{"cat/000.png": 1}')
+    assert sum(len(split) for split in folder(path=str(plain)).splits.values()) == 30
 
 
 @pytest.fixture

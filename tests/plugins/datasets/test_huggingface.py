@@ -3,6 +3,7 @@ small one stands, and what is refused in words."""
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from pathlib import Path
@@ -87,6 +88,7 @@ def test_what_save_to_disk_wrote_is_read() -> None:
     assert data.test is not None
     expected = [decode(each, Frame(3, None)).pixels for each in pictures(6, 1)]
     assert np.array_equal(data.test.images[:].numpy(), np.stack(expected))
+    assert len(load("saved/train/data-00001-of-00002.arrow", test=0, validation=0).train) == 10
 
 
 def test_a_split_is_chosen_or_made_a_part() -> None:
@@ -109,6 +111,24 @@ def test_a_split_without_labels_is_left_out() -> None:
     data = load("set", validation=0)
     assert sizes(data) == {"train": 20}
     assert data.notes == ("the split test has no labels (-1) and was left out",)
+
+
+def test_numbers_without_names_are_sorted_as_numbers() -> None:
+    write_parquet(Path("set.parquet"), pictures(24), [2, 10, 9] * 8)
+    data = load("set.parquet", test=0, validation=0)
+    assert data.classes == ("2", "9", "10")
+    assert data.train.labels.tolist() == [0, 2, 1] * 8
+    write_parquet(Path("both/train.parquet"), pictures(24), [2, 10, 9] * 8)
+    write_parquet(Path("both/test.parquet"), pictures(6), ["2", "10", "9"] * 2)
+    assert load("both", validation=0).classes == ("2", "9", "10")
+
+
+def test_some_rows_without_a_label_are_no_class() -> None:
+    write_parquet(Path("set.parquet"), pictures(24), [0, 1, -1] * 8)
+    with pytest.raises(DataError, match=r"set\.parquet: the label is -1 in some rows.*leave rows without a"):
+        load("set.parquet")
+    write_parquet(Path("two.parquet"), pictures(24), [1, -1] * 12)
+    assert load("two.parquet").classes == ("-1", "1")
 
 
 def test_columns_are_named_where_several_are_meant() -> None:
@@ -169,6 +189,7 @@ BAD_ROWS: list[tuple[list[Any], list[Any], str]] = [
     (pictures(20), [k / 2 for k in range(20)], r"no column holds labels .*label \(double\)"),
     (pictures(20), [None, *labels(19)], r"has no label in row 0"),
     (pictures(20), [*labels(19), 7], r"the label 7 in row 19, and there are 2 classes"),
+    (pictures(20), [*labels(19), -1], r"has no label in row 19 \(-1\); leave the row out"),
     (pictures(20), [0] * 20, r"every training image has the same label"),
     ([], [], r"holds no row with a picture and a label|no column"),
 ]
@@ -195,6 +216,9 @@ def test_files_and_options_that_do_not_fit_are_refused() -> None:
         ({"split": "tran"}, "set has no split 'tran'; did you mean 'train'"),
         ({"split": {"trian": "train"}}, "'trian' is no part"),
         ({"split": {"test": "test"}}, "no train part to learn from"),
+        ({"split": {"train": "train", "test": "train"}}, "split: 'train' is named for two parts"),
+        ({"split": {}}, "split: no part is named; write"),
+        ({"split": {"val": "train", "validation": "test"}}, "split: validation is named twice"),
         ({"group": "patient"}, "set has no column 'patient'"),
     ):
         with pytest.raises((ConfigError, DataError), match=says):
@@ -221,6 +245,41 @@ def test_files_and_options_that_do_not_fit_are_refused() -> None:
             load("set", unreadable="skip")
         except (DataError, ConfigError):
             continue
+
+
+def test_splits_and_shards_that_are_unlike_are_refused() -> None:
+    other = pa.table({"img": pictures(6), "y": labels(6)})
+    for folder, file in (("splits", "test-00000-of-00001"), ("shards", "train-00001-of-00002")):
+        write_parquet(Path(folder) / "train-00000-of-00002.parquet", pictures(20), labels(20), CATS)
+        pq.write_table(other, Path(folder) / f"{file}.parquet")
+    with pytest.raises(DataError, match=r"splits: the split test has no column 'image', which other files"):
+        load("splits")
+    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet has no column 'label'"):
+        load("shards")
+    double = pa.table([pictures(6), pictures(6), labels(6)], ["image", "image", "label"])
+    pq.write_table(double, "double.parquet")
+    with pytest.raises(DataError, match=r"double\.parquet has the column 'image' more than once"):
+        load("double.parquet")
+    with pytest.raises(DataError, match=r"there is no none\.parquet \(working folder"):
+        load("none.parquet")
+    write_parquet(Path("whole.parquet"), pictures(20), labels(20))
+    with pytest.raises(ConfigError, match=r"split: whole\.parquet does not say that it has splits"):
+        load("whole.parquet", split="train")
+
+
+def test_names_of_classes_in_the_metadata_may_be_anything() -> None:
+    def write(names: Any) -> None:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        meta = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(table_of(pictures(20), labels(20)).replace_schema_metadata(meta), "set.parquet")
+
+    write(["cat", "cat"])
+    with pytest.raises(DataError, match=r"set\.parquet: the metadata call several classes of label 'cat'"):
+        load("set.parquet")
+    write({"1": "dog", "0": "cat"})
+    assert load("set.parquet").classes == ("cat", "dog")
+    write({"x": "cat", "y": "dog"})
+    assert load("set.parquet").classes == ("0", "1")
 
 
 # --- the hub ------------------------------------------------------------------------------------------------

@@ -149,6 +149,8 @@ def test_names_of_classes_are_an_option_or_an_array(load: Callable[..., Data]) -
     assert load(arrays, names=["cat", "dog", "owl"]).classes == ("cat", "dog", "owl")
     assert load({**arrays, "class_names": np.array(["cat", "dog"])}).classes == ("cat", "dog")
     assert load(arrays, names=["cat", "dog"], classes=["dog", "cat"]).classes == ("dog", "cat")
+    data = load({**arrays, "class_names": np.array(["cat", "dog"]), "masks": pixels()})
+    assert data.notes == ("arrays that were left out: masks",)
 
 
 def test_floats_are_in_0_to_1(load: Callable[..., Data]) -> None:
@@ -197,6 +199,7 @@ MISTAKES: list[tuple[Arrays, dict[str, Any], str]] = [
     ({"x": np.full((20, 6, 6), np.nan), "y": classes()}, {}, "x and y: 20 images hold NaN"),
     ({"x": pixels(), "y": OBJECTS}, {}, r"y.npy holds Python objects, which could run code"),
     ({"x": pixels(), "y": np.zeros(20, int)}, {}, "set.npz: 1 class"),
+    ({"x": pixels(), "y": np.array(1)}, {}, "y is a single value; expected a label for each picture"),
     ({"x": pixels(), "y": classes() - 1}, {"names": ["a", "b"]}, "label -1"),
 ]
 
@@ -215,6 +218,7 @@ def test_what_is_no_data_set_is_refused_in_words(
     [
         ({"image": "xx"}, "has no array 'xx'; did you mean 'x'"),
         ({"label": {"trian": "y"}}, "'trian' is no part; valid: train, validation, test"),
+        ({"image": {"train": "x", "test": "x"}}, "image: 'x' is named for two parts"),
         ({"names": ["a", "a"]}, "each class needs its own name"),
         ({"classes": ["0", "3"]}, "has no class '3'"),
     ],
@@ -236,8 +240,14 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path, monkeypatch: pytest.M
         load_path("set.npz")
     with zipfile.ZipFile("set.npz", "w") as archive:
         archive.writestr("../../x.npy", b"no array")
-    with pytest.raises(DataError, match=r"set\.npz is no npz file, or it is damaged"):
+    with pytest.raises(DataError, match=r"set\.npz: \.\./\.\./x\.npy is no array, or it is damaged"):
         load_path("set.npz")
+    np.savez("set.npz", **XY)
+    with zipfile.ZipFile("set.npz", "a") as archive:
+        archive.writestr("README.txt", b"how these were made")
+    assert load_path("set.npz").classes == ("0", "1")
+    with pytest.raises(DataError, match=r"there is no x\.npy \(working folder"):
+        load_path("x.npy")
     Path("empty").mkdir()
     with pytest.raises(DataError, match="empty holds no arrays"):
         load_path("empty")

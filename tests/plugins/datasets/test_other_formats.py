@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +45,20 @@ def folder_of_arrays() -> str:
     return "set"
 
 
-@pytest.mark.parametrize("write", [parquet_folder, saved_folder, parquet_file, arrays, folder_of_arrays])
+def shard() -> str:
+    with tarfile.open("set.tar", "w") as archive:
+        for k, picture in enumerate(pictures(20)):
+            for name, content in ((f"{k:03d}.png", picture), (f"{k:03d}.cls", str(LABELS[k]).encode())):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return "set.tar"
+
+
+WRITTEN = [parquet_folder, saved_folder, parquet_file, arrays, folder_of_arrays, shard]
+
+
+@pytest.mark.parametrize("write", WRITTEN)
 def test_the_dataset_that_reads_it_is_named(
     write: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from random_pictures import EACH, TESTED
-from torchvision_arrays import emnist
+from torchvision_arrays import emnist, mnist_like
 from torchvision_files import FILES, arrays_as_h5py, unchecked
 
 from stresslens.config import registry
@@ -236,15 +236,40 @@ def test_gzipped_files_of_mnists_format_are_unpacked_into_the_cache(name: str, p
     FILES[name](places[0])
     expected = load(name).fingerprint
     raw = places[0] / name / "raw"
-    for file in list(raw.iterdir()):
-        (raw / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
-        file.unlink()
+    gzip_all(raw)
     assert load(name).fingerprint == expected
     assert all(file.suffix == ".gz" for file in raw.iterdir())
     broken = raw / "train-images-idx3-ubyte.gz"
     broken.write_bytes(broken.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz cannot be decompressed"):
         load(name)
+
+
+def gzip_all(raw: Path) -> None:
+    for file in list(raw.iterdir()):
+        (raw / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+
+
+def test_only_the_variant_that_is_asked_is_unpacked(places: Places) -> None:
+    emnist(places[0])
+    gzip_all(places[0] / "EMNIST" / "raw")
+    assert len(load("EMNIST", variant="letters").classes) == 26
+    unpacked = {file.name.split("-")[1] for file in places[1].rglob("emnist-*")}
+    assert unpacked == {"letters"}
+
+
+def test_unpacked_files_of_another_folder_are_not_taken(places: Places, tmp_path: Path) -> None:
+    """Also where its files are older than the unpacked ones."""
+    other = tmp_path / "other"
+    for root, test in ((places[0], TESTED), (other, TESTED + 1)):
+        mnist_like("FashionMNIST", test=test)(root)
+        gzip_all(root / "FashionMNIST" / "raw")
+    first = load("FashionMNIST").test
+    second = load("FashionMNIST", path=str(other)).test
+    assert first is not None
+    assert second is not None
+    assert (len(first), len(second)) == (10 * TESTED, 10 * (TESTED + 1))
 
 
 def test_a_download_goes_into_the_cache_as_a_whole(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +307,9 @@ def test_a_path_is_the_root_of_torchvision(places: Places, tmp_path: Path) -> No
     (tmp_path / "mine").mkdir()
     FILES["SVHN"](tmp_path / "mine")
     assert len(load("SVHN", path=str(tmp_path / "mine")).classes) == 10
+    (places[1] / "torchvision" / "SVHN").mkdir(parents=True)
+    FILES["SVHN"](places[1] / "torchvision" / "SVHN")
+    assert len(load("SVHN").classes) == 10, "it was downloaded before"
     with pytest.raises(DataError, match=r"SVHN is not complete in .*data.*`path` is the folder"):
         load("SVHN", path=str(places[0]))
 

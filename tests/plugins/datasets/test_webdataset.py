@@ -68,13 +68,16 @@ def test_shards_are_parts_by_their_names() -> None:
     assert data.train.labels.tolist() == [k % 2 for k in range(10)] * 2
     assert data.train.columns["file"][0] == "set-train-000000.tar/000000.png"
     assert sizes(load("shards")) == sizes(data)
+    assert (
+        load("shards/set-?????-00000[01].tar", test=0).name == load("shards/*-train-*.tar").name == "shards"
+    )
     assert sizes(load("shards/set-train-{000000..000001}.tar", test=0, validation=0)) == {"train": 20}
 
 
 def test_folders_are_parts_and_names_lie_beside_the_shards() -> None:
     write_tar("wds/train/0.tar", shard(20, suffix="webp"))
     write_tar("wds/test/0.tar.gz", shard(6, 1, suffix="jpeg"), "w:gz")
-    Path("wds/classnames.txt").write_text("cat\ndog\nowl\n")
+    Path("wds/classnames.txt").write_text("cat\ndog\nowl\n", encoding="utf-8-sig")
     data = load("wds", validation=0)
     assert sizes(data) == {"train": 20, "test": 6}
     assert data.classes == ("cat", "dog", "owl")
@@ -84,10 +87,10 @@ def test_the_index_of_a_shard_is_kept_and_made_anew(monkeypatch: pytest.MonkeyPa
     write_tar("all.tar", shard(20))
     first = load("all.tar")
     read = []
-    monkeypatch.setattr(_tar_samples, "_listed", lambda path, label: read.append(path) or iter(()))
-    assert load("all.tar").fingerprint == first.fingerprint
+    with monkeypatch.context() as patched:
+        patched.setattr(_tar_samples, "_listed", lambda path, label: read.append(path) or iter(()))
+        assert load("all.tar").fingerprint == first.fingerprint
     assert not read
-    monkeypatch.undo()
     write_tar("all.tar", shard(30))
     assert sum(sizes(load("all.tar")).values()) == 30
     for index in cache_root().rglob("*.samples.json"):
@@ -115,6 +118,10 @@ def test_labels_are_words_or_keys_of_json() -> None:
     write_tar("all.tar", members)
     assert load("all.tar", label="json.about.kind").classes == ("cat", "dog")
     assert load("all.tar", label="json.number").classes == ("0", "1")
+    with pytest.raises(DataError, match=r"json\.about\.sort: there is no key 'sort'; valid: kind"):
+        load("all.tar", label="json.about.sort")
+    with pytest.raises(DataError, match=r"json\.number\.x: there is no key 'x'"):
+        load("all.tar", label="json.number.x")
     with pytest.raises(DataError, match=r"no labels by their names.*jpg, json.*`label: json\.KEY`"):
         load("all.tar")
     write_tar("words.tar", {**shard(18), "x.png": pictures(1, 1)[0], "x.cls": b"10\n", "y.txt": b"no sample"})
@@ -130,6 +137,12 @@ def test_numbers_are_sorted_as_numbers() -> None:
     assert load("all.tar", test=0, validation=0).classes == ("0", "1", "10")
 
 
+def test_numbers_of_thousands_of_digits_are_words() -> None:
+    members = {name: b"9" * 5000 if content == b"1" else content for name, content in shard(20).items()}
+    write_tar("all.tar", members)
+    assert load("all.tar").classes == ("0", "9" * 5000)
+
+
 def test_a_suffix_of_pictures_is_chosen() -> None:
     members = shard(20) | {f"{k:06d}.jpg": each for k, each in enumerate(pictures(20, 1))}
     write_tar("all.tar", members)
@@ -138,6 +151,7 @@ def test_a_suffix_of_pictures_is_chosen() -> None:
     data = load("all.tar", image="jpg", test=0, validation=0)
     expected = [decode(each, Frame(3, None)).pixels for each in pictures(20, 1)]
     assert np.array_equal(data.train.images[:].numpy(), np.stack(expected))
+    assert load("all.tar", image=".JPG", label=".CLS").classes == ("0", "1")
     with pytest.raises(ConfigError, match=r"has no members \.jpeg; did you mean 'jpg'"):
         load("all.tar", image="jpeg")
 
@@ -177,6 +191,7 @@ BAD: list[tuple[dict[str, bytes], str]] = [
     ({"x.png": pictures(1, 9)[0], "x.cls": b"0.5"}, "cls is 0.5; expected a word, or a whole number"),
     ({"x.png": pictures(1, 9)[0], "x.cls": b"-1"}, "cls is -1; expected a word, or a whole number"),
     ({"x.png": pictures(1, 9)[0], "x.cls": b""}, "cls is '';"),
+    ({"x.png": pictures(1, 9)[0], "x.cls": b"0" * 2**21}, "cls has 2 MB, and a label is a word or a number"),
     ({"x.png": pictures(1, 9)[0], "x.cls": b"\xff\xfe"}, "cls cannot be read"),
 ]
 
@@ -224,9 +239,22 @@ def test_archives_that_are_not_there_or_damaged_are_refused() -> None:
     with pytest.raises(DataError, match=r"000000\.cls is there twice"):
         load("twice.tar")
     write_tar("names/all.tar", shard(20))
-    Path("names/classes.txt").write_text("cat\n")
-    with pytest.raises(DataError, match=r"classes\.txt names 1 classes, and there is a label 1"):
+    Path("names/classes.txt").write_bytes("Käfer\nHund\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"classes\.txt, the names of the classes, cannot be read as UTF-8"):
         load("names")
+    Path("names/classes.txt").write_text("cat\n")
+    with pytest.raises(DataError, match=r"classes\.txt names 1 class, and there is a label 1"):
+        load("names")
+    Path("names/classes.txt").write_text("cat\ncat\n")
+    with pytest.raises(DataError, match=r"classes\.txt has the class 'cat' more than once"):
+        load("names")
+    Path("names/classes.txt").unlink()
+    Path("names/gone.tar").symlink_to("gone.tar")
+    with pytest.raises(DataError, match=r"gone\.tar is a link to a file that is not there"):
+        load("names")
+    write_tar("whole.tar", shard(20))
+    with pytest.raises(ConfigError, match=r"size: 100000×100000 pixels are more than the 178,956,970"):
+        load("whole.tar", size=100_000)
 
 
 def test_pictures_of_several_sizes_and_groups() -> None:

@@ -19,7 +19,7 @@ from stresslens.core.arrays import image_values, numbers, place_of_channels
 from stresslens.core.errors import ConfigError, DataError, first_line, naming
 from stresslens.core.labels import named_labels
 from stresslens.core.spelling import closest
-from stresslens.plugins.datasets._class_folders import PARTS
+from stresslens.plugins.datasets._class_folders import PARTS, sources_of_parts
 
 PICTURES = {"x", "image", "images", "img", "imgs", "picture", "pictures", "pixels", "data", "input", "inputs"}
 LABELS = {"y", "label", "labels", "target", "targets", "class"}
@@ -44,7 +44,7 @@ class ArrayFiles(NamedTuple):
                 return np.asarray(arrays[name])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
             raise DataError(
-                f"{self.where}: the array {name!r} cannot be read ({first_line(error)}); write it anew"
+                f"{self.where}: {name} cannot be read ({first_line(error)}); write it anew"
             ) from error
 
 
@@ -71,8 +71,9 @@ def _of_npz(path: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], np.dtype[A
         raise ValueError("it is not a zip archive")
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
-            with archive.open(member) as file:
-                yield member.removesuffix(".npy"), _header(file, f"{path}: {member}")
+            if member.endswith(".npy"):
+                with archive.open(member) as file:
+                    yield member.removesuffix(".npy"), _header(file, f"{path}: {member}")
 
 
 def _of_folder(path: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], np.dtype[Any]]]]:
@@ -82,10 +83,17 @@ def _of_folder(path: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], np.dtyp
 
 
 def _header(file: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape and the type of an array. Raises ValueError where there is none."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    """The shape and the type of an array. Raises DataError where there is none."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+    except (ValueError, SyntaxError) as error:
+        raise DataError(
+            f"{name} is no array, or it is damaged ({first_line(error)}); write it anew"
+        ) from error
     if dtype.hasobject:
         raise DataError(
             f"{name} holds Python objects, which could run code when they are loaded; save numbers or "
@@ -133,9 +141,9 @@ def parts_of(files: ArrayFiles, images: Names | None, labels: Names | None) -> d
 def _named(files: ArrayFiles, usual: set[str], names: Names | None, option: str) -> dict[str | None, str]:
     """The array of each part among those with usual names, or those that the user names."""
     if names is not None:
-        chosen: dict[str | None, str] = {None: names} if isinstance(names, str) else {}
-        if isinstance(names, Mapping):
-            chosen.update({_part(part, option): name for part, name in names.items()})
+        chosen: dict[str | None, str] = (
+            {None: names} if isinstance(names, str) else sources_of_parts(names, option)
+        )
         for name in chosen.values():
             if name not in files.shapes:
                 raise ConfigError(
@@ -155,12 +163,6 @@ def _named(files: ArrayFiles, usual: set[str], names: Names | None, option: str)
         found[part] = name
     unnamed = "arr_1" if option == "label" else "arr_0"  # of numpy.savez(file, images, labels)
     return found or ({None: unnamed} if unnamed in files.shapes else {})
-
-
-def _part(name: str, option: str) -> str:
-    if name.lower() not in PARTS:
-        raise ConfigError(f"{option}: {name!r} is no part; valid: train, validation, test")
-    return PARTS[name.lower()]
 
 
 def _kind_and_part(name: str) -> tuple[str, str | None]:
@@ -246,6 +248,8 @@ def labels_of(
 
 def _one_axis(files: ArrayFiles, name: str) -> NDArray[Any]:
     shape, dtype = files.shapes[name]
+    if not shape:
+        raise DataError(f"{files.where}: {name} is a single value; expected a label for each picture")
     several = len(shape) == 2 and shape[1] > 1
     values = files.read(name)
     if several and dtype.kind in "buif" and not (np.count_nonzero(values, axis=1) == 1).all():

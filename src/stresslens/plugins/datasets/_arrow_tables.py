@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stresslens.core.errors import ConfigError, DataError, first_line
+from stresslens.core.errors import ConfigError, DataError, first_line, naming
 from stresslens.core.extras import extra
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import Item, Unreadable, digest
 from stresslens.core.spelling import closest
-from stresslens.core.text import printable
+from stresslens.core.text import printable, repeated_words
 from stresslens.plugins.datasets._array_files import LABELS, PICTURES
 from stresslens.plugins.datasets._listing import Listing, size_and_time
 from stresslens.plugins.datasets._shard_names import split_of_shard
@@ -47,12 +47,20 @@ class SplitTable:
             return {}
 
     def class_names(self, column: str) -> list[str] | None:
-        """The names of the classes 0, 1, … of a column of labels, if the files have them."""
+        """The names of the classes 0, 1, … of a column of labels, if the files have them. Raises DataError
+        where two classes have one name."""
         feature = self.features.get(column)
         names = feature.get("names") if isinstance(feature, dict) else None
         if isinstance(names, dict):  # of older files: {"0": name, …}
-            names = [names[key] for key in sorted(names, key=int)]
-        return [str(name) for name in names] if isinstance(names, list) else None
+            names = [names[key] for key in map(str, range(len(names))) if key in names]
+        if not isinstance(names, list):
+            return None
+        found = [printable(str(name)) for name in names]
+        if twice := repeated_words(found):
+            raise DataError(
+                f"the metadata call several classes of {column} {twice[0]!r}; give each class its own name"
+            )
+        return found
 
 
 # --- where the tables are -----------------------------------------------------------------------------------
@@ -70,39 +78,47 @@ def tables_at(path: Path) -> list[SplitTable]:
             f"{path} is a script, which would run code of others; convert the data set to parquet "
             "(datasets.load_dataset(…)['train'].to_parquet(FILE)) and give the folder of these files"
         )
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    arrows = [] if path.is_file() else sorted(path.rglob("data-*.arrow"))
-    if not files and not arrows:
+    if not path.exists():
+        raise DataError(f"there is no {path} (working folder: {Path.cwd()})")
+    files = (
+        [path] if path.is_file() else sorted(path.rglob("*.parquet")) or sorted(path.rglob("data-*.arrow"))
+    )
+    if not files:
         raise DataError(
             f"{path} holds no parquet file, and nothing that `save_to_disk` wrote; for a folder of image "
             f"files: {{folder: {{path: {path}}}}}"
         )
     by_split: dict[str, list[Path]] = {}
-    for file in files or arrows:
+    for file in files:
         by_split.setdefault(split_of_shard(file, path), []).append(file)
     try:
-        return [_table(split, shards, parquet=bool(files)) for split, shards in by_split.items()]
+        return [_table(split, shards) for split, shards in by_split.items()]
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as parquet or Arrow ({first_line(error)})") from error
 
 
-def _table(split: str, shards: Sequence[Path], *, parquet: bool) -> SplitTable:
+def _table(split: str, shards: Sequence[Path]) -> SplitTable:
     import pyarrow
     import pyarrow.parquet
+
+    parquet = shards[0].suffix != ".arrow"
 
     def rows(columns: Sequence[str], at_once: int) -> Iterator[dict[str, Any]]:
         for shard in shards:
             try:
                 if parquet:
                     with pyarrow.parquet.ParquetFile(shard) as file:
+                        _check_columns(shard, columns, file.schema_arrow.names)
                         for batch in file.iter_batches(at_once, columns=list(columns)):
                             yield from batch.to_pylist()
                 else:
                     with pyarrow.memory_map(str(shard)) as memory:
-                        for batch in pyarrow.ipc.open_stream(memory):
+                        stream = pyarrow.ipc.open_stream(memory)
+                        _check_columns(shard, columns, stream.schema.names)
+                        for batch in stream:
                             for start in range(0, len(batch), at_once):
                                 yield from batch.select(list(columns)).slice(start, at_once).to_pylist()
-            except (pyarrow.ArrowException, OSError, KeyError) as error:
+            except (pyarrow.ArrowException, OSError) as error:
                 raise DataError(f"{shard} is damaged, or unlike the others ({first_line(error)})") from error
 
     def schema(shard: Path) -> Any:
@@ -114,6 +130,15 @@ def _table(split: str, shards: Sequence[Path], *, parquet: bool) -> SplitTable:
     facts = [size_and_time(shard) for shard in shards]
     stamp = repr([(str(shard.resolve()), *of_shard) for shard, of_shard in zip(shards, facts)])
     return SplitTable(split, schema(shards[0]), rows, sum(size for size, _ in facts), stamp)
+
+
+def _check_columns(where: object, wanted: Sequence[str], names: Sequence[str]) -> None:
+    """Raises DataError for a column that is not there: splits and shards may be unlike."""
+    for name in wanted:
+        if name not in names:
+            raise DataError(
+                f"{where} has no column {name!r}, which other files have; {closest(name, list(names))}"
+            )
 
 
 def tables_of_hub(name: str, config: str | None) -> list[SplitTable]:
@@ -149,11 +174,11 @@ def _hub_table(split: str, table: Any) -> SplitTable:
 # --- which columns are meant --------------------------------------------------------------------------------
 
 
-def picture_column(tables: Sequence[SplitTable], wanted: str | None, where: str) -> str:
+def picture_column(table: SplitTable, wanted: str | None, where: str) -> str:
     """The column of pictures: the one that is wanted, or the only one that may be. Raises ConfigError or
     DataError."""
 
-    def holds_pictures(table: SplitTable, name: str) -> bool:
+    def holds_pictures(name: str) -> bool:
         kind = str(table.schema.field(name).type)
         feature = table.features.get(name)
         if isinstance(feature, dict) and feature.get("_type") == "Image":
@@ -162,13 +187,13 @@ def picture_column(tables: Sequence[SplitTable], wanted: str | None, where: str)
             kind in ("binary", "large_binary") and (name.lower() in PICTURES or name == wanted)
         )
 
-    return _column(tables[0], wanted, holds_pictures, "image", "pictures (bytes, or {bytes, path})", where)
+    return _column(table, wanted, holds_pictures, "image", "pictures (bytes, or {bytes, path})", where)
 
 
-def label_column(tables: Sequence[SplitTable], wanted: str | None, where: str) -> str:
+def label_column(table: SplitTable, wanted: str | None, where: str) -> str:
     """The column of labels, as `picture_column`."""
 
-    def holds_labels(table: SplitTable, name: str) -> bool:
+    def holds_labels(name: str) -> bool:
         kind = str(table.schema.field(name).type)
         usable = re.match(r"u?int\d+$|(large_)?string$|bool$|dictionary", kind) is not None
         feature = table.features.get(name)
@@ -176,26 +201,30 @@ def label_column(tables: Sequence[SplitTable], wanted: str | None, where: str) -
             return usable
         return usable and (name.lower() in LABELS or name == wanted)
 
-    return _column(tables[0], wanted, holds_labels, "label", "labels (whole numbers or words)", where)
+    return _column(table, wanted, holds_labels, "label", "labels (whole numbers or words)", where)
 
 
 def _column(
     table: SplitTable,
     wanted: str | None,
-    fits: Callable[[SplitTable, str], bool],
+    fits: Callable[[str], bool],
     option: str,
     what: str,
     where: str,
 ) -> str:
     names: list[str] = list(table.schema.names)
+    if twice := repeated_words(names):
+        raise DataError(
+            f"{where} has the column {twice[0]!r} more than once; write it with a name of its own"
+        )
     columns = ", ".join(f"{name} ({str(table.schema.field(name).type)[:40]})" for name in names)
     if wanted is not None:
         if wanted not in names:
             raise ConfigError(f"{option}: {where} has no column {wanted!r}; {closest(wanted, names)}")
-        if not fits(table, wanted):
+        if not fits(wanted):
             raise DataError(f"{where}: the column {wanted!r} holds no {what}; columns: {columns}")
         return wanted
-    found = [name for name in names if fits(table, name)]
+    found = [name for name in names if fits(name)]
     if len(found) != 1:
         said = f"several columns may hold {what}: {', '.join(found)}" if found else f"no column holds {what}"
         raise DataError(f"{where}: {said}; say which: `{option}: NAME` (columns: {columns})")
@@ -222,16 +251,18 @@ def listing_of(
     Rows of a split without any label (-1 everywhere) are left out, with a note. Raises DataError for
     missing labels.
     """
-    labels: list[str] = []
+    labels: list[str | int] = []
     parts: list[str | None] = []
     groups: list[str] = []
     sources: list[SplitTable] = []
     names, notes = list[str](), list[str]()
-    of_tables = {part: table.class_names(columns.label) for part, table in tables.items()}
+    with naming(where):
+        of_tables = {part: table.class_names(columns.label) for part, table in tables.items()}
     shared = next(filter(None, of_tables.values()), None)
     every = dict.fromkeys(name for of_table in of_tables.values() for name in of_table or ())
     for part, table in tables.items():
         wanted = [columns.label, *([columns.group] if columns.group else [])]
+        _check_columns(f"{where}: the split {table.split}", [columns.image, *wanted], table.schema.names)
         rows = list(table.rows(wanted, LABELS_AT_ONCE))
         of_part = _labels(
             [row[columns.label] for row in rows], table, columns.label, of_tables[part] or shared, where
@@ -257,25 +288,36 @@ def listing_of(
     stamp = digest(repr([(table.split, table.stamp, columns) for table in sources]).encode()).hex()
     files = Files(names, sum(table.total for table in sources), stamp, read)
     of_columns = {columns.group: groups} if columns.group else {}
-    return Listing(files, labels, parts, of_columns, notes), list(every or dict.fromkeys(sorted(set(labels))))
+    numbers = sorted({label for label in labels if isinstance(label, int)})
+    if numbers and numbers[0] < 0 and numbers != [-1, 1]:
+        raise DataError(
+            f"{where}: the {columns.label} is {numbers[0]} in some rows; leave rows without a label out, or "
+            "write the classes as words"
+        )
+    words = sorted({label for label in labels if isinstance(label, str)})
+    listed = Listing(files, [str(label) for label in labels], parts, of_columns, notes)
+    return listed, list(every or dict.fromkeys(str(label) for label in (*numbers, *words)))
 
 
 def _labels(
     values: Sequence[Any], table: SplitTable, column: str, names: Sequence[str] | None, where: str
-) -> list[str] | None:
-    """The names of the classes of all rows of a split; None if no row has a label."""
+) -> Sequence[str | int] | None:
+    """The classes of all rows of a split, numbers without a name as they are; None if no row has a label."""
     of_split = f"{where}: the split {table.split}" if table.split else where
     if values and all(value in (-1, None) for value in values):
         return None
     for k, value in enumerate(values):
-        if value is None or value == "":
-            raise DataError(f"{of_split} has no {column} in row {k}; leave the row out, or give its class")
+        if value is None or value == "" or (value == -1 and names is not None):
+            said = " (-1)" if value == -1 else ""
+            raise DataError(
+                f"{of_split} has no {column} in row {k}{said}; leave the row out, or give its class"
+            )
         if names is not None and not isinstance(value, str) and value not in range(len(names)):
             raise DataError(
                 f"{of_split} has the {column} {value} in row {k}, and there are {len(names)} classes"
             )
     if names is None or all(isinstance(value, str) for value in values):
-        return [printable(str(value)) for value in values]
+        return [printable(value) if isinstance(value, str) else value for value in values]
     return [names[value] for value in values]
 
 

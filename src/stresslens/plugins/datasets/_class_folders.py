@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from stresslens.core.errors import DataError
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.image_formats import SUFFIXES, hidden
 from stresslens.core.types import Finding
 
@@ -17,6 +17,27 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Names of folders, and values of the column `split`, and the part that they stand for."""
+
+
+def sources_of_parts(given: Mapping[str, str], option: str) -> dict[str | None, str]:
+    """The source (a split, an array) that an option names for each part. Raises ConfigError for a name that
+    is no part, and for a part or a source that is named twice: no image is in two parts."""
+    if not given:
+        raise ConfigError(f"{option}: no part is named; write `{option}: {{train: NAME, test: NAME}}`")
+    found: dict[str | None, str] = {}
+    for name, source in given.items():
+        part = PARTS.get(name.lower())
+        if part is None:
+            raise ConfigError(f"{option}: {name!r} is no part; valid: train, validation, test")
+        if part in found:
+            raise ConfigError(f"{option}: {part} is named twice, as {found[part]} and as {source}")
+        if source in found.values():
+            raise ConfigError(
+                f"{option}: {source!r} is named for two parts; a model would be tested on images that it has "
+                f"learned. `{option}: {source}` divides it into parts"
+            )
+        found[part] = source
+    return found
 
 
 class ClassFolders(NamedTuple):

@@ -12,6 +12,7 @@ from stresslens.core.data import Data, Split, part_of
 from stresslens.core.errors import ConfigError, DataError, naming
 from stresslens.core.spelling import closest
 from stresslens.core.splits import divided, drawn
+from stresslens.core.text import repeated_words
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ def renamed(classes: list[str], names: Mapping[str, str] | Sequence[str] | None,
         )
     by_class = names if isinstance(names, Mapping) else dict(zip(classes, names or classes))
     titles = [by_class.get(label, label) for label in classes]
-    double = sorted({title for title in titles if titles.count(title) > 1})
-    if double:
+    if double := repeated_words(titles):
         raise ConfigError(f"names: several classes of {folder} would be called {', '.join(double)}")
     return titles
 
@@ -84,12 +84,13 @@ def divided_as_given(
         raise ConfigError(
             f"{name} has its own parts, but no test part; add a test folder (or rows), or leave `test` out"
         )
-    learned = set(parts["train"].labels.tolist())
+    learned = parts["train"].labels.unique()
     for part, split in parts.items():
-        unknown = set(split.labels.tolist()) - learned
-        if unknown:
+        present = split.labels.unique()  # sorted
+        unknown = present[~torch.isin(present, learned)]
+        if len(unknown):
             raise DataError(
-                f"{name}: the {part} part has images of {classes[min(unknown)]!r}, "
+                f"{name}: the {part} part has images of {classes[int(unknown[0])]!r}, "
                 "and the train part has none to learn from"
             )
     count = 0 if "validation" in parts else share

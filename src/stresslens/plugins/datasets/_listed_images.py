@@ -16,7 +16,7 @@ from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError, naming
 from stresslens.core.image_cache import Order, Store, decoded
-from stresslens.core.image_files import Fit
+from stresslens.core.image_files import MOST_PIXELS, Fit
 from stresslens.core.image_formats import SUFFIXES
 from stresslens.core.spelling import closest
 from stresslens.core.types import Finding
@@ -40,7 +40,13 @@ class Decoding:
     white: Literal["auto"] | int = "auto"
 
     def order(self, listed: Listing, name: str) -> Order:
+        """Raises ConfigError for a size with more pixels than any image that is read has."""
         wanted = (self.size, self.size) if isinstance(self.size, int) else self.size
+        if wanted is not None and wanted[0] * wanted[1] > MOST_PIXELS:
+            raise ConfigError(
+                f"size: {wanted[0]}×{wanted[1]} pixels are more than the {MOST_PIXELS:,} that an image may "
+                "have; give a smaller size"
+            )
         channels = {"auto": None, "grey": 1, "rgb": 3}[self.colours]
         white = WHITE if self.white == "auto" else self.white
         return Order(listed.files, name, wanted, self.fit, channels, self.cache_gb * 1e9, white)

@@ -11,11 +11,11 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.disk_errors import refusal
@@ -31,6 +31,7 @@ from stresslens.plugins.datasets._archive_names import is_folder, with_slashes, 
 from stresslens.plugins.datasets._class_folders import PARTS, class_folders
 from stresslens.plugins.datasets._table import table_rows
 
+T = TypeVar("T")
 TABLES = (".csv", ".tsv", ".parquet")
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 DAMAGED = (
@@ -223,23 +224,39 @@ def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
         except DAMAGED as error:
             raise _unusable(path, error) from error
 
-    index = f"{_stamp(path)}.members.json"
-    listed: dict[str, Any] = {}
-    for cache in readable_caches():  # because listing a compressed tar takes as long as unpacking it
-        with suppress(UnreadableRun):
-            listed = read_json(cache / "pictures" / "index" / index)
-    if not listed:  # of several members with the same name, the last counts
-        listed = {member.name: (member.size, number) for number, (_, member) in enumerate(members())}
-        with suppress(StresslensError):
-            write_bytes(writable_cache("pictures/index") / index, json.dumps(listed).encode())
+    def sizes_and_places() -> dict[str, tuple[int, int]]:
+        # of several members with the same name, the last counts
+        return {member.name: (member.size, number) for number, (_, member) in enumerate(members())}
+
+    def checked(index: Any) -> dict[str, tuple[int, int]]:
+        return {name: (int(size), int(number)) for name, (size, number) in index.items()}
+
+    listed = kept_index(f"{_stamp(path)}.members.json", sizes_and_places, checked)
     sizes = {name: size for name, (size, _) in listed.items()}
+    if any(name.lower().endswith(".cls") for name in sizes):
+        raise DataError(
+            f"{path} holds samples with their labels (.cls), which another dataset reads: "
+            f"{{webdataset: {{path: {path}}}}}"
+        )
 
     def read(wanted: dict[str, int]) -> Iterator[Item]:
         for number, (archive, member) in enumerate(members()):
             if member.name in wanted and number == listed[member.name][1]:
-                yield wanted[member.name], _member(archive, member)
+                yield wanted[member.name], content_of(archive, member)
 
     return _of_archive(path, {name: with_slashes(name) for name in sizes}, sizes, read, [], chosen)
+
+
+def kept_index(name: str, make: Callable[[], Any], read: Callable[[Any], T]) -> T:
+    """What `read` returns of an index of an archive, which is made once and kept in the cache: listing a
+    compressed tar takes as long as unpacking it, and 100,000 headers take some seconds."""
+    for cache in readable_caches():
+        with suppress(UnreadableRun, TypeError, KeyError, ValueError, AttributeError):  # missing, or damaged
+            return read(read_json(cache / "pictures" / "index" / name))
+    made = make()
+    with suppress(StresslensError):  # a cache that can only be read
+        write_bytes(writable_cache("pictures/index") / name, json.dumps(made).encode())
+    return read(made)
 
 
 def check_end(path: Path, archive: tarfile.TarFile) -> None:
@@ -266,7 +283,7 @@ def check_end(path: Path, archive: tarfile.TarFile) -> None:
             )
 
 
-def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Unreadable:
+def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Unreadable:
     """The content of a member; links are followed inside the archive."""
     if member.size > MOST_BYTES:
         return Unreadable("larger than 512 MB unpacked")

@@ -11,7 +11,7 @@ from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.data import Split, data_root
 from stresslens.core.errors import DataError
 from stresslens.core.files import replace_atomically
-from stresslens.core.torchvision_compat import torchvision
+from stresslens.core.torchvision_compat import reason_of, torchvision
 
 # md5 of the decompressed bytes: a recompressed archive has another checksum, but the same images.
 FILES = {
@@ -70,7 +70,8 @@ def _complete_root() -> Path:
         torchvision().datasets.MNIST(target, download=True)
     except Exception as error:
         raise DataError(
-            f"MNIST is not in {data_root() / 'MNIST' / 'raw'} and could not be downloaded ({error}). "
+            f"MNIST is not in {data_root() / 'MNIST' / 'raw'} and could not be downloaded "
+            f"({reason_of(error)}). "
             f"Put its four files there ({', '.join(f'{name}.gz' for name in FILES)}), "
             "or set STRESSLENS_DATA to the folder that holds MNIST/raw"
         ) from error
@@ -82,18 +83,21 @@ def _decompress(source: Path, raw: Path) -> None:
     for name, md5 in FILES.items():
         if _is_right(raw / name):
             continue
-        try:
-            content = gzip.decompress((source / f"{name}.gz").read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(
-                f"{source / f'{name}.gz'} cannot be decompressed ({error}); download it again"
-            ) from error
+        content = decompressed(source / f"{name}.gz")
         if hashlib.md5(content).hexdigest() != md5:
             raise DataError(
                 f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); "
                 "download it again"
             )
         replace_atomically(raw / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+
+
+def decompressed(file: Path) -> bytes:
+    """The content of a gzipped file. Raises DataError if it is damaged."""
+    try:
+        return gzip.decompress(file.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file} cannot be decompressed ({error}); download it again") from error
 
 
 def _is_right(file: Path) -> bool:

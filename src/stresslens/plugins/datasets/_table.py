@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import DataError
 from stresslens.core.extras import extra
+from stresslens.core.plain_rows import csv_rows
 from stresslens.core.spelling import closest
+from stresslens.core.text import repeated_words
 from stresslens.plugins.datasets._class_folders import PARTS
 
 
@@ -35,42 +36,20 @@ def _with_slashes(folder: Path, text: str) -> str:
 
 def _csv_rows(path: Path, encoding: str | None) -> list[tuple[int, dict[str, str]]]:
     """The line number and the values by column of each row."""
-    try:
-        content = path.read_bytes()
-        by_mark = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        text = content.decode(encoding or by_mark)
-        before = 1 if text.startswith("sep=") else 0  # a line of Excel
-        text = text.partition("\n")[2] if before else text
-        first = text.partition("\n")[0]
-        reader = csv.DictReader(
-            io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True
-        )
-        _check_columns(path, reader.fieldnames or [])
-        rows = []
-        for row in reader:
-            if None in row or None in row.values():
-                few = "more" if None in row else "fewer"
-                raise DataError(f"{path}:{before + reader.line_num}: {few} values than columns")
-            rows.append((before + reader.line_num, {name: value.strip() for name, value in row.items()}))
-        _check_last_line(path, rows, text)
-        return rows
-    except LookupError:
-        raise ConfigError(f"encoding: there is no {encoding!r}; utf-8, cp1252 and cp932 are some") from None
-    except UnicodeError as error:
-        raise DataError(
-            f"{path} cannot be read as a table of comma-separated values in {encoding or 'UTF-8'}: {error}; "
-            "a table of Windows may need `encoding: cp1252`"
-        ) from None
-    except csv.Error as error:
-        raise DataError(
-            f"{path} cannot be read as a table of comma-separated values in {encoding or 'UTF-8'}: {error}"
-        ) from None
+    rows, ended = csv_rows(
+        path,
+        partial(_check_columns, path),
+        encoding=encoding,
+        remedy="a table of Windows may need `encoding: cp1252`",
+    )
+    if rows and not ended:
+        _check_last_line(path, rows)
+    return rows
 
 
-def _check_last_line(path: Path, rows: Sequence[tuple[int, dict[str, str]]], text: str) -> None:
-    """Raises DataError if a table ends without a line end, in the beginning of another row's label."""
-    if not rows or text.endswith(("\n", "\r")):
-        return
+def _check_last_line(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
+    """Raises DataError if the last line, which has no end, stops in the beginning of another row's
+    label."""
     line, last = rows[-1]
     labels = Counter(row["label"] for _, row in rows)
     longer = [label for label in labels if label != last["label"] and label.startswith(last["label"])]
@@ -108,8 +87,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
             f"{path} has no column {missing[0]!r}: {closest(missing[0], list(columns))}; "
             "it needs path and label"
         )
-    double = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
-    if double:
+    if double := repeated_words(columns):
         raise DataError(f"{path} has the column {double[0]!r} more than once")
     taken = [name for name in columns if name in ("file", "width", "height", "bytes")]
     if taken:

@@ -13,21 +13,26 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stresslens.core.cache_folder import readable_caches, writable_cache
-from stresslens.core.errors import ConfigError, DataError, StresslensError, first_line
-from stresslens.core.files import UnreadableRun, read_json, write_bytes
+from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.image_cache import Files
-from stresslens.core.image_files import MOST_BYTES, Item, Unreadable, digest
+from stresslens.core.image_files import Item, digest
 from stresslens.core.image_formats import SUFFIXES
 from stresslens.core.spelling import closest
-from stresslens.core.text import printable
+from stresslens.core.text import counted, printable, repeated_words
+from stresslens.plugins.datasets._archive_names import with_slashes
 from stresslens.plugins.datasets._class_folders import PARTS
-from stresslens.plugins.datasets._listing import DAMAGED, Listing, check_end, size_and_time
+from stresslens.plugins.datasets._listing import (
+    DAMAGED,
+    Listing,
+    check_end,
+    content_of,
+    kept_index,
+    size_and_time,
+)
 from stresslens.plugins.datasets._shard_names import split_of_shard
 
 LABELS = ("cls", "cls.txt", "label", "label.txt", "class")
@@ -50,8 +55,14 @@ def shards_at(path: str) -> tuple[list[Path], Path]:
     else:
         found = sorted({Path(name) for each in _braces(str(place)) for name in _matches(each)})
         root = Path(os.path.commonpath([each.parent for each in found])) if found else place
+    found = [each for each in found if not each.is_dir()]
     if not found:
         raise DataError(f"there are no tar archives at {path} (working folder: {Path.cwd()})")
+    for each in found:
+        if not each.exists():
+            raise DataError(
+                f"{each} is a link to a file that is not there; restore the file, or remove the link"
+            )
     return found, root
 
 
@@ -91,7 +102,7 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     try:
         with tarfile.open(shard) as archive:
             for member in archive:
-                name = member.name.replace("\\", "/")
+                name = with_slashes(member.name)
                 if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
                     raise DataError(
                         f"{shard}: the member {printable(member.name)!r} leads outside of its folder; such "
@@ -110,30 +121,26 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
 
 
 def _kept(shard: Path, label: str | None) -> list[_Member]:
-    """The members of an archive, from the cache if it is the same file: reading 100,000 headers takes
-    some seconds."""
+    """The members of an archive, from the cache if it is the same file."""
     facts = repr((str(shard.resolve()), size_and_time(shard), label))
-    index = f"{digest(facts.encode()).hex()}.samples.json"
-    for cache in readable_caches():
-        with suppress(UnreadableRun, TypeError, KeyError, ValueError, AttributeError):  # missing, or damaged
-            rows = read_json(cache / "pictures" / "index" / index)["members"]
-            return [
-                _Member(k, s, n, at, None if t is None else t.encode("latin-1")) for k, s, n, at, t in rows
-            ]
-    found = list(_listed(shard, label))
-    rows = [
-        (m.key, m.suffix, m.size, m.number, None if m.text is None else m.text.decode("latin-1"))
-        for m in found
-    ]
-    with suppress(StresslensError):  # a cache that can only be read
-        write_bytes(writable_cache("pictures/index") / index, json.dumps({"members": rows}).encode())
-    return found
+
+    def made() -> dict[str, Any]:
+        texts = ((m, None if m.text is None else m.text.decode("latin-1")) for m in _listed(shard, label))
+        return {"members": [(m.key, m.suffix, m.size, m.number, text) for m, text in texts]}
+
+    def read(index: Any) -> list[_Member]:
+        return [
+            _Member(key, suffix, size, number, None if text is None else text.encode("latin-1"))
+            for key, suffix, size, number, text in index["members"]
+        ]
+
+    return kept_index(f"{digest(facts.encode()).hex()}.samples.json", made, read)
 
 
 def _listed(shard: Path, label: str | None) -> Iterator[_Member]:
     wanted = {*LABELS, "json", *([label.partition(".")[0], label] if label else [])}
     for number, (archive, member) in enumerate(_members(shard)):
-        folder, _, base = member.name.rpartition("/")
+        folder, _, base = with_slashes(member.name).rpartition("/")
         stem, _, suffix = base.partition(".")
         if not stem or not suffix:
             continue
@@ -164,6 +171,7 @@ def listing_of_shards(
     `image` is the suffix of pictures; `label` that of labels, or json.KEY. Raises ConfigError for
     suffixes that no sample has, and DataError for samples without a picture or a label.
     """
+    image, label = (None if each is None else _as_suffix(each) for each in (image, label))
     samples = [each for shard in shards for each in _samples(shard, root, image, label)]
     if not samples:
         raise DataError(f"{root}: the {len(shards)} archives hold no samples")
@@ -174,14 +182,18 @@ def listing_of_shards(
         for shard in shards:
             for number, (archive, member) in enumerate(_members(shard)):
                 if (shard, number) in positions:
-                    content = archive.extractfile(member) if member.size <= MOST_BYTES else None
-                    large = Unreadable("larger than 512 MB")
-                    yield positions[shard, number], large if content is None else content.read()
+                    yield positions[shard, number], content_of(archive, member)
 
     stamp = digest(repr([(str(s.resolve()), size_and_time(s), image, label) for s in shards]).encode()).hex()
     files = Files([each.name for each in samples], sum(each.size for each in samples), stamp, read)
     labels, every = _named([each.label for each in samples], root)
     return Listing(files, labels, _parts(samples), {}), every
+
+
+def _as_suffix(given: str) -> str:
+    """A suffix as members have it here: in small letters, without a dot before it; keys of JSON stay."""
+    suffix = given.lstrip(".")
+    return f"json{suffix[4:]}" if suffix.lower().startswith("json.") else suffix.lower()
 
 
 def _parts(samples: Sequence[_Sample]) -> list[str | None]:
@@ -197,15 +209,22 @@ def _parts(samples: Sequence[_Sample]) -> list[str | None]:
 
 def _named(labels: Sequence[str], root: Path) -> tuple[list[str], list[str]]:
     """The class of each sample, and all classes: numbers by their names in a file beside the shards."""
-    if not all(re.fullmatch(r"\d+", label) for label in labels):
+    if not all(re.fullmatch(r"[0-9]{1,18}", label) for label in labels):
         return list(labels), sorted(set(labels))
     numbers = [int(label) for label in labels]
     file = next((root / name for name in CLASS_NAMES if (root / name).is_file()), None)
     if file is None:
         return [str(number) for number in numbers], [str(number) for number in sorted(set(numbers))]
-    names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}, the names of the classes, cannot be read as UTF-8: {error}") from error
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if twice := repeated_words(names):
+        raise DataError(f"{file} has the class {twice[0]!r} more than once; give each class its own name")
     if max(numbers) >= len(names):
-        raise DataError(f"{file} names {len(names)} classes, and there is a label {max(numbers)}")
+        named = counted(len(names), "class", "classes")
+        raise DataError(f"{file} names {named}, and there is a label {max(numbers)}")
     return [names[number] for number in numbers], names
 
 
@@ -236,9 +255,9 @@ def _samples(shard: Path, root: Path, image: str | None, label: str | None) -> I
 
 def _suffixes_of_pictures(shard: Path, there: Mapping[str, int], image: str | None) -> list[str]:
     if image is not None:
-        if image.lower().lstrip(".") not in there:
+        if image not in there:
             raise ConfigError(f"image: {shard} has no members .{image}; {closest(image, list(there))}")
-        return [image.lower().lstrip(".")]
+        return [image]
     found = [suffix for suffix in there if f".{suffix}" in SUFFIXES]
     if not found:
         raise DataError(
@@ -262,15 +281,22 @@ def _label(suffixes: Mapping[str, _Member], place: str, where: str) -> str:
     """The class of a sample. Raises DataError where it has none."""
     suffix, _, key = place.partition(".") if place not in suffixes else (place, "", "")
     member = suffixes.get(suffix)
-    if member is None or member.text is None:
+    if member is None:
         raise DataError(f"{where} has no {suffix}; it has {', '.join(suffixes)}")
+    if member.text is None:
+        raise DataError(
+            f"{where}: {suffix} has {member.size / 2**20:.0f} MB, and a label is a word or a number"
+        )
     try:
         value: Any = member.text.decode("utf-8").strip()
         if suffix == "json":
             value = json.loads(value)
             for step in filter(None, key.split(".")):
+                if not isinstance(value, dict) or step not in value:
+                    there = list(value) if isinstance(value, dict) else []
+                    raise DataError(f"{where}: {place}: there is no key {step!r}; {closest(step, there)}")
                 value = value[step]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: {place} cannot be read ({first_line(error)})") from error
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise DataError(f"{where}: {place} is {value!r:.60}; expected a word or a whole number")

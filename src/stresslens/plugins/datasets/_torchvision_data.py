@@ -3,11 +3,8 @@ class, and divided."""
 
 from __future__ import annotations
 
-import gzip
 import inspect
 import os
-import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,11 +23,12 @@ from stresslens.core.files import replace_atomically
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import digest
 from stresslens.core.temporary_files import temporary_folder
-from stresslens.core.text import printable
-from stresslens.core.torchvision_compat import torchvision
+from stresslens.core.text import printable, repeated_words
+from stresslens.core.torchvision_compat import reason_of, torchvision
 from stresslens.plugins.datasets._division import Division, data_of_arrays
 from stresslens.plugins.datasets._listed_images import Decoding, data_of_files
 from stresslens.plugins.datasets._listing import Listing, size_and_time
+from stresslens.plugins.datasets._mnist_files import decompressed
 from stresslens.plugins.datasets._torchvision_sets import TorchvisionSet, torchvision_set
 
 Objects = Mapping[str | None, Any]
@@ -161,7 +159,8 @@ def _name(names: Sequence[str], number: int) -> str:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Class names; one that several classes have gets the number of the class."""
-    return [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names)]
+    several = set(repeated_words(names))
+    return [f"{name} ({k})" if name in several else name for k, name in enumerate(names)]
 
 
 def _split(pixels: Any, labels: Sequence[int]) -> Split:
@@ -204,13 +203,13 @@ def _found(wanted: Wanted) -> tuple[Path, Objects]:
         except (ConfigError, ImportError):
             raise
         except Exception as error:  # torchvision raises many kinds of errors for missing files
-            why = why or f" (torchvision: {_reason(error)})"
+            why = why or f" (torchvision: {reason_of(error)})"
     how = "" if wanted.source.downloads else ", and torchvision does not download it"
     if wanted.source.downloads and wanted.path is None:
         try:
             return _download(wanted)
         except Exception as error:
-            how = f" and could not be downloaded ({_reason(error)})"
+            how = f" and could not be downloaded ({reason_of(error)})"
     raise DataError(
         f"{wanted.name} is not complete in {wanted.root}{why}{how}. Put there: {wanted.source.needs}"
         + (
@@ -221,18 +220,12 @@ def _found(wanted: Wanted) -> tuple[Path, Objects]:
     )
 
 
-def _reason(error: Exception) -> str:
-    """An error in one line, without torchvision's hint at an option that is not one here."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return re.sub(r"[.,]? ?You can (?:use|set) download=True.*", "", said).rstrip(".")
-
-
 def _roots(wanted: Wanted) -> Iterator[Path]:
-    """Folders that may hold a set: its root, that of its unpacked files, and what was downloaded of it,
-    of any variant."""
+    """Folders that may hold a set: its root, that of its unpacked files, and, where the user names no
+    folder, what was downloaded of it, of any variant."""
     yield wanted.root
     yield from _unpacked(wanted)
-    for cache in readable_caches():
+    for cache in () if wanted.path is not None else readable_caches():
         folders = (cache / "torchvision").glob(f"{wanted.name}*")
         yield from sorted(folder for folder in folders if folder.name.partition("-")[0] == wanted.name)
 
@@ -249,22 +242,22 @@ def _download(wanted: Wanted) -> tuple[Path, Objects]:
 
 
 def _unpacked(wanted: Wanted) -> Iterator[Path]:
-    """A folder of the cache with the unpacked files of a set that lies gzipped in MNIST's format below
-    the root; none for any other set. Raises DataError for a damaged file."""
+    """A folder of the cache with the unpacked files of a set, or of a variant of EMNIST, that lies gzipped
+    in MNIST's format below the root; none for any other set. Raises DataError for a damaged file."""
     raw = wanted.root / wanted.name / "raw"
     zipped = sorted(raw.glob("*-ubyte.gz")) + sorted(raw.glob("*-int.gz"))
     zipped = [file for file in zipped if not file.with_suffix("").exists()]
+    if wanted.chosen:
+        zipped = [file for file in zipped if file.name.startswith(f"emnist-{wanted.chosen}-")]
     if not zipped:
         return
-    target = writable_cache(f"torchvision/{wanted.name}/{wanted.name}/raw")
+    of_root = digest(str(raw.resolve()).encode()).hex()
+    target = writable_cache(f"unpacked/{of_root}/{wanted.name}/raw")
     for file in zipped:
         unpacked = target / file.stem
         if unpacked.exists() and unpacked.stat().st_mtime_ns > file.stat().st_mtime_ns:
             continue
-        try:
-            content = gzip.decompress(file.read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{file} cannot be decompressed ({error}); download it again") from error
+        content = decompressed(file)
         replace_atomically(unpacked, lambda opened, content=content: opened.write(content))  # type: ignore[misc]
     yield target.parents[1]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.errors import ConfigError
 from stresslens.core.spelling import closest
+from stresslens.core.text import repeated_words
 
 Parts = Mapping[str | None, Mapping[str, Any]]
 """The keywords of torchvision's class for each part; those under None give all pictures, without parts."""
@@ -35,7 +36,7 @@ VALID = _splits(train="train", validation="valid", test="test")
 VAL_AS_TEST = _splits(train="train", test="val")
 
 
-def _with(parts: Parts, keyword: str, **values: Any) -> dict[str, Parts]:
+def _variants(parts: Parts, keyword: str, **values: Any) -> dict[str, Parts]:
     """A variant for each value of a keyword, by name."""
     return {
         name: {part: {**given, keyword: value} for part, given in parts.items()}
@@ -157,7 +158,8 @@ def _track(file: str) -> str:
 def _wordnet(found: Any) -> list[str]:
     """The words of each class; a class whose words are those of another one has its WordNet id, too."""
     names = [", ".join(words) for words in found.classes]
-    return [f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, found.wnids)]
+    several = set(repeated_words(names))
+    return [f"{name} ({wnid})" if name in several else name for name, wnid in zip(names, found.wnids)]
 
 
 MNIST_FILES = "the four files of MNIST's format, gzipped or not"
@@ -207,7 +209,7 @@ SETS: Mapping[str, TorchvisionSet] = {
     ),
     "Country211": _of_files(VALID, "country211 (its folders train, valid and test)"),
     "DTD": TorchvisionSet(
-        _with(THREE, "partition", **{str(k): k for k in range(1, 11)}),
+        _variants(THREE, "partition", **{str(k): k for k in range(1, 11)}),
         "dtd/dtd (its folders images and labels)",
         files=_by_loader,
     ),
@@ -230,7 +232,7 @@ SETS: Mapping[str, TorchvisionSet] = {
         downloads=False,
     ),
     "FGVCAircraft": TorchvisionSet(
-        _with(THREE, "annotation_level", variant="variant", family="family", manufacturer="manufacturer"),
+        _variants(THREE, "annotation_level", variant="variant", family="family", manufacturer="manufacturer"),
         "fgvc-aircraft-2013b",
         files=_by_loader,
     ),
@@ -258,14 +260,14 @@ SETS: Mapping[str, TorchvisionSet] = {
         downloads=False,
     ),
     "Imagenette": TorchvisionSet(
-        _with(VAL_AS_TEST, "size", full="full", **{"320px": "320px", "160px": "160px"}),
+        _variants(VAL_AS_TEST, "size", full="full", **{"320px": "320px", "160px": "160px"}),
         "imagenette2, imagenette2-320 or imagenette2-160",
         classes=_wordnet,
         files=_by_loader,
     ),
     "KMNIST": _of_pixels(TRAIN_TEST, f"KMNIST/raw ({MNIST_FILES})"),
     "LFWPeople": TorchvisionSet(
-        _with(
+        _variants(
             {None: {"split": "10fold"}},
             "image_set",
             funneled="funneled",
@@ -279,13 +281,13 @@ SETS: Mapping[str, TorchvisionSet] = {
     ),
     "MNIST": _of_pixels(TRAIN_TEST, f"MNIST/raw ({MNIST_FILES})"),
     "Omniglot": TorchvisionSet(
-        _with(WHOLE, "background", background=True, evaluation=False),
+        _variants(WHOLE, "background", background=True, evaluation=False),
         "omniglot-py (images_background or images_evaluation, and its zip)",
         classes=lambda found: sorted(found._characters),
         files=_omniglot,
     ),
     "OxfordIIITPet": TorchvisionSet(
-        _with(
+        _variants(
             _splits(train="trainval", test="test"),
             "target_types",
             **{"category": "category", "binary-category": "binary-category"},
@@ -301,7 +303,7 @@ SETS: Mapping[str, TorchvisionSet] = {
         pixels=_pcam,
     ),
     "Places365": TorchvisionSet(
-        _with(_splits(train="train-standard", test="val"), "small", large=False, small=True),
+        _variants(_splits(train="train-standard", test="val"), "small", large=False, small=True),
         "categories_places365.txt, places365_train_standard.txt, places365_val.txt and the folders "
         "of pictures (data_large_standard and val_large, or data_256_standard and val_256)",
         files=_by_loader,

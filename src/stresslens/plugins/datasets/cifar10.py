@@ -7,7 +7,7 @@ from stresslens.core.data import Data, Split, data_root
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.published_facts import PublishedFacts
 from stresslens.core.splits import divided
-from stresslens.core.torchvision_compat import torchvision
+from stresslens.core.torchvision_compat import reason_of, torchvision
 from stresslens.core.types import Count, NonNegative, Seed
 from stresslens.plugins.datasets._facts import torchvision_facts
 
@@ -40,7 +40,7 @@ def cifar10(
         except Exception as error:
             raise DataError(
                 f"CIFAR-10 is not in {data_root() / 'cifar-10-batches-py'} and could not be downloaded "
-                f"({error}). Put the unpacked cifar-10-python.tar.gz there, "
+                f"({reason_of(error)}). Put the unpacked cifar-10-python.tar.gz there, "
                 "or set STRESSLENS_DATA to the folder that holds cifar-10-batches-py"
             ) from error
     splits = [

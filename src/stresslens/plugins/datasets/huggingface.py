@@ -18,7 +18,7 @@ from stresslens.plugins.datasets._arrow_tables import (
     tables_at,
     tables_of_hub,
 )
-from stresslens.plugins.datasets._class_folders import PARTS
+from stresslens.plugins.datasets._class_folders import PARTS, sources_of_parts
 from stresslens.plugins.datasets._division import Division
 from stresslens.plugins.datasets._listed_images import Colours, Decoding, Unreadable, data_of_files
 
@@ -64,16 +64,17 @@ def huggingface(
     """
     place = Path(path).expanduser()
     local = place.exists()
-    found = tables_at(place) if local or place.suffix in (".parquet", ".py") else tables_of_hub(path, config)
+    found = (
+        tables_at(place)
+        if local or place.suffix in (".parquet", ".arrow", ".py")
+        else tables_of_hub(path, config)
+    )
     name = place.resolve().name if local else path
     tables, notes = _parts(found, split, name)
-    columns = Columns(
-        picture_column(list(tables.values()), image, name),
-        label_column(list(tables.values()), label, name),
-        group,
-    )
-    if group is not None and group not in found[0].schema.names:
-        raise ConfigError(f"group: {name} has no column {group!r}; {closest(group, found[0].schema.names)}")
+    learned = tables.get("train") or next(iter(tables.values()))
+    columns = Columns(picture_column(learned, image, name), label_column(learned, label, name), group)
+    if group is not None and group not in learned.schema.names:
+        raise ConfigError(f"group: {name} has no column {group!r}; {closest(group, learned.schema.names)}")
     root = (place if place.is_dir() else place.parent) if local else None
     listed, every = listing_of(tables, columns, root, name)
     return data_of_files(
@@ -97,16 +98,15 @@ def _parts(
     def named(split: str) -> SplitTable:
         if split not in by_name:
             there = [each for each in by_name if each]
+            if not there:
+                raise ConfigError(f"split: {name} does not say that it has splits; leave `split` out")
             raise ConfigError(f"split: {name} has no split {split!r}; {closest(split, there)}")
         return by_name[split]
 
     if isinstance(wanted, str):
         return {None: named(wanted)}, []
     if wanted is not None:
-        for part in wanted:
-            if part not in ("train", "validation", "test"):
-                raise ConfigError(f"split: {part!r} is no part; valid: train, validation, test")
-        return {part: named(split) for part, split in wanted.items()}, []
+        return {part: named(split) for part, split in sources_of_parts(wanted, "split").items()}, []
     parts: dict[str | None, SplitTable] = {}
     for split, table in by_name.items():
         if split.lower() in PARTS:

@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, naming
+from stresslens.core.errors import ConfigError, DataError, naming
+from stresslens.core.text import repeated_words
 from stresslens.core.types import Count, NonNegative, Seed
 from stresslens.plugins.datasets._array_files import (
+    CLASS_NAMES,
     ArrayFiles,
     Channels,
     Part,
@@ -52,20 +54,22 @@ def npz(
     """
     source = Path(path).expanduser()
     if source.suffix == ".npy":
+        if not source.exists():
+            raise DataError(f"there is no {source} (working folder: {Path.cwd()})")
         image = source.stem if image is None else image
         source = source.parent
     files = array_files(source)
     parts = parts_of(files, _without_suffix(image), _without_suffix(label))
     named = names or class_names(files)
     numbered, every = labels_of(files, parts, named)
-    if names is not None and len(set(names)) < len(names):
+    if names is not None and repeated_words(names):
         raise ConfigError(f"names: each class needs its own name; got {', '.join(names)}")
     given = {part: _split(files, each, numbered[part], channels) for part, each in parts.items()}
     title = Path(path).expanduser().resolve().name
     data = data_of_arrays(given, title, Division(test, validation, subset, seed), every, classes=classes)
     used = {name for each in parts.values() for name in each}
-    left = [name for name in files.shapes if name not in used]
-    note = (f"arrays that were left out: {', '.join(left)}",) if left and named is None else ()
+    left = [name for name in files.shapes if name not in used and name.lower() not in CLASS_NAMES]
+    note = (f"arrays that were left out: {', '.join(left)}",) if left else ()
     return replace(data, notes=(*note, *data.notes))
 
 

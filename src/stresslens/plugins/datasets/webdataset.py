@@ -46,9 +46,10 @@ def webdataset(
     """
     shards, root = shards_at(path)
     listed, every = listing_of_shards(shards, root, image, label)
+    place = Path(path).expanduser()
     return data_of_files(
         listed,
-        (root if "*" in path or "{" in path else Path(path).expanduser()).resolve().name,
+        (place if place.exists() else root).resolve().name,
         Decoding(size, fit, colours, unreadable, cache_gb),
         Division(test, validation, subset, seed),
         every=every,

@@ -1,0 +1,61 @@
+"""The images that several files of predictions share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from stresslens.core.errors import DataError
+from stresslens.core.text import enumeration
+from stresslens.evaluation.prediction_table import PredictionTable
+
+
+def shared_images(tables: Sequence[PredictionTable]) -> list[PredictionTable]:
+    """The tables with the images that all have, in one order; notes say what was left out.
+
+    Tables without names are taken to have the same images in the same order. Raises DataError where this
+    cannot be, where no image is in all, and for an image whose label differs.
+    """
+    head = tables[0]
+    classes = {table.classes for table in tables}
+    if len(classes) > 1:
+        other = next(table for table in tables if table.classes != head.classes)
+        raise DataError(
+            f"{head.source} has the classes {enumeration(head.classes)}, and {other.source} has "
+            f"{enumeration(other.classes)}"
+        )
+    if not all(table.names for table in tables):
+        lengths = {len(table) for table in tables}
+        if len(lengths) > 1:
+            raise DataError(
+                "the files have different numbers of rows, and not all have a column of file names by which "
+                "rows could be paired"
+            )
+        note = "not all files name their images; rows are paired by their order"
+        found = [replace(table, names=(), notes=(*table.notes, note)) for table in tables]
+    else:
+        common = set(head.names).intersection(*(table.names for table in tables[1:]))
+        if not common:
+            raise DataError(f"no image is in all {len(tables)} files: {head.source} has {head.names[0]}")
+        order = sorted(common)
+        found = [_in_order(table, order) for table in tables]
+    for table in found[1:]:
+        if len(differ := np.flatnonzero(table.labels != found[0].labels)):
+            k = int(differ[0])
+            name = found[0].names[k] if found[0].names else f"row {k + 1}"
+            one, other = (head.classes[each.labels[k]] for each in (found[0], table))
+            raise DataError(
+                f"{len(differ)} images have another label in {table.source} than in {head.source}: {name} is "
+                f"{one} there and {other} here"
+            )
+    return found
+
+
+def _in_order(table: PredictionTable, order: Sequence[str]) -> PredictionTable:
+    place = {name: k for k, name in enumerate(table.names)}
+    left = len(table) - len(order)
+    notes = (f"{left} of {len(table)} images are not in all files and are left out",) if left else ()
+    found = table.select(np.array([place[name] for name in order]))
+    return replace(found, notes=(*table.notes, *notes))

@@ -1,0 +1,327 @@
+"""Predictions that another program wrote: which column is which, and the rows as arrays."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.spelling import closest
+from stresslens.core.text import counted, enumeration
+from stresslens.evaluation.prediction_columns import Columns, columns_of, is_list
+from stresslens.evaluation.prediction_rows import TableRows, rows_of
+
+Scores: TypeAlias = NDArray[np.float32]
+
+SUM = 1e-3
+"""Probabilities of a row add up to 1 but for this rounding."""
+TINY = 1e-30
+"""A probability of 0 counts as this one, so that its logarithm is finite."""
+VALUES = 100
+"""A column with more different values is no slice."""
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """Predictions of N images in K classes.
+
+    `scores` (N, K) are logits, or of kind "answers" 1 for the class that is predicted and 0 elsewhere, where
+    the file has no scores. `names` are empty where the file does not say which image is in which row.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    scores: Scores
+    kind: Literal["logits", "answers"]
+    classes: tuple[str, ...]
+    columns: Mapping[str, NDArray[Any]]
+    """(N,) further columns of few values, whose groups of images are slices."""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, rows: NDArray[np.int64]) -> PredictionTable:
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        names = tuple(self.names[k] for k in rows) if self.names else ()
+        return replace(self, names=names, labels=self.labels[rows], scores=self.scores[rows], columns=columns)
+
+
+def read_predictions(
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> PredictionTable:
+    """The predictions in a file (`rows_of` says which formats).
+
+    `columns` gives the columns with other names than the usual ones, by what they hold (`name`, `label`,
+    `prediction`, `scores`). `labels` are the true classes by the names of the images, for a file without
+    them. `classes` are all class names in the order of the scores.
+
+    A row of scores that are not negative and add up to 1 is one of probabilities; rows with negative
+    scores or scores above 1 are logits. TableRows of the same name and content count once.
+
+    Raises DataError, with the line, for a file without rows, without labels, with labels that are no class,
+    with scores that are neither, and for rows of the same name that differ; ConfigError for a column that
+    is not there.
+    """
+    reader = _Reader(path, dict(columns or {}), labels, classes)
+    for rows in rows_of(path):
+        reader.add(rows)
+    return _without_repetitions(reader.table())
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """The true class of each image by its name, from a file with both columns. Raises DataError."""
+    found: dict[str, str] = {}
+    for rows in rows_of(path):
+        plain = columns_of(path, rows.columns, {}, has_predictions=True)
+        if plain.name is None or plain.label is None:
+            raise DataError(f"{path} has no column of file names; it needs a name and a label for each image")
+        for k, (name, label) in enumerate(zip(rows.columns[plain.name], rows.columns[plain.label])):
+            word, place = _word(label), f"{path}:{rows.first + k}"
+            if not word:
+                raise DataError(f"{place}: the label is empty")
+            if found.setdefault(str(name).strip(), word) != word:
+                raise DataError(f"{place}: {name} has two labels, {found[str(name).strip()]} and {word}")
+    return found
+
+
+class _Reader:
+    """Collects the rows of a file, each column in as little memory as it needs."""
+
+    def __init__(
+        self,
+        path: Path,
+        given: dict[str, str],
+        labels: Mapping[str, str] | None,
+        classes: Sequence[str] | None,
+    ) -> None:
+        self.path, self.given, self.truth, self.all_classes = path, given, labels, classes
+        self.columns: Columns | None = None
+        self.names: list[str] = []
+        self.words: dict[str, int] = {}
+        """Each label and prediction, with its number."""
+        self.labels: list[NDArray[np.int64]] = []
+        self.predictions: list[NDArray[np.int64]] = []
+        self.scores: list[Scores] = []
+        self.further: dict[str, list[Any]] = {}
+        self.values: dict[str, set[Any]] = {}
+        self.lines: list[int] = []
+
+    def add(self, rows: TableRows) -> None:
+        if self.columns is None:
+            self.columns = columns_of(self.path, rows.columns, self.given, has_truth=self.truth is not None)
+            taken = {*self.columns.scores, self.columns.name, self.columns.label, self.columns.prediction}
+            self.further = {name: [] for name in rows.columns if name not in taken}
+            self.values = {name: set() for name in self.further}
+        n = len(next(iter(rows.columns.values())))
+        self.lines += [rows.first, n]
+        found = self.columns
+        names = [str(value).strip() for value in rows.columns[found.name]] if found.name else []
+        self.names += names
+        if found.label is not None:
+            self.labels.append(self._numbers(rows, found.label))
+        elif self.truth is not None:
+            self.labels.append(self._looked_up(names, self.truth))
+        if found.prediction is not None:
+            self.predictions.append(self._numbers(rows, found.prediction))
+        if found.scores:
+            self.scores.append(self._of_scores(rows))
+        for name in list(self.further):
+            values = [str(value) for value in rows.columns.get(name, [""] * n)]
+            self.values[name].update(values)
+            if len(self.values[name]) > VALUES:
+                del self.further[name], self.values[name]
+            else:
+                self.further[name] += values
+
+    def _line(self, rows: TableRows, k: int) -> str:
+        return f"{self.path}:{rows.first + k}"
+
+    def _numbers(self, rows: TableRows, column: str) -> NDArray[np.int64]:
+        """The classes of a column as numbers of `words`."""
+        found = np.empty(len(rows.columns[column]), np.int64)
+        for k, value in enumerate(rows.columns[column]):
+            word = _word(value)
+            if not word:
+                raise DataError(f"{self._line(rows, k)}: the column {column!r} is empty; it holds a class")
+            found[k] = self.words.setdefault(word, len(self.words))
+        return found
+
+    def _looked_up(self, names: Sequence[str], truth: Mapping[str, str]) -> NDArray[np.int64]:
+        """The true classes of images by their names, as numbers of `words`."""
+        if not names:
+            raise DataError(f"{self.path} has no column of file names, by which labels could be found")
+        if missing := [name for name in names if name not in truth]:
+            raise DataError(
+                f"{len(missing)} of the images of {self.path} have no label: {enumeration(missing)}"
+            )
+        return np.array([self.words.setdefault(truth[name], len(self.words)) for name in names])
+
+    def _of_scores(self, rows: TableRows) -> Scores:
+        """(n, K) scores; what is empty or no number is NaN where the file says nan, and refused else."""
+        assert self.columns is not None
+        parts = []
+        for name in self.columns.scores:
+            values = rows.columns[name]
+            try:
+                parts.append(_floats(values))
+            except (ValueError, TypeError):
+                bad = next(k for k, value in enumerate(values) if not _is_number(value))
+                raise DataError(
+                    f"{self._line(rows, bad)}: {str(values[bad])[:40]!r} in the column {name!r} is no score"
+                ) from None
+        found = parts[0] if parts[0].ndim == 2 else np.stack(parts, 1)
+        if self.scores and found.shape[1] != self.scores[0].shape[1]:
+            raise DataError(f"{self.path}: its rows have different numbers of scores")
+        return found
+
+    def table(self) -> PredictionTable:
+        found = self.columns
+        if found is None:
+            raise DataError(f"{self.path} has no rows")
+        words = list(self.words)
+        labels = np.concatenate(self.labels)
+        if not self.scores:
+            classes = self._known(list(self.all_classes or _sorted(words)), words)
+            number = np.array([classes.index(word) for word in words])
+            answers = number[np.concatenate(self.predictions)]
+            scores = np.zeros((len(labels), len(classes)), np.float32)
+            scores[np.arange(len(labels)), answers] = 1
+            notes = ("the file has answers and no scores, so nothing is known of probabilities and ranks",)
+            return self._made(number[labels], scores, "answers", classes, notes)
+        scores = np.concatenate(self.scores)
+        classes, number = self._classes(scores.shape[1], words)
+        logits, note = self._as_logits(scores)
+        return self._made(number[labels], logits, "logits", classes, (note,))
+
+    def _made(
+        self,
+        labels: NDArray[np.int64],
+        scores: Scores,
+        kind: Literal["logits", "answers"],
+        classes: Sequence[str],
+        notes: tuple[str, ...],
+    ) -> PredictionTable:
+        if len(classes) < 2:
+            raise DataError(
+                f"{self.path}: all rows have one class ({classes[0]}); a classifier has two or more"
+            )
+        further = {name: np.array(values, dtype=object) for name, values in self.further.items()}
+        return PredictionTable(
+            self.path, tuple(self.names), labels, scores, kind, tuple(classes), further, notes
+        )
+
+    def _known(self, classes: list[str], words: Sequence[str]) -> list[str]:
+        if strange := [word for word in words if word not in classes]:
+            raise DataError(
+                f"{self.path}: the label {strange[0]!r} is no class; {closest(strange[0], classes)}"
+            )
+        return classes
+
+    def _classes(self, k: int, words: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+        """The classes in the order of the scores, and the class of each word. Numbers count the columns of
+        scores from 0, unless the classes have these names."""
+        assert self.columns is not None
+        classes = list(self.all_classes or self.columns.classes)
+        if not classes:
+            spoken = [word for word in words if not word.isdecimal()]
+            if spoken and len(words) != k:
+                raise ConfigError(
+                    f"{self.path} has {k} scores and the labels {enumeration(_sorted(words))}; give the "
+                    "classes in the order of the scores (--classes cat,dog,…)"
+                )
+            classes = _sorted(words) if spoken else [str(number) for number in range(k)]
+        if len(classes) != k:
+            raise ConfigError(f"{self.path} has {k} scores of each image, and {len(classes)} classes")
+        if all(word.isdecimal() for word in words) and not set(words) <= set(classes):
+            largest = max(map(int, words))
+            if largest >= k:
+                raise DataError(f"{self.path}: the label {largest} is no class; {k} classes count from 0")
+            return classes, np.array([int(word) for word in words])
+        self._known(classes, words)
+        return classes, np.array([classes.index(word) for word in words])
+
+    def _as_logits(self, scores: Scores) -> tuple[Scores, str]:
+        """Logits of the scores, and what the scores are, in words."""
+        known = np.isfinite(scores).all(1)
+        rows = scores[known]
+        if not len(rows):
+            raise DataError(f"{self.path}: no row has scores that are all numbers")
+        if rows.min() < 0 or rows.max() > 1 + SUM:
+            return scores, "the scores are logits: some are negative or above 1"
+        sums = rows.sum(1)
+        wrong = np.flatnonzero(np.abs(sums - 1) > SUM)
+        if len(wrong):
+            row = int(np.flatnonzero(known)[wrong[0]])
+            raise DataError(
+                f"{self.path}: {len(wrong)} of {len(rows)} rows of scores do not add up to 1 (row {row + 1}: "
+                f"{sums[wrong[0]]:.4g}), so they are no probabilities, and none is negative or above 1, so "
+                "they are no logits; write the output of softmax, or the logits themselves"
+            )
+        zero = int((scores[known] == 0).any(1).sum())
+        said = f"; {zero} rows have a probability of 0, which counts as {TINY:g}" if zero else ""
+        return np.log(np.maximum(scores, np.float32(TINY))), f"the scores are probabilities{said}"
+
+
+def _floats(values: Any) -> Scores:
+    if isinstance(values, np.ndarray):
+        return values.astype(np.float32)
+    if is_list(values):
+        values = [json.loads(value) if isinstance(value, str) else value for value in values]
+    return np.array(values, dtype=np.float32)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        _floats([value])
+    except (ValueError, TypeError):
+        return False
+    return value is not None
+
+
+def _word(value: Any) -> str:
+    """A label as text: 3, 3.0 and "3" are one."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    word = "" if value is None else str(value).strip()
+    return word[:-2] if re.fullmatch(r"\d+\.0", word) else word
+
+
+def _sorted(words: Sequence[str]) -> list[str]:
+    """Class names in order, numbers by their value."""
+    return sorted(words, key=lambda word: (not word.isdecimal(), int(word) if word.isdecimal() else 0, word))
+
+
+def _without_repetitions(table: PredictionTable) -> PredictionTable:
+    """The table with each name once. Raises DataError where rows of one name differ."""
+    first: dict[str, int] = {}
+    again = []
+    for k, name in enumerate(table.names):
+        if first.setdefault(name, k) != k:
+            again.append(k)
+    if not again:
+        return table
+    for k in again:
+        one = first[table.names[k]]
+        same = np.array_equal(table.scores[k], table.scores[one], equal_nan=True)
+        if table.labels[k] != table.labels[one] or not same:
+            raise DataError(
+                f"{table.source}: {table.names[k]} is in two rows ({one + 1} and {k + 1}) with different "
+                "values"
+            )
+    kept = np.delete(np.arange(len(table)), again)
+    rows = counted(len(again), "row repeats", "rows repeat")
+    note = f"{rows} another; each image counts once"
+    return replace(table.select(kept), notes=(*table.notes, note))
