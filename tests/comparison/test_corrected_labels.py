@@ -52,7 +52,7 @@ def test_corrections_that_turn_a_verdict(tmp_path: Path) -> None:
     found = compare_corrected([folder], file)
     assert found.comparison.recipes["untrained"].value == 1
     assert found.changes is not None
-    assert found.changes.corrected == (answers != labels).sum()
+    assert found.changes.facts["corrected"] == (answers != labels).sum()
     touched, survive, change = found.changes.sentences
     assert touched.startswith(f"c.csv: {(answers != labels).sum()} test labels corrected, 0 test images")
     assert survive == "0 of 1 verdicts survive the corrections."
@@ -106,7 +106,7 @@ def test_a_study_with_folds(tmp_path: Path) -> None:
     file = write(tmp_path / "c.csv", *((f"train[{k}]", "drop") for k in range(30)))
     found = compare_corrected([folder], file)
     assert found.changes is not None
-    assert (found.changes.corrected, found.changes.dropped) == (0, 30)
+    assert (found.changes.facts["corrected"], found.changes.facts["dropped"]) == (0, 30)
     assert len(found.comparison.contrasts) == 1
     assert found.comparison.contrasts[0].difference.n == len(before.labels) - 10
 

@@ -8,7 +8,7 @@ import torch
 from checked_data import found, photographs, with_images
 
 from stresslens.core.data import Data
-from stresslens.evaluation import near_duplicates
+from stresslens.evaluation import coarse_pairs
 from stresslens.evaluation.data_check import check_data
 from stresslens.evaluation.near_duplicates import COPIES, near_pairs, planted_copies, small_pictures
 
@@ -94,7 +94,7 @@ def test_many_copies_of_one_image_are_all_named() -> None:
     images += 0.02 * torch.randn(images.shape, generator=random)
     pairs = near_pairs(small_pictures(torch.cat([detailed(200, seed=2), images])), NO_PAIRS)
     assert set(pairs.flatten()) == set(range(200, 400))
-    assert len(pairs) <= 200 * near_duplicates.PARTNERS
+    assert len(pairs) <= 200 * coarse_pairs.PARTNERS
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class Comparison(ByName[Any], Tabular):
             self._short.html(SHOWN),
             *chart,
             sentences(plans, 1),
-            sentences(self.get("corrections", {}).get("sentences", [])),
+            *(sentences(self.get(key, {}).get("sentences", [])) for key in ("corrections", "without_copies")),
         )
 
     def to_latex(self) -> str:

@@ -14,9 +14,9 @@ from stresslens.api.comparisons import Comparison
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, Variant, comparable, run_in
-from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_of
+from stresslens.api.subjects import DataNow, ModelLike, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
-from stresslens.comparison.folders import compare_corrected, compare_folders
+from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
 from stresslens.config.data_sets import loaded_data_set
 from stresslens.config.function_files import with_names
 from stresslens.core.data import Data
@@ -25,6 +25,7 @@ from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
 from stresslens.evaluation.data_check import chosen_findings, data_findings
+from stresslens.evaluation.feature_duplicates import feature_finding, features_model
 from stresslens.evaluation.prediction_rows import is_prediction_file
 from stresslens.evaluation.prediction_table import read_predictions
 from stresslens.evaluation.run_data import data_of
@@ -84,6 +85,7 @@ def compare(
     difference: float | None = None,
     metric: str = "accuracy",
     corrections: str | os.PathLike[str] | None = None,
+    without_copies: bool = False,
     out: str | os.PathLike[str] = "runs",
     trust: bool = False,
 ) -> Comparison:
@@ -96,8 +98,10 @@ def compare(
     share, 0.01 for one point) is the difference that the plans are for; `metric` is "accuracy", or
     "robust@0.05" for runs that were attacked. With `corrections`, a CSV file as `find_label_errors` writes
     it, the predictions are scored by corrected labels, and "corrections" says which verdicts change; the
-    data of the runs are read for that, their own plug-ins only with `trust`. Raises ConfigError for folders
-    that cannot be compared, and DataError for corrections that do not belong to the data."""
+    data of the runs are read for that, their own plug-ins only with `trust`. With `without_copies`, images
+    that have a copy in an earlier split are left out, and "without_copies" says the same. Raises
+    ConfigError for folders that cannot be compared, and DataError for corrections that do not belong to the
+    data."""
     if len(runs) == 1 and isinstance(runs[0], list | tuple):
         runs = tuple(runs[0])
     if not runs:
@@ -114,15 +118,11 @@ def compare(
         raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
     if not isinstance(metric, str):
         raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
-    files = [isinstance(each, str | os.PathLike) and is_prediction_file(Path(each)) for each in runs]
-    if all(files):
-        tables = [read_predictions(Path(each)) for each in runs if isinstance(each, str | os.PathLike)]
-        paths = folders_to_compare(record_runs(tables, path_of(out, "out"), split=split))
-    elif any(files):
-        raise ConfigError("compare files of predictions with files, or runs with runs")
-    else:
-        paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
-        paths = comparable(paths[0]) if len(paths) == 1 else paths
+    paths = _paths_to_compare(runs, path_of(out, "out"), split)
+    if without_copies:
+        if corrections is not None or metric != "accuracy":
+            raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
+        return Comparison(compare_without_copies(paths, split=split, ask=difference).as_json())
     if corrections is not None:
         if metric != "accuracy":
             raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")
@@ -132,6 +132,18 @@ def compare(
         compared = compare_corrected(paths, file, split=split, ask=difference, trust=trust, data=data)
         return Comparison(compared.as_json())
     return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())
+
+
+def _paths_to_compare(runs: Sequence[Any], out: Path, split: str) -> list[Path]:
+    """The folders of runs, variants or a study; for files of predictions those that are made of them."""
+    files = [Path(each) for each in runs if isinstance(each, str | os.PathLike)]
+    files = [file for file in files if is_prediction_file(file)]
+    if files and len(files) < len(runs):
+        raise ConfigError("compare files of predictions with files, or runs with runs")
+    if files:
+        return folders_to_compare(record_runs(list(map(read_predictions, files)), out, split=split))
+    paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
+    return comparable(paths[0]) if len(paths) == 1 else paths
 
 
 @public_call()
@@ -147,22 +159,32 @@ def check_data(
     data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run,
     *,
     checks: Sequence[Any] | None = None,
+    features: ModelLike | None = None,
     progress: Progress = True,
 ) -> Findings:
     """Finds duplicates, leaks between splits, bad pictures, rare classes, and shortcuts. It needs no model.
 
     `data` is as in `train`, or a run, whose data are checked. `checks` are the only checks to make: names
-    ("blurred_images"), `{name: options}`, functions, or "file.py:function". The findings of all checks on
-    the same images and labels are kept in the cache folder. `progress` is as in `train`. Raises ConfigError
+    ("blurred_images"), `{name: options}`, functions, or "file.py:function". With `features`, a run or a
+    module, copies in other splits are looked for by its features too. The findings of all checks on the
+    same images and labels are kept in the cache folder. `progress` is as in `train`. Raises ConfigError
     and DataError."""
     with shown(progress):
-        found = _checked_data(data)
+        found = _data_to_check(data)
         if checks is None:
-            return Findings(data_findings(found))
-        return Findings(chosen_findings(found, with_names(list(checks), None, "checks"), base=Path.cwd()))
+            findings = data_findings(found)
+        else:
+            findings = chosen_findings(found, with_names(list(checks), None, "checks"), base=Path.cwd())
+        if isinstance(features, nn.Module):
+            findings.append(feature_finding(found, features, type(features).__name__))
+        elif features is not None:
+            run = run_of(features, what="features")
+            network = features_model(run.folder, found, trust=run.trust)
+            findings.append(feature_finding(found, network, str(run.folder)))
+        return Findings(findings)
 
 
-def _checked_data(data: Any) -> Data:
+def _data_to_check(data: Any) -> Data:
     if isinstance(data, Data):
         return data.uncached()
     run = _run_with_data(data)

@@ -59,6 +59,13 @@ def compare(
     labels: LabelsOption = None,
     classes: ClassesOption = None,
     out: Out = Path("runs"),
+    without_copies: Annotated[
+        bool,
+        typer.Option(
+            "--without-copies",
+            help="Leave out the images that have a copy in an earlier split, and say which verdicts change.",
+        ),
+    ] = False,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -70,7 +77,7 @@ def compare(
     code 5 when a run or variant is really worse than the first; a study's own contrasts have no
     baseline, and pass.
     """
-    from stresslens.comparison.folders import compare_corrected, compare_folders
+    from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
     from stresslens.evaluation.prediction_rows import is_prediction_file
     from stresslens.study.recorded_runs import folders_to_compare
 
@@ -89,7 +96,12 @@ def compare(
         raise ConfigError("compare files of predictions with files, or folders of runs with folders")
     else:
         check_idle(columns, labels, classes)
-    if corrections is None:
+    if without_copies:
+        if corrections is not None or metric != "accuracy":
+            other = "--corrections" if corrections is not None else "--metric"
+            raise ConfigError(f"--without-copies is for the accuracy alone; leave out {other}")
+        compared = compare_without_copies(folders, split=split, ask=ask)
+    elif corrections is None:
         compared = compare_folders(folders, split=split, ask=ask, metric=metric)
     elif metric == "accuracy":
         compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust, data=moved)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stresslens.core.data import Data
-from stresslens.cli.options import DataSet, Json
+from stresslens.cli.options import DataSet, Json, Trust
 
 SHOWN = 100
 """Classes of a table."""
@@ -29,6 +29,7 @@ DataOverrides = Annotated[
 app = typer.Typer(help="Check a data set before training on it.", no_args_is_help=True, rich_markup_mode=None)
 
 
+# long: the options of a command are spelled out, one after the other
 @app.command("check")
 def check(
     data: DataSet,
@@ -50,7 +51,17 @@ def check(
             "--gallery", help="Write an SVG file that shows the images to look at.", show_default=False
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="RUN",
+            help="Look for copies also by the features of a trained network: a run (…/seed-0).",
+            show_default=False,
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if a finding is serious.")] = False,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Find duplicates, leaks, bad pictures, rare classes and shortcuts.
@@ -61,15 +72,19 @@ def check(
     """
     from stresslens.config.yaml_source import parse_value
     from stresslens.evaluation.data_check import chosen_findings, data_findings, shown_images
+    from stresslens.evaluation.feature_duplicates import feature_finding, features_model
 
     _check_is_svg(gallery)
     loaded = load_data_set(data_value(data, overrides or []))
+    network = None if features is None else features_model(features, loaded, trust=trust)
     if not as_json:
         _print_contents(loaded)
     if checks:
         found = chosen_findings(loaded, list(map(parse_value, checks)), base=Path.cwd())
     else:
         found = data_findings(loaded)
+    if network is not None:
+        found.append(feature_finding(loaded, network, str(features)))
     if as_json:
         print_json([finding.as_json() for finding in found])
     else:

@@ -67,6 +67,7 @@ def evaluate(
     from stresslens.evaluation.finished_run import finished
     from stresslens.evaluation.prediction_rows import is_prediction_file
     from stresslens.evaluation.record import read_record
+    from stresslens.metrics.leaked_copies import without_copies_in_words
     from stresslens.report.page import write_reports_of
     from stresslens.study.predict_stage import evaluate_again
 
@@ -101,6 +102,8 @@ def evaluate(
         print_json({"run": str(run), "split": split, "scores": document["scores"][split], **extra})
     else:
         print_scores(scores, f"{run}: {split}")
+        if copies := without_copies_in_words(scores, split):
+            print(copies)
         if tta:
             print(averaged_in_words(averaged))
         elif find_slices:

@@ -14,7 +14,7 @@ from stresslens.core.types import Estimate
 from stresslens.robustness.result import AttackResult
 
 SCORES = (
-    *("accuracy", "top5", "balanced_accuracy", "auroc", "auprc"),
+    *("accuracy", "accuracy_without_copies", "top5", "balanced_accuracy", "auroc", "auprc"),
     *("macro_precision", "macro_f1", "weighted_precision", "weighted_f1"),
 )
 """Those of which more is better."""

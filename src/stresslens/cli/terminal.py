@@ -47,8 +47,10 @@ def print_finished(
     position: int, total: int, task: Task, record: RunRecord, accuracy: Estimate | None, *, before: bool
 ) -> None:
     """Print a line on a finished run with its position in the queue, for example [3/9], and lines on
-    its initial weights, if it has any, and on what happened on its way. `before`: it was finished
-    when the command began."""
+    its initial weights, on copies in its test split, and on what happened on its way. `before`: it was
+    finished when the command began."""
+    from stresslens.metrics.leaked_copies import without_copies_in_words
+
     training, weights = record.training, record.weights
     scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
     n = training.epochs
@@ -64,6 +66,8 @@ def print_finished(
         from stresslens.evaluation.averaged_views import averaged_in_words
 
         print(f"    {averaged_in_words(record.averaged)}", file=sys.stderr)
+    if copies := without_copies_in_words(record.scores.get("test", {}), "test"):
+        print(f"    {copies}", file=sys.stderr)
     for note in record.findings:
         print(f"    {note.kind}: {note.message}", file=sys.stderr)
 

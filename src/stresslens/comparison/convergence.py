@@ -16,7 +16,7 @@ from stresslens.config.study_record import read_study_record
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import read_record
-from stresslens.metrics.intervals import Floats, t_mean, wilson
+from stresslens.metrics.intervals import Floats, newcombe, t_mean, wilson
 from stresslens.metrics.random_effects import FEWEST_SEEDS
 from stresslens.training.epoch_log import EpochMetrics
 
@@ -116,11 +116,9 @@ def _difference(one: Floats, other: Floats, n: int) -> Estimate:
     needed for the same images."""
     if len(one) >= FEWEST_SEEDS:
         return t_mean(other - one)
-    low, high = wilson(float(one.mean()) * n, n), wilson(float(other.mean()) * n, n)
-    value = high.value - low.value
-    down = float(np.hypot(high.value - high.low, low.high - low.value))
-    up = float(np.hypot(high.high - high.value, low.value - low.low))
-    return Estimate(value, value - down, value + up, n, "Newcombe", 0.95, "images")
+    before, after = wilson(float(one.mean()) * n, n), wilson(float(other.mean()) * n, n)
+    low, high = newcombe(after, before)
+    return Estimate(after.value - before.value, low, high, n, "Newcombe", 0.95, "images")
 
 
 def _learning(runs: Sequence[RunFolder]) -> Learning | None:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from stresslens.comparison.schema import Contrast
-from stresslens.comparison.tested_run import Tested
+from stresslens.comparison.tested_run import Tested, with_test_images
+from stresslens.comparison.verdict_changes import VerdictChanges
 from stresslens.config.run_config import read_run_data
-from stresslens.config.run_names import ShortNames
 from stresslens.core.answers import predicted
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.label_corrections import LabelCorrections
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import image_names, pooled
-from stresslens.evaluation.record import RunRecord, read_record
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.run_data import DataPlace, pooled_positions, undivided_data_of
 from stresslens.metrics.classification import Labels
 
@@ -54,7 +51,7 @@ class CorrectedTests:
         if not kept.any():
             raise ConfigError(f"{self.corrections.file} drops every {split} image of {folder.path}")
         right = predicted(tested["scores"]) == now
-        record = _with_test_images(read_record(folder), int(kept.sum()))
+        record = with_test_images(read_record(folder), int(kept.sum()))
         return Tested(right[kept], now[kept], split, record)
 
     def _labels(self, folder: RunFolder) -> tuple[Data, Split, Labels]:
@@ -69,65 +66,12 @@ class CorrectedTests:
             self._known[key] = data, whole, torch.as_tensor(labels).numpy()
         return self._known[key]
 
-
-def _with_test_images(record: RunRecord, count: int) -> RunRecord:
-    """The record, whose division of the data, if it has one of its own, has `count` test images."""
-    if record.data.division is None:
-        return record
-    division = record.data.division.model_copy(update={"test": count})
-    return record.model_copy(update={"data": record.data.model_copy(update={"division": division})})
-
-
-@dataclass(frozen=True)
-class VerdictChanges:
-    """What corrections of `corrected` tested labels, and `dropped` images, do to the verdicts `before`."""
-
-    file: Path
-    split: str
-    corrected: int
-    dropped: int
-    before: Sequence[Contrast]
-    after: Sequence[Contrast]
-
-    def renamed(self, names: ShortNames) -> VerdictChanges:
-        """With the short names of variants."""
-        before, after = (
-            [Contrast.model_validate(names.replaced(each.as_json())) for each in contrasts]
-            for contrasts in (self.before, self.after)
-        )
-        return replace(self, before=before, after=after)
-
-    @property
-    def changed(self) -> list[tuple[Contrast, Contrast]]:
-        """The contrasts, before and after, that are decided in another way."""
-        after = {(c.contrast, c.a, c.b): c for c in self.after}
-        pairs = [(c, after[c.contrast, c.a, c.b]) for c in self.before if (c.contrast, c.a, c.b) in after]
-        return [pair for pair in pairs if _decided(pair[0]) != _decided(pair[1])]
-
-    @property
-    def sentences(self) -> list[str]:
-        """How many labels were corrected, how many verdicts survive, and those that do not."""
+    def changes(self, split: str, before: Sequence[Contrast], after: Sequence[Contrast]) -> VerdictChanges:
+        """What the corrections do to verdicts."""
+        corrected, dropped = len(self.corrected), len(self.dropped)
         touched = (
-            f"{self.file.name}: {self.corrected} {self.split} labels corrected, "
-            f"{self.dropped} {self.split} images dropped; the models are those that were trained before."
+            f"{self.corrections.file.name}: {corrected} {split} labels corrected, "
+            f"{dropped} {split} images dropped; the models are those that were trained before."
         )
-        if not self.before:
-            return [touched]
-        changed = self.changed
-        survive = f"{len(self.before) - len(changed)} of {len(self.before)} verdicts survive the corrections."
-        return [touched, survive, *(f"Before: {a.verdict}. Now: {b.verdict}." for a, b in changed)]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "file": str(self.file),
-            "corrected": self.corrected,
-            "dropped": self.dropped,
-            "before": [contrast.model_dump(mode="json", exclude_unset=True) for contrast in self.before],
-            "changed": [[a.verdict, b.verdict] for a, b in self.changed],
-            "sentences": self.sentences,
-        }
-
-
-def _decided(contrast: Contrast) -> int:
-    """1 if b is better, -1 if a is, 0 if they are not distinguishable."""
-    return int(np.sign(contrast.difference.value)) if contrast.real else 0
+        facts = {"file": str(self.corrections.file), "corrected": corrected, "dropped": dropped}
+        return VerdictChanges("corrections", "the corrections", touched, facts, before, after)

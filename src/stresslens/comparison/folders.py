@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stresslens.comparison import accuracy, claims, robustness
-from stresslens.comparison.corrected_labels import CorrectedTests, VerdictChanges
+from stresslens.comparison.corrected_labels import CorrectedTests
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.comparison.tested_run import Tested, VariantFolders, tested_of, variants_of
+from stresslens.comparison.verdict_changes import VerdictChanges
+from stresslens.comparison.without_copies import TestsWithoutCopies
 from stresslens.config.run_names import ShortNames
 from stresslens.config.study_record import read_study_record
 from stresslens.core.errors import ConfigError
@@ -33,7 +35,7 @@ class FolderComparison:
     `kind` says what the folders are: runs (do these weights differ?), variants (the value is
     "recipe"; do they differ over the seeds that both have finished?), or a study. `regressions` are
     the verdicts on runs or variants that are really worse than the first. `changes` says what corrections
-    of labels do to the verdicts, if there are any.
+    of labels, or leaving out copies, do to the verdicts.
     """
 
     kind: Kind
@@ -48,7 +50,7 @@ class FolderComparison:
         return FolderComparison(self.kind, comparison, names.replaced(self.regressions), changes)
 
     def as_json(self) -> dict[str, Any]:
-        changes = {} if self.changes is None else {"corrections": self.changes.as_json()}
+        changes = {} if self.changes is None else {self.changes.name: self.changes.as_json()}
         return {
             "kind": self.kind,
             **self.comparison.as_json(),
@@ -71,11 +73,25 @@ def compare_corrected(
 
     The data of the runs are read as `data_of` does with `trust` and `data`. Raises DataError for
     corrections that do not belong to them."""
-    before = compare_folders(paths, split=split, ask=ask)
     read = CorrectedTests(LabelCorrections.read(corrections), trust, data)
+    return _compared_anew(paths, read, split, ask)
+
+
+def compare_without_copies(
+    paths: Sequence[Path], *, split: str = "test", ask: float | None = None
+) -> FolderComparison:
+    """As `compare_folders` with the accuracy, without the images that have a copy in an earlier split;
+    `changes` says which verdicts are others than before. Raises ConfigError where a run's record does not
+    say which images these are."""
+    return _compared_anew(paths, TestsWithoutCopies(), split, ask)
+
+
+def _compared_anew(
+    paths: Sequence[Path], read: CorrectedTests | TestsWithoutCopies, split: str, ask: float | None
+) -> FolderComparison:
+    before = compare_folders(paths, split=split, ask=ask)
     after = compare_folders(paths, split=split, ask=ask, read=read)
-    contrasts = before.comparison.contrasts, after.comparison.contrasts
-    changes = VerdictChanges(corrections, split, len(read.corrected), len(read.dropped), *contrasts)
+    changes = read.changes(split, before.comparison.contrasts, after.comparison.contrasts)
     return replace(after, changes=changes)
 
 

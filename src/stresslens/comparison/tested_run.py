@@ -99,6 +99,14 @@ def tested_of(folder: RunFolder, split: str) -> Tested:
     )
 
 
+def with_test_images(record: RunRecord, count: int) -> RunRecord:
+    """The record, whose division of the data, if it has one of its own, has `count` test images."""
+    if record.data.division is None:
+        return record
+    division = record.data.division.model_copy(update={"test": count})
+    return record.model_copy(update={"data": record.data.model_copy(update={"division": division})})
+
+
 def variants_of(folder: Path, has_results: Callable[[RunFolder], bool]) -> VariantFolders:
     """The runs and seeds that a study's study.json lists, if `has_results` says that the run has
     something to compare."""

@@ -30,14 +30,15 @@ def plain(estimate: Estimate | None) -> str:
     return _written(estimate, number)
 
 
-def points(estimate: Estimate) -> str:
+def points(estimate: Estimate, digits: int = 1) -> str:
     """A difference in percentage points, with its sign: `+1.2 (−0.3 to +2.7)`."""
-    return _written(estimate, signed)
+    return _written(estimate, lambda share: signed(share, digits))
 
 
-def signed(share: float) -> str:
+def signed(share: float, digits: int = 1) -> str:
     """A share as percentage points with its sign: `+1.2`, `0.0`, `−0.3`."""
-    return f"{100 * share:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0").replace("-", "−")
+    text = f"{100 * share:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
 
 
 def ratio(estimate: Estimate) -> str:

@@ -8,8 +8,8 @@ WITHIN_ONE = ("ece", "ece_calibrated", "auroc", "auprc", "aurc", "no_answer")
 
 def is_proportion(score: str) -> bool:
     """Whether a score lies between 0 and 1 and is written in percent."""
-    return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith(
-        ("top", "macro_", "weighted_", "robust@")
+    return score in ("balanced_accuracy", "majority_baseline") or score.startswith(
+        ("accuracy", "top", "macro_", "weighted_", "robust@")
     )
 
 

@@ -1,14 +1,12 @@
 """Duplicate images: exact by the pixels' digests, near by comparing every pair of images.
 
 Two images are near duplicates if one becomes the other by a small movement: mirrored or not,
-shifted, scaled (cropped and enlarged) and turned. The search is complete for its rule: there is no
-index that could lose a pair.
+shifted, scaled (cropped and enlarged) and turned. All pairs are compared: there is no index that
+could lose one. Only an image with more than `PARTNERS` look-alikes among the later ones may lose
+pairs; docs/results.md has how many.
 
-1. A coarse picture of one image (8×8) is compared with the space that a coarse picture of the
-   other and its derivatives by shift, scale and rotation span (tangent distance; Simard, LeCun &
-   Denker 1993). This is one matrix product for all pairs.
-2. Pairs above `COARSE_ALIKE` are aligned by Gauss-Newton steps (Lucas & Kanade 1981; inverse
-   compositional, Baker & Matthews 2004) and compared at 16×16.
+1. Coarse pictures (8×8) are compared, but for a small movement (`coarse_pairs`): all pairs.
+2. Those that are alike are aligned (`picture_alignment`) and compared at 16×16.
 3. Their details (what a blurred picture lacks) are compared at 32×32. Without it, two pictures of
    a bright sky above a dark sea would be the same.
 """
@@ -16,7 +14,7 @@ index that could lose a pair.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 from typing import NamedTuple
@@ -29,19 +27,33 @@ from PIL import Image
 from torch import Tensor
 
 from stresslens.core.progress import advance
+from stresslens.evaluation.coarse_pairs import (
+    COARSE,
+    COARSE_ALIKE,
+    candidates,
+    coarse_pictures,
+    projection,
+    sieve_axes,
+)
+from stresslens.evaluation.picture_alignment import (
+    SIDE,
+    aligned,
+    derivatives,
+    fine,
+    inverse,
+    moved,
+    shrunk,
+    similarity,
+    soft,
+    unit,
+)
 
-SIDE, FINE, COARSE = 32, 16, 8
-"""Sides of the grey pictures in which details, aligned pictures and all pairs are compared."""
-COARSE_ALIKE = 0.94
-"""Least length of a coarse picture's projection on the other picture and its derivatives."""
 ALIKE, DETAILS_ALIKE = 0.95, 0.93
 """Least correlation of near duplicates after alignment, and of their details. docs/results.md has
 the share of true copies among the pairs found."""
-ALIGNMENT_STEPS = 4
-FARTHEST = 0.3
-"""Largest shift (in half widths), scale (1.3) and turn (in radians) of an alignment."""
-PARTNERS = 50
-"""Each image is aligned with at most so many later images, the most similar by the first step."""
+
+BLOCK = 512
+"""Images that are compared with all later ones at once."""
 
 LOOK_ALIKE, STILL_ALIKE, MOST_LOOK_ALIKES = 0.85, 0.93, 0.005
 """Correlations (of 16×16 pictures that are not aligned) between which two images are look-alikes,
@@ -86,12 +98,14 @@ def near_pairs(small: NDArray[np.uint8], exact: Pairs, what: str = "comparing pa
     Of exact duplicates only the first one takes part. Constant images take no part.
     """
     varied = np.setdiff1d(np.flatnonzero(np.ptp(small, axis=(1, 2))), exact[:, 1])
-    coarse = torch.cat([_coarse(_floats(small, rows)) for rows in _pieces(varied, 4096)] or [torch.empty(0)])
-    mirror = torch.cat([_coarse(_floats(small, rows).flip(3)) for rows in _pieces(varied, 4096)] or [coarse])
+    if not len(varied):
+        return np.empty((0, 2), np.int64)
+    coarse = torch.cat([coarse_pictures(_floats(small, rows)) for rows in _pieces(varied, 4096)])
+    axes = sieve_axes(coarse)
     found: list[Pairs] = []
-    for rows in _pieces(np.arange(len(varied)), 256):
+    for rows in _pieces(np.arange(len(varied)), BLOCK):
         pictures, start = _floats(small, varied[rows]), int(rows[0])
-        i, j, mirrored = _candidates(pictures, start, coarse, mirror)
+        i, j, mirrored = candidates(pictures, start, coarse, axes)
         if len(i):
             alike = _are_copies(pictures, i - start, small, varied[j.numpy()], mirrored)
             found.append(np.sort(varied[np.stack([i.numpy(), j.numpy()], 1)[alike]], 1))
@@ -144,26 +158,12 @@ def planted_copies(grey: Tensor) -> list[Planted]:
         pictures, others = _floats(one, np.arange(n)), _floats(other, np.arange(n))
         found = np.zeros(n, bool)
         for mirrored in (False, True):
-            projection = _projection(pictures, _coarse(others.flip(3) if mirrored else others))
-            rows = torch.nonzero(projection >= COARSE_ALIKE)[:, 0]
+            lengths = projection(pictures, coarse_pictures(others.flip(3) if mirrored else others))
+            rows = torch.nonzero(lengths >= COARSE_ALIKE)[:, 0]
             flips = torch.full((len(rows),), mirrored)
             found[rows.numpy()] |= _are_copies(pictures, rows, other, rows.numpy(), flips)
         results.append(Planted(kind, int(found.sum()), n))
     return results
-
-
-def _moved(x: Tensor, matrices: Tensor, side: int) -> Tensor:
-    """(N, 1, side, side) pictures: x (N, 1, H, W) seen through affine maps (N or 1, 2, 3)."""
-    if not len(x):
-        return x.new_empty(0, 1, side, side)
-    grid = F.affine_grid(matrices, [len(matrices), 1, side, side], align_corners=False)
-    grid = grid.expand(len(x), -1, -1, -1)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-
-
-def _similarity(scale: float = 1.0, turn: float = 0.0, right: float = 0.0, down: float = 0.0) -> Tensor:
-    """One affine map (1, 2, 3)."""
-    return torch.tensor([[[scale, turn, right], [-turn, scale, down]]])
 
 
 def _crop(x: Tensor, share: float) -> Tensor:
@@ -175,7 +175,7 @@ def _crop(x: Tensor, share: float) -> Tensor:
 
 def _turn(x: Tensor, degrees: float) -> Tensor:
     angle = math.radians(degrees)
-    matrix = _similarity(math.cos(angle), math.sin(angle)).expand(len(x), -1, -1)
+    matrix = similarity(math.cos(angle), math.sin(angle)).expand(len(x), -1, -1)
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bicubic", align_corners=False).clamp(0, 1)
 
@@ -202,17 +202,6 @@ COPIES: dict[str, Callable[[Tensor], Tensor]] = {
 """Kinds of copies whose share found is measured. x (N, 1, H, W) in [0, 1] becomes the same shape."""
 
 
-STEP = 1 / 16
-"""Half the difference between the two pictures of a derivative: shift in half widths, turn in
-radians, scale."""
-MOVEMENTS: Sequence[tuple[Tensor, Tensor]] = (
-    (_similarity(right=STEP), _similarity(right=-STEP)),
-    (_similarity(down=STEP), _similarity(down=-STEP)),
-    (_similarity(scale=1 + STEP), _similarity(scale=1 - STEP)),
-    (_similarity(turn=STEP), _similarity(turn=-STEP)),
-)
-
-
 def _floats(small: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
     """(P, 1, 32, 32) pictures in [0, 1] of the positions `rows` (P,)."""
     return torch.from_numpy(small[rows])[:, None].float() / 255
@@ -222,91 +211,10 @@ def _pieces(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _shrunk(x: Tensor, side: int) -> Tensor:
-    return F.interpolate(x, (side, side), mode="bilinear", antialias=True)
-
-
-def _soft(x: Tensor) -> Tensor:
-    """Pictures (N, 1, 32, 32) so blurred that 16×16 samples of them show no aliasing."""
-    x = F.pad(x, (1, 1, 1, 1), "replicate")
-    x = (x[:, :, :-2] + x[:, :, 2:]) / 4 + x[:, :, 1:-1] / 2
-    return (x[..., :-2] + x[..., 2:]) / 4 + x[..., 1:-1] / 2
-
-
-def _weights(side: int) -> Tensor:
-    """(side²,) weights of the pixels: 1 within the circle that the sides touch, 0 in the corners,
-    which turned pictures lack."""
-    c = (torch.arange(side) + 0.5) / side * 2 - 1
-    return ((1.05 - torch.hypot(c[:, None], c[None])) / 0.25).clamp(0, 1).flatten()
-
-
-def _centred(x: Tensor) -> Tensor:
-    """Pictures (…, side²) without their weighted mean, multiplied by the roots of the weights:
-    dot products of two are weighted covariances."""
-    w = _weights(math.isqrt(x.shape[-1]))
-    return (x - (x * w).sum(-1, keepdim=True) / w.sum()) * w.sqrt()
-
-
-def _unit(x: Tensor) -> Tensor:
-    """`_centred` pictures (N, 1, side, side) of length 1: dot products are correlations."""
-    return F.normalize(_centred(x.flatten(1)), dim=1)
-
-
 def _thumbnails(x: Tensor) -> NDArray[np.float32]:
     """(N, 256) pictures of 16×16, mean 0 and length 1."""
     flat = F.avg_pool2d(x, 2).flatten(1)
     return F.normalize(flat - flat.mean(1, keepdim=True)).numpy()
-
-
-def _coarse(x: Tensor) -> Tensor:
-    return _unit(_shrunk(x, COARSE))
-
-
-def _derivatives(x: Tensor, shrink: Callable[[Tensor], Tensor]) -> Tensor:
-    """(N, 5, side²): pictures x (N, 1, H, W) and their derivatives by the `MOVEMENTS`, shrunk to
-    one side, centred."""
-    rows = [shrink(x)]
-    for forth, back in MOVEMENTS:
-        ahead, behind = (_moved(x, matrix, x.shape[3]) for matrix in (forth, back))
-        rows.append(shrink((ahead - behind) / 2))
-    return _centred(torch.stack([row.flatten(1) for row in rows], 1))
-
-
-def _basis(x: Tensor) -> Tensor:
-    """(N, 5, 64) orthonormal bases of coarse pictures of x and their derivatives."""
-    span = _derivatives(_shrunk(x, FINE), lambda picture: _shrunk(picture, COARSE))
-    basis: Tensor = torch.linalg.qr(span.transpose(1, 2)).Q
-    return basis.transpose(1, 2)
-
-
-def _projection(x: Tensor, coarse: Tensor) -> Tensor:
-    """(N,) lengths of coarse pictures (N, 64), projected on what x and its derivatives span."""
-    lengths: Tensor = torch.linalg.vector_norm(torch.einsum("nkd,nd->nk", _basis(x), coarse), dim=1)
-    return lengths
-
-
-def _candidates(
-    pictures: Tensor, start: int, coarse: Tensor, mirror: Tensor, columns: int = 8192
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs (i, j, whether j is mirrored) of pictures from position `start` on with later ones."""
-    n = len(pictures)
-    basis = _basis(pictures).transpose(0, 1).reshape(5 * n, -1)
-    kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for mirrored, others in ((False, coarse), (True, mirror)):
-        for column in range(start, len(others), columns):
-            squares = (basis @ others[column : column + columns].T).square_().view(5, n, -1).sum(0)
-            i, j = torch.nonzero(squares >= COARSE_ALIKE**2, as_tuple=True)
-            later = j + column > i + start
-            i, j = i[later], j[later]
-            kept.append(
-                (i + start, j + column, torch.full_like(i, mirrored, dtype=torch.bool), squares[i, j])
-            )
-    i, j, flips, squares = (torch.cat(values) for values in zip(*kept))
-    order = torch.argsort(squares, descending=True, stable=True)
-    order = order[torch.argsort(i[order], stable=True)]
-    first = torch.searchsorted(i[order], i[order])
-    order = order[torch.arange(len(order)) - first < PARTNERS]
-    return i[order], j[order], flips[order]
 
 
 def _are_copies(
@@ -314,36 +222,32 @@ def _are_copies(
 ) -> NDArray[np.bool_]:
     """(P,) whether picture `rows` (P,) of `pictures` (N, 1, 32, 32) and picture `others` (P,) of
     `small` are copies of each other; `mirrored` (P,) pictures of `small` are mirrored first."""
-    span = _derivatives(_soft(pictures), _fine)
+    span = derivatives(soft(pictures), fine)
+    units = F.normalize(span[:, 0], dim=1)
     alike = []
     for piece in torch.arange(len(rows)).split(2048):
         other = _floats(small, others[piece.numpy()])
         other = torch.where(mirrored[piece, None, None, None], other.flip(3), other)
-        correlation, maps = _aligned(span[rows[piece]], _soft(other))
+        softened = soft(other)
+        correlation, maps = aligned(span[rows[piece]], softened)
         near = torch.nonzero(correlation >= LOOK_ALIKE)[:, 0]
-        one, other, maps = pictures[rows[piece[near]]], other[near], maps[near]
+        row, other, maps = rows[piece[near]], other[near], maps[near]
+        one = pictures[row]
         copies = torch.zeros(len(piece), dtype=torch.bool)
-        copies[near] = _same(one, _moved(other, maps, SIDE)) | _same(_moved(one, _inverse(maps), SIDE), other)
+        forth = _same(one, units[row], moved(other, maps, SIDE))
+        back = _same(other, unit(fine(softened[near])), moved(one, inverse(maps), SIDE))
+        copies[near] = forth | back
         alike.append(copies)
     return torch.cat([torch.empty(0, dtype=torch.bool), *alike]).numpy()
 
 
-def _same(one: Tensor, other: Tensor) -> Tensor:
-    """(N,) whether pictures (N, 1, 32, 32) show the same at the same places."""
-    correlation = (_unit(_fine(_soft(one))) * _unit(_fine(_soft(other)))).sum(1)
-    details = (_detail(one) * _detail(other)).sum(1)
-    return (correlation >= ALIKE) & (details >= DETAILS_ALIKE)
-
-
-def _fine(soft: Tensor) -> Tensor:
-    return _moved(soft, _similarity(), FINE)
-
-
-def _inverse(maps: Tensor) -> Tensor:
-    """The affine maps (N, 2, 3) that undo affine maps (N, 2, 3)."""
-    last = torch.tensor([[[0.0, 0.0, 1.0]]]).expand(len(maps), -1, -1)
-    inverse: Tensor = torch.linalg.inv(torch.cat([maps, last], 1))
-    return inverse[:, :2]
+def _same(one: Tensor, of_one: Tensor, other: Tensor) -> Tensor:
+    """(N,) whether pictures (N, 1, 32, 32) show the same at the same places. `of_one` (N, 256) are the
+    16×16 pictures of the first, of length 1. Details are looked at where the correlation suffices."""
+    same = (of_one * unit(fine(soft(other)))).sum(1) >= ALIKE
+    near = torch.nonzero(same)[:, 0]
+    same[near] = (_detail(one[near]) * _detail(other[near])).sum(1) >= DETAILS_ALIKE
+    return same
 
 
 def _detail(x: Tensor) -> Tensor:
@@ -352,35 +256,7 @@ def _detail(x: Tensor) -> Tensor:
     They are blurred first, so that a copy that was halved and enlarged keeps its details. At the
     margin a coarse picture is not known, so the margin is left out.
     """
-    x = _soft(_soft(x))
-    detail = x - F.interpolate(_shrunk(x, COARSE), (SIDE, SIDE), mode="bilinear")
+    x = soft(soft(x))
+    detail = x - F.interpolate(shrunk(x, COARSE), (SIDE, SIDE), mode="bilinear")
     margin = SIDE // COARSE // 2
-    return _unit(detail[:, :, margin:-margin, margin:-margin])
-
-
-def _aligned(span: Tensor, soft: Tensor) -> tuple[Tensor, Tensor]:
-    """Correlations (P,) of 16×16 pictures after alignment, and the affine maps (P, 2, 3) to see
-    `soft` (P, 1, 32, 32) through. `span` (P, 5, 256) has the other picture and its derivatives."""
-    n = len(soft)
-    gram = span @ span.transpose(1, 2) + 1e-6 * torch.eye(5)
-    template = F.normalize(span[:, 0], dim=1)
-    matrices = torch.eye(3).repeat(n, 1, 1)
-    best, best_matrices = torch.full((n,), -1.0), matrices[:, :2].clone()
-    for step in range(ALIGNMENT_STEPS + 1):
-        seen = _centred(_moved(soft, matrices[:, :2], FINE).flatten(1))
-        correlation = (template * F.normalize(seen, dim=1)).sum(1)
-        near = (matrices[:, :2] - _similarity()).abs().amax((1, 2)) <= FARTHEST
-        better = near & (correlation > best)
-        best = torch.where(better, correlation, best)
-        best_matrices[better] = matrices[better, :2]
-        if step < ALIGNMENT_STEPS:
-            amounts = torch.linalg.solve(gram, span @ seen[..., None])[..., 0]
-            right, down, scale, turn = (
-                (STEP * amounts[:, 1:] / amounts[:, :1].clamp(min=0.2)).clamp(-0.12, 0.12).T
-            )
-            move = torch.eye(3).repeat(n, 1, 1)
-            move[:, 0, 0] = move[:, 1, 1] = 1 + scale
-            move[:, 0, 1], move[:, 1, 0] = turn, -turn
-            move[:, 0, 2], move[:, 1, 2] = right, down
-            matrices = matrices @ torch.linalg.inv(move)
-    return best, best_matrices
+    return unit(detail[:, :, margin:-margin, margin:-margin])

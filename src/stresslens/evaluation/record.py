@@ -40,12 +40,16 @@ FILES = ("files left out", "unreadable files", "empty class folders")
 class DataRecord(OrderedJsonFile):
     """The data set: fingerprints and sizes of its splits, and what the check of the data found."""
 
+    LATER_KEYS = frozenset({"copies"})
+
     name: str = ""
     fingerprint: str = ""
     splits: dict[str, str] = {}
     sizes: dict[str, int] = {}
     notes: list[str] = []
     findings: list[Annotated[Finding, PlainSerializer(Finding.as_json)]] = []
+    copies: dict[str, list[int]] = {}
+    """The positions, by split, of images with a copy in an earlier split."""
     division: DivisionRecord | None = None
 
     def on_files(self) -> list[str]:

@@ -58,14 +58,20 @@ def wilson_bounds(p: Floats, n: Floats, *, level: float = 0.95) -> tuple[Floats,
     return np.clip(low, 0, p), np.clip(high, p, 1)
 
 
+def newcombe(one: Estimate, other: Estimate) -> tuple[float, float]:
+    """The bounds of `one` - `other`, two independent proportions with their `wilson` intervals
+    (Newcombe 1998, method 10)."""
+    value = one.value - other.value
+    down = math.hypot(one.value - one.low, other.high - other.value)
+    up = math.hypot(one.high - one.value, other.value - other.low)
+    return value - down, value + up
+
+
 def difference_of_proportions(first: Estimate, second: Estimate) -> Estimate:
-    """The second of two independent proportions minus the first, with the hybrid score interval of
-    Newcombe (1998, method 10) from the bounds of both."""
+    """The second of two independent proportions minus the first, with the interval of `newcombe`."""
+    low, high = newcombe(second, first)
     value = second.value - first.value
-    below = math.hypot(second.value - second.low, first.high - first.value)
-    above = math.hypot(second.high - second.value, first.value - first.low)
-    low, high = max(-1.0, value - below), min(1.0, value + above)
-    return Estimate(value, low, high, first.n + second.n, "Newcombe", second.level)
+    return Estimate(value, max(-1.0, low), min(1.0, high), first.n + second.n, "Newcombe", second.level)
 
 
 def balanced(parts: Sequence[Estimate]) -> Estimate:

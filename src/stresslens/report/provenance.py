@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from stresslens.core.types import Finding
 from stresslens.evaluation.record import DataRecord
+from stresslens.metrics.leaked_copies import WITHOUT, without_copies_in_words
 from stresslens.report.load import Run, StudyFolder
 
 ITEMS = 12
@@ -28,6 +29,7 @@ class DataCard:
     classes: Sequence[str]
     divisions: int
     findings: Sequence[Finding]
+    without_copies: Sequence[str]
 
 
 def data_cards(runs: Sequence[Run]) -> list[DataCard]:
@@ -50,8 +52,19 @@ def data_cards(runs: Sequence[Run]) -> list[DataCard]:
         )
         names = list(dict.fromkeys(run.name for run in members))
         divisions = len({run.record.data.fingerprint for run in members}) if data.division else 1
-        cards.append(DataCard(names, data, members[0].record.shape, members[0].classes, divisions, findings))
+        first = members[0]
+        without = _without_copies(members)
+        cards.append(DataCard(names, data, first.record.shape, first.classes, divisions, findings, without))
     return cards
+
+
+def _without_copies(runs: Sequence[Run]) -> list[str]:
+    """What copies do to the accuracy of one run, by split; of several, where the figures are."""
+    if len(runs) > 1:
+        known = any(WITHOUT in named for run in runs for named in run.record.scores.values())
+        return ["The accuracies without these copies are under Results, in “More scores”."] if known else []
+    scores = runs[0].record.scores
+    return [text for split in scores if (text := without_copies_in_words(scores[split], split))]
 
 
 NAMES = {

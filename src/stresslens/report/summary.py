@@ -13,6 +13,7 @@ from stresslens.core.score_units import is_proportion
 from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import Calibration, TrainingRecord
+from stresslens.metrics.leaked_copies import GAIN, ON, WITHOUT
 from stresslens.metrics.random_effects import FEWEST_SEEDS
 from stresslens.report.load import Run, StudyFolder, VariantRuns
 
@@ -20,6 +21,7 @@ VALIDATION, TRAINING = "accuracy on validation", "accuracy on training"
 HEADLINE = ("accuracy", VALIDATION, TRAINING, "majority_baseline")
 ORDER = (
     *HEADLINE,
+    *(WITHOUT, ON, GAIN),
     "balanced_accuracy",
     "macro_precision",
     "macro_f1",
@@ -40,6 +42,9 @@ TITLES = {
     VALIDATION: "Accuracy on validation",
     TRAINING: "Accuracy on training",
     "majority_baseline": "Majority-class baseline",
+    WITHOUT: "Accuracy without copies",
+    ON: "Accuracy on copies alone",
+    GAIN: "Accuracy gained by copies",
     "no_answer": NOT_FINITE.capitalize(),
     "macro_f1": "Macro F1",
     "weighted_f1": "Weighted F1",

@@ -14,6 +14,7 @@ from stresslens.core.errors import DataError, Notice
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
+from stresslens.evaluation.duplicates import copies_in_earlier_splits, tells_of_copies
 from stresslens.evaluation.example_images import save_examples
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import (
@@ -25,6 +26,7 @@ from stresslens.evaluation.record import (
 from stresslens.evaluation.run_data import DataPlace
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.slice_search import search_slices
+from stresslens.metrics.leaked_copies import scores_without_copies
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
@@ -116,6 +118,8 @@ def evaluate_again(
     data set has changed or has no such split."""
     opened = finished(folder, split, trust=trust, device="cpu", module=module, data=data)
     with opened as (model, found, record):
+        if not record.data.copies and any(map(tells_of_copies, record.data.findings)):
+            record.data.copies = copies_in_earlier_splits(found)  # an earlier version did not note them
         if find_slices:
             _predict_with_slices(folder, model, found, split, record)
         else:
@@ -168,6 +172,8 @@ def predict_split(
     train_labels = data.train.labels.cpu().numpy()
     summary = scores.summary(predictions, images, train_labels, temperature=temperature, slices=data.slices)
     summary.put(record, split)
+    without = scores_without_copies(scores.right(predictions), record.data.copies.get(split, []))
+    record.scores = {**record.scores, split: summary.scores | without}
     if split == "test":
         record.reads_of_test += 1
         save_examples(folder.examples, images, predictions)

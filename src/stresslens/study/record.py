@@ -16,6 +16,7 @@ from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, RunFolder, environment
 from stresslens.core.version import __version__
 from stresslens.evaluation.data_check import data_findings
+from stresslens.evaluation.duplicates import copies_in_earlier_splits
 from stresslens.evaluation.record import (
     DataRecord,
     DivisionRecord,
@@ -120,6 +121,7 @@ def _data_record(data: Data) -> DataRecord:
         sizes={name: len(split) for name, split in data.splits.items()},
         notes=list(data.notes),
         findings=data_findings(data),
+        copies=copies_in_earlier_splits(data),
         division=DivisionRecord(**data.division) if data.division else None,
     )
 
