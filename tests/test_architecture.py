@@ -157,6 +157,7 @@ NOT_SCORES = {
     "core/attack_base.py": {"ends.to(torch.uint8)"},
     "config/search_space.py": {"numbers.uniform(size=len(self.choices))"},
     "core/ball.py": {"flat.abs()"},
+    "evaluation/drift.py": {"np.abs(shares[1] - shares[0])"},
     "metrics/calibration.py": {"np.where(of_label, -np.inf, logits)"},  # the second class
     "explanation/quality.py": {"moves.mean(1)"},
     "metrics/classification.py": {"np.bincount(train_labels)"},

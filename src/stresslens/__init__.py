@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stresslens.api import attack as attack
     from stresslens.api import check_data as check_data
     from stresslens.api import compare as compare
+    from stresslens.api import compare_data as compare_data
     from stresslens.api import evaluate as evaluate
     from stresslens.api import explain as explain
     from stresslens.api import export as export
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from stresslens.core.errors import TrainingDiverged as TrainingDiverged
     from stresslens.core.types import Estimate as Estimate
     from stresslens.core.types import Finding as Finding
+    from stresslens.evaluation.data_comparison import DataComparison as DataComparison
     from stresslens.evaluation.export import Exported as Exported
     from stresslens.explanation.explanation import Explanation as Explanation
     from stresslens.robustness.result import AttackResult as AttackResult
@@ -69,11 +71,13 @@ _HOMES = {
     "Study": "api",
     "check_data": "api",
     "compare": "api",
+    "compare_data": "api",
     "evaluate": "api",
     "Explanation": "explanation.explanation",
     "explain": "api",
     "export": "api",
     "find_label_errors": "api",
+    "DataComparison": "evaluation.data_comparison",
     "Exported": "evaluation.export",
     "load": "api",
     "open": "api",

@@ -69,6 +69,7 @@ FUNCTIONS: dict[str, Callable[[Any, Path], Any]] = {
     "compare with itself": lambda given, tmp: sl.compare(given, given),
     "write_report": lambda given, tmp: sl.write_report(given),
     "check_data": lambda given, tmp: sl.check_data(given),
+    "compare_data": lambda given, tmp: sl.compare_data(given, "digits", split_b="test"),
     "find_label_errors": lambda given, tmp: sl.find_label_errors(given),
     "train, model": lambda given, tmp: sl.train(given, {"digits": {"subset": 20}}, out=tmp, epochs=1),
     "train, data": lambda given, tmp: sl.train("linear", given, out=tmp, epochs=1),
@@ -160,6 +161,10 @@ TABLE: dict[str, Mapping[str, str]] = {
         another_folder="there is no run in",
     ),
     "check_data": {
+        **row(a_missing_folder="there is no", another_folder="holds 0 image files"),
+        **dict.fromkeys(NOT_A_RUN, NOT_DATA),
+    },
+    "compare_data": {
         **row(a_missing_folder="there is no", another_folder="holds 0 image files"),
         **dict.fromkeys(NOT_A_RUN, NOT_DATA),
     },

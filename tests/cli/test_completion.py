@@ -55,7 +55,7 @@ def complete(folder: Path, type_: Type, monkeypatch: pytest.MonkeyPatch) -> Comp
     ("line", "expected"),
     [
         ("stresslens tr", ["train"]),
-        ("stresslens data ", ["check", "stats", "card", "labels"]),
+        ("stresslens data ", ["check", "stats", "card", "labels", "compare"]),
         ("stresslens help dat", ["data"]),
         ("stresslens list expl", ["explainers"]),
         ("stresslens list ru", ["runs"]),

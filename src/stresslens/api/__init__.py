@@ -4,6 +4,7 @@ your own modules and tensors."""
 from __future__ import annotations
 
 from stresslens.api.attacker import attack, verify
+from stresslens.api.drift import compare_data
 from stresslens.api.evaluator import evaluate, export, layer_table, load, predict
 from stresslens.api.explainer import explain
 from stresslens.api.folders import check_data, compare, open, write_report
@@ -30,6 +31,7 @@ __all__ = [
     "attack",
     "check_data",
     "compare",
+    "compare_data",
     "evaluate",
     "explain",
     "export",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from stresslens.api.found_slices import SlicesOfSplit
 from stresslens.api.named_scores import ByName, Scores, scores_table
 from stresslens.api.run_cards import run_card, run_chart
 from stresslens.api.split_results import (
@@ -30,11 +31,13 @@ from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable, RowTable
 from stresslens.core.text import counted
-from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.evaluation.run_data import same_data_of
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
+from stresslens.report.page import write_reports_of
 from stresslens.robustness.result import AttackResult
+from stresslens.study.predict_stage import evaluate_again
 from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
 
 
@@ -149,6 +152,22 @@ class Run(RowTable):
                 f"{self.folder} has no scores for {wanted!r}; it has {', '.join(known) or 'none'}"
             )
         return SplitResults(self._record, wanted)
+
+    @public_call()
+    def find_slices(self, split: str | None = None) -> SlicesOfSplit:
+        """Groups of similar images of low accuracy in a split, by default `self.split`: half of the images
+        are clustered by their features, and clusters of low accuracy are tested on the other half.
+
+        They are computed once, as a read of the split, and kept in the run's record and on its page.
+        Raises ConfigError for a split that the data do not have."""
+        wanted, folder = split or self.split, RunFolder(self.folder)
+        record = read_record(folder)
+        if wanted not in record.found_slices:
+            record = evaluate_again(
+                folder, wanted, trust=self.trust, module=self.module, data=self.data_now, find_slices=True
+            )
+            write_reports_of(self.folder)
+        return SlicesOfSplit(record.found_slices[wanted], self.classes, wanted)
 
     @property
     def confusion(self) -> ConfusionMatrix | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stresslens.api.found_slices import SlicesOfSplit
 from stresslens.api.named_scores import Scores
 from stresslens.charts.chart import Chart, card_with_charts, distinct
 from stresslens.charts.heat_charts import heat_chart
@@ -217,3 +218,9 @@ class SplitResults:
     def slices(self) -> list[SliceRecord]:
         """The accuracies of groups of images, such as the bright and the dark ones."""
         return list(self._record.slices.get(self.split, []))
+
+    @property
+    def found_slices(self) -> SlicesOfSplit | None:
+        """The slices of low accuracy that `run.find_slices` found; None where they were not searched."""
+        found = self._record.found_slices.get(self.split)
+        return None if found is None else SlicesOfSplit(found, tuple(self._record.classes), self.split)

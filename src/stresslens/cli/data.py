@@ -271,21 +271,17 @@ def data_value(text: str, overrides: Sequence[str] = ()) -> Any:
     return described.variants[0].config.data
 
 
-def load_data_set(value: Any) -> Data:
-    """The data set of a value as `data_value` gives it."""
-    from stresslens.config.data_sets import loaded_data_set
-    from stresslens.config.registry import name_and_options
-    from stresslens.core.errors import SizesDiffer
+def load_data_set(value: Any, size: tuple[int, int] | None = None) -> Data:
+    """The data set of a value as `data_value` gives it; images that differ in size are made `size`
+    (height, width), or the size that suits them, which is printed."""
+    from stresslens.config.data_sets import data_set_of_one_size
 
-    try:
-        return loaded_data_set(value, base=Path.cwd())
-    except SizesDiffer as differ:
-        name, options = name_and_options("datasets", value)
-        sized = {name: {**options, "size": differ.proposed}}
-        data = loaded_data_set(sized, base=Path.cwd())
+    data, made = data_set_of_one_size(value, base=Path.cwd(), size=size)
+    if made is not None:
+        shown, setting = f"{made[1]}×{made[0]}", made[0] if made[0] == made[1] else f"[{made[0]},{made[1]}]"
         typer.echo(
-            f"the images differ in size; they are looked at as {differ.proposed}×{differ.proposed} pixels. A "
-            f"training needs one size: stresslens train DATA MODEL data.size={differ.proposed}",
+            f"the images differ in size; they are looked at as {shown} pixels. A "
+            f"training needs one size: stresslens train DATA MODEL data.size={setting}",
             err=True,
         )
-        return data
+    return data

@@ -22,6 +22,7 @@ from stresslens.cli.audit import audit
 from stresslens.cli.compare import compare
 from stresslens.cli.corruptions import corruptions
 from stresslens.cli.data import app as data_app
+from stresslens.cli.data_compare import compare as compare_data
 from stresslens.cli.data_labels import labels
 from stresslens.cli.doctor import doctor
 from stresslens.cli.evaluate import evaluate
@@ -68,6 +69,7 @@ for command in (
 app.command()(layers)
 app.command("list")(list_plugins)
 data_app.command(cls=WithOldOptions)(labels)
+data_app.command(cls=WithOldOptions)(compare_data)
 app.add_typer(data_app, name="data")
 app.command()(init)
 app.command()(schema)

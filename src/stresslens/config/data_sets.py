@@ -10,7 +10,7 @@ from typing import Any
 
 from stresslens.config import registry
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, SizesDiffer
 from stresslens.core.label_corrections import LabelCorrections, corrected_data
 
 
@@ -31,6 +31,19 @@ def loaded_data_set(
     own = "corrections" in registry.options_of(bound.function)
     file = None if own else options.get("corrections")
     return data if file is None else corrected_data(data, LabelCorrections.read(Path(file).expanduser()))
+
+
+def data_set_of_one_size(
+    value: Any, *, base: Path | None = None, size: tuple[int, int] | None = None
+) -> tuple[Data, tuple[int, int] | None]:
+    """As `loaded_data_set`. Images that differ in size are made `size` (height, width), or the size that
+    suits them, which is returned too; None where they do not differ."""
+    try:
+        return loaded_data_set(value, base=base), None
+    except SizesDiffer as differ:
+        name, options = registry.name_and_options("datasets", value)
+        wanted = size or (differ.proposed, differ.proposed)
+        return loaded_data_set({name: {**options, "size": list(wanted)}}, base=base), wanted
 
 
 def corrections_digest(value: Any) -> str:

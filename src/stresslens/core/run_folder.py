@@ -147,6 +147,10 @@ class RunFolder:
     def examples(self) -> Path:
         return self.path / "examples"
 
+    def slices(self, split: str) -> Path:
+        """The pictures of slices that were found in a split."""
+        return self.path / "slices" / split
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Locks the folder against other processes; the lock ends with the process, even if killed.

@@ -4,7 +4,7 @@ sheet."""
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +59,23 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[ClassifiedIm
     further = np.flatnonzero((np.arange(len(wrong)) >= MISTAKES) & (rank < A_CELL))
     further = further[np.argsort(rank[further], kind="stable")][:IN_CELLS]
     chosen = {"sample": sample, "mistake": wrong[:MISTAKES], "cell": wrong[further]}
-    likeliest = {
-        row: np.argsort(-probabilities[row], kind="stable")[:LIKELIEST]
-        for rows in chosen.values()
-        for row in rows
-    }
+    return classified_images(predictions, chosen)
+
+
+def classified_images(predictions: Predictions, chosen: Mapping[str, Iterable[int]]) -> list[ClassifiedImage]:
+    """What is known of the images in the chosen rows of the predictions, by why they are shown."""
+    probabilities = predictions.probabilities
+    answers, sure = predicted(probabilities), confidence(probabilities)
     return [
         ClassifiedImage(
             index=int(predictions.index[row]),
-            truth=int(labels[row]),
+            truth=int(predictions.labels[row]),
             predicted=int(answers[row]),
             probability=float(sure[row]),
             probabilities=[
-                (int(k), float(probabilities[row, k])) for k in likeliest[row] if answers[row] != NO_ANSWER
+                (int(k), float(probabilities[row, k]))
+                for k in np.argsort(-probabilities[row], kind="stable")[:LIKELIEST]
+                if answers[row] != NO_ANSWER
             ],
             kind=kind,
         )
@@ -81,12 +85,16 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[ClassifiedIm
 
 
 def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
-    """Writes examples.json and the sprite sheet.
+    """Writes examples.json and the sprite sheet of the images that `examples_of` selects."""
+    save_sheet(folder, split, examples_of(predictions))
+
+
+def save_sheet(folder: Path, split: Split, shown: Sequence[ClassifiedImage]) -> None:
+    """Writes examples.json and the sprite sheet of images of a split, at least one.
 
     Each entry's `file` and `box` (left, top, width, height) point into the sheet. Its `source` is
     the name of the image's file, if the split has that column.
     """
-    shown = examples_of(predictions)
     indices = sorted({image.index for image in shown})
     images = thumbnails(split, indices)
     height, width = images.shape[1:3]

@@ -306,13 +306,22 @@ def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, F
     """
     layer, width = feature_layer(model, split.shape)
     images_at_once(model, split.shape, BATCH)  # measured once for each model, and not among these images
-    most = max(BATCH, min(MOST_IMAGES, MOST_VALUES // width))
     kept = np.zeros(len(split), dtype=bool)
-    kept[np.random.default_rng(0).permutation(len(split))[:most]] = True
+    kept[_observed_rows(len(split), width)] = True
     with _hooks(model, layer, torch.from_numpy(kept)) as found:
         result = run()
     values, coarse = (rows.filled.cpu().numpy() for rows in found)
     return result, Features(values, coarse, split.labels.cpu().numpy()[kept])
+
+
+def observed_rows(model: nn.Module, split: Split) -> NDArray[np.int64]:
+    """The positions of the images whose features `observed` keeps, in their order."""
+    return _observed_rows(len(split), feature_layer(model, split.shape)[1])
+
+
+def _observed_rows(n: int, width: int) -> NDArray[np.int64]:
+    most = max(BATCH, min(MOST_IMAGES, MOST_VALUES // width))
+    return np.sort(np.random.default_rng(0).permutation(n)[:most])
 
 
 @contextmanager

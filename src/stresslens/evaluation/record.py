@@ -15,6 +15,7 @@ from stresslens.core.layer_table import LayerTable
 from stresslens.core.pieces import hearing_of_shortages
 from stresslens.core.run_folder import FORMAT, RunFolder
 from stresslens.core.types import Finding
+from stresslens.evaluation.slice_record import FoundSlices
 
 ResultKind = Literal["robustness", "certificates", "explanations", "views"]
 """Kinds of results that lie in folders of the run and are named in its record."""
@@ -250,7 +251,7 @@ class RunRecord(OrderedJsonFile):
     The stages set fields by assignment, so that the record knows which were set.
     """
 
-    LATER_KEYS = frozenset({"failures", "parent", "input", "averaged", "source"})
+    LATER_KEYS = frozenset({"failures", "parent", "input", "averaged", "source", "found_slices"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -292,6 +293,7 @@ class RunRecord(OrderedJsonFile):
     without an answer, if there are any."""
     risk_coverage: dict[str, RiskCoverage] = {}
     slices: dict[str, list[SliceRecord]] = {}
+    found_slices: dict[str, FoundSlices] = {}
     reliability: dict[str, Reliability] = {}
     """By split, like those above."""
     averaged: AveragedRecord | None = None

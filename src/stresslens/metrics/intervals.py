@@ -67,6 +67,13 @@ def newcombe(one: Estimate, other: Estimate) -> tuple[float, float]:
     return value - down, value + up
 
 
+def difference_of_proportions(first: Estimate, second: Estimate) -> Estimate:
+    """The second of two independent proportions minus the first, with the interval of `newcombe`."""
+    low, high = newcombe(second, first)
+    value = second.value - first.value
+    return Estimate(value, max(-1.0, low), min(1.0, high), first.n + second.n, "Newcombe", second.level)
+
+
 def balanced(parts: Sequence[Estimate]) -> Estimate:
     """The mean of independent proportions, such as the recalls of the classes.
 

@@ -83,6 +83,30 @@ def _one_against_rest(
     return Ranking(each, _mean(values, influences, bias, [estimate for estimate in each if estimate.n]))
 
 
+def cross_validated_auroc(
+    scores: Floats, positive: NDArray[np.bool_], fold: NDArray[np.int64], *, widened: float = 1.0
+) -> Estimate:
+    """The mean over the folds of the area under the ROC curve of held-out scores (N,).
+
+    `fold` (N,) is the fold of each image, and each has images of both sides. Scores of different folds
+    are of different classifiers and are not compared. The interval is that of LeDell, Petersen & van der
+    Laan (2015): each fold's influences (DeLong et al. 1988) on the logit scale. It takes the classifiers
+    as given; `widened` multiplies its standard error. With complete separation, or none, it is Wilson's
+    with the smaller side as trials, as for `auroc`.
+    """
+    folds, influence, values = np.unique(fold), np.empty(len(scores)), []
+    for k in folds:
+        rows = fold == k
+        value, of_fold, _ = _area(scores[rows], positive[rows])
+        values.append(value)
+        influence[rows] = of_fold * len(scores) / (len(folds) * rows.sum())
+    mean = float(np.mean(values))
+    if 0 < mean < 1 and influence.any():
+        return logit_normal(mean, widened * influence)
+    trials = min(int(positive.sum()), int((~positive).sum()))
+    return replace(wilson(mean * trials, trials), n=len(scores))
+
+
 def _lowered(estimate: Estimate, by: float) -> Estimate:
     return replace(estimate, low=max(0.0, estimate.low - by))
 

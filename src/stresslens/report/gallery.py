@@ -83,7 +83,9 @@ def gallery(run: Run) -> Gallery | None:
             continue
         pair = (example.truth, example.predicted)
         mistake = example.kind != "sample"
-        shown[mistake].append(_picture(run, example, sheet, example.box, first=mistake and pair not in pairs))
+        shown[mistake].append(
+            shown_image(run, example, sheet, example.box, first=mistake and pair not in pairs)
+        )
         if mistake:
             pairs.add(pair)
     rules = [sheet.rule for sheet in sheets.values() if sheet]
@@ -117,7 +119,8 @@ def surest_mistakes(run: Run, name: str, place: int, link: str) -> SurestMistake
     strip.save(content, "PNG")
     sheet = Sheet(place, *strip.size, image_address(content.getvalue(), "png"))
     pictures = [
-        _picture(run, example, sheet, (left, 0, *crop.size)) for (example, crop), left in zip(chosen, across)
+        shown_image(run, example, sheet, (left, 0, *crop.size))
+        for (example, crop), left in zip(chosen, across)
     ]
     return SurestMistakes(pictures, name, link, sheet.rule)
 
@@ -192,7 +195,10 @@ class Sheet:
         return Markup(f"--z:{zoom};--x:{left};--y:{top};--pw:{width};--ph:{height}")
 
 
-def _picture(run: Run, example: Example, sheet: Sheet, box: Box | None, *, first: bool = False) -> ShownImage:
+def shown_image(
+    run: Run, example: Example, sheet: Sheet, box: Box | None, *, first: bool = False
+) -> ShownImage:
+    """An example with the names of its classes and the attributes that show its part of the sheet."""
     likeliest = example.probabilities or [(example.predicted, example.probability)]
     return ShownImage(
         style=sheet.style(box),

@@ -94,12 +94,15 @@ class Run:
 
     @cached_property
     def examples(self) -> list[Example]:
-        try:
-            return [
-                Example.model_validate(entry) for entry in read_json(self.folder.examples / "examples.json")
-            ]
-        except (UnreadableRun, ValidationError, TypeError):
-            return []
+        return examples_in(self.folder.examples)
+
+
+def examples_in(folder: Path) -> list[Example]:
+    """The entries of a folder's examples.json; none where it cannot be read."""
+    try:
+        return [Example.model_validate(entry) for entry in read_json(folder / "examples.json")]
+    except (UnreadableRun, ValidationError, TypeError):
+        return []
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from stresslens.report import (
     data_size,
     epochs,
     explanations,
+    found_slices,
     per_class,
     provenance,
     robust_contrasts,
@@ -80,6 +81,7 @@ STRESS = (
     "certificates/*/result.json",
     "explanations/*/result.json",
     "views/*/result.json",
+    "slices/*/*",
 )
 """Further files that a run's page is made from; a result's arrays are written before its
 result.json."""
@@ -235,6 +237,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "reliability": curves.run_reliability(run, split),
         "risk": curves.run_risk(run, split),
         "slices": slices,
+        "found_slices": found_slices.found_slices_section(run, split),
         "data_cards": provenance.data_cards([run]),
         "environment": provenance.environment_rows([run]),
     }

@@ -25,6 +25,7 @@ from stresslens.evaluation.record import (
 )
 from stresslens.evaluation.run_data import DataPlace
 from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.slice_search import search_slices
 from stresslens.metrics.leaked_copies import scores_without_copies
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
@@ -110,15 +111,33 @@ def evaluate_again(
     trust: bool = False,
     module: nn.Module | None = None,
     data: DataPlace = None,
+    find_slices: bool = False,
 ) -> RunRecord:
-    """Predicts and scores a split of a finished run anew, and returns its record. `module` and `data` are
-    as in `open_run`. Raises ConfigError where the data set has changed or has no such split."""
+    """Predicts and scores a split of a finished run anew, and returns its record; with `find_slices` also
+    searches slices of low accuracy. `module` and `data` are as in `open_run`. Raises ConfigError where the
+    data set has changed or has no such split."""
     opened = finished(folder, split, trust=trust, device="cpu", module=module, data=data)
     with opened as (model, found, record):
         if not record.data.copies and any(map(tells_of_copies, record.data.findings)):
             record.data.copies = copies_in_earlier_splits(found)  # an earlier version did not note them
-        predict_again(folder, model, found, split, record)
+        if find_slices:
+            _predict_with_slices(folder, model, found, split, record)
+        else:
+            predict_again(folder, model, found, split, record)
     return record
+
+
+def _predict_with_slices(
+    folder: RunFolder, model: nn.Module, data: Data, split: str, record: RunRecord
+) -> None:
+    """As `predict_split`; the same pass gives the features among which slices are searched."""
+    images = data.splits[split]
+    predictions, sample = ood.observed(
+        model, images, lambda: predict_split(folder, model, data, split, record)
+    )
+    rows = ood.observed_rows(model, images)
+    found = search_slices(folder, split, images, predictions, sample, rows)
+    record.found_slices = {**record.found_slices, split: found}
 
 
 def _ood_detector_is_lost(folder: RunFolder, record: RunRecord) -> bool:
