@@ -64,9 +64,10 @@ def check(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Find duplicates, leaks, bad pictures, rare classes and shortcuts.
+    """Find duplicates, leaks and bad pictures.
 
-    It says first which classes, parts and sizes it found. `stresslens list checks` says what each check
+    It also finds rare classes and shortcuts. It says first which classes, parts and sizes it found.
+    `stresslens list checks` says what each check
     looks for; `data labels` finds wrong labels. It reads the images, whatever their sizes, and needs no
     trained model.
     """
