@@ -27,7 +27,7 @@ from stresslens.evaluation.picture_alignment import FINE, derivatives, shrunk, u
 COARSE = 8
 COARSE_ALIKE = 0.94
 """Least length of a coarse picture's projection on the other picture and its derivatives."""
-PARTNERS = 50
+PARTNERS = 500
 """Each image is aligned with at most so many later images, the most similar by the first step."""
 EVEN, ODD = 12, 8
 """Axes of the sieve. Of CIFAR-10 (JPEG) it lets 0.3 % of the pairs through."""

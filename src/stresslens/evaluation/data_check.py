@@ -28,7 +28,7 @@ from stresslens.core.types import Finding
 from stresslens.evaluation.duplicates import duplicate_findings
 from stresslens.evaluation.near_duplicates import copies_are_distinguishable, small_pictures
 
-VERSION = 6
+VERSION = 7
 EXAMPLES, EXAMPLE_VALUES = 200, 200 * 3 * 128 * 128
 """Faults are planted in at most so many images, and so many pixel values."""
 

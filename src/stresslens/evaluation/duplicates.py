@@ -31,7 +31,7 @@ from stresslens.evaluation.near_duplicates import (
 
 Severity = Literal["none", "minor", "serious"]
 
-SEARCH = 1
+SEARCH = 2
 """Version of the search, in the names of the files in the cache."""
 LISTED = 50
 """Most examples that a finding names."""
