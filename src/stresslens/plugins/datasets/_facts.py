@@ -79,7 +79,7 @@ FACTS: Mapping[str, PublishedFacts] = {
         _train_test(50_000, 10_000),
         10,
         "32×32, colour",
-        duplicates=f"3.3 % of the test images have a near duplicate among the training images ({BARZ})",
+        duplicates=f"3.3 % of the test images have a near duplicate in train or in test itself ({BARZ})",
         label_noise=f"about 0.54 % of the test labels are wrong ({NORTHCUTT})",
     ),
     "CIFAR100": PublishedFacts(
@@ -88,7 +88,7 @@ FACTS: Mapping[str, PublishedFacts] = {
         _train_test(50_000, 10_000),
         100,
         "32×32, colour",
-        duplicates=f"10 % of the test images have a near duplicate among the training images ({BARZ})",
+        duplicates=f"10 % of the test images have a near duplicate in train or in test itself ({BARZ})",
         label_noise=f"about 5.85 % of the test labels are wrong ({NORTHCUTT})",
     ),
     "STL10": PublishedFacts(
