@@ -67,6 +67,9 @@ def compare(
         ),
     ] = False,
     trust: Trust = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a pull request or a page.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare runs, variants or a study.
@@ -80,6 +83,7 @@ def compare(
     baseline, and pass.
     """
     from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
+    from stresslens.comparison.markdown import markdown_of
     from stresslens.evaluation.prediction_rows import is_prediction_file
     from stresslens.study.recorded_runs import folders_to_compare
 
@@ -113,6 +117,10 @@ def compare(
         )
     if as_json:
         print_json(compared.as_json())
+    elif as_markdown:
+        if compared.kind == "study":
+            compared = compared.renamed(told_short_names(folders[0], quiet=True))
+        typer.echo(markdown_of(compared), nl=False)
     else:
         if compared.kind == "study":
             compared = compared.renamed(told_short_names(folders[0]))

@@ -117,7 +117,6 @@ class _Reader:
         self.scores: list[Scores] = []
         self.further: dict[str, list[Any]] = {}
         self.values: dict[str, set[Any]] = {}
-        self.lines: list[int] = []
 
     def add(self, rows: TableRows) -> None:
         if self.columns is None:
@@ -126,7 +125,6 @@ class _Reader:
             self.further = {name: [] for name in rows.columns if name not in taken}
             self.values = {name: set() for name in self.further}
         n = len(next(iter(rows.columns.values())))
-        self.lines += [rows.first, n]
         found = self.columns
         names = [str(value).strip() for value in rows.columns[found.name]] if found.name else []
         self.names += names

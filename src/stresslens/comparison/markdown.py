@@ -1,0 +1,50 @@
+"""A comparison as Markdown, for the comment of a pull request or for a page."""
+
+from __future__ import annotations
+
+import re
+
+from stresslens.comparison.folders import FolderComparison
+from stresslens.core.format import percent
+
+
+def markdown_of(result: FolderComparison) -> str:
+    """The verdicts, and a table of all runs or variants with interval and n, as Markdown of GitHub's kind.
+
+    Below verdicts that are not distinguishable it says how many images and seeds would be needed. Names of
+    runs cannot add to its structure.
+    """
+    compared = result.comparison
+    contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
+    lines = [f"### {compared.split} {compared.metric}: {_summary(result)}", ""]
+    for verdict in compared.verdicts:
+        lines.append(f"- {_plain(verdict)}")
+        contrast = contrasts.get(verdict)
+        if contrast and contrast.plan and not contrast.real:
+            lines.append(f"  - {_plain(contrast.plan)}")
+    lines += [f"- {_plain(cost.verdict)}" for cost in compared.costs]
+    lines += [f"- {_plain(sentence)}" for sentence in (result.changes.sentences if result.changes else ())]
+    kind = "run" if result.kind == "run" else "variant"
+    lines += ["", f"| {kind} | {compared.metric}, % (95 % interval) | n | method |", "|---|---|---|---|"]
+    lines += [
+        f"| {_plain(name)} | {percent(estimate)} | {estimate.n:,} | {_plain(estimate.method)} |"
+        for name, estimate in compared.recipes.items()
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _summary(result: FolderComparison) -> str:
+    """What was decided, in a few words."""
+    pairs = result.comparison.contrasts
+    if result.kind == "study":
+        return f"{sum(pair.real for pair in pairs)} of {len(pairs)} differences are real"
+    better = sum(pair.real and pair.difference.value > 0 for pair in pairs)
+    counts = {"worse": len(result.regressions), "better": better}
+    counts["not distinguishable"] = len(pairs) - sum(counts.values())
+    said = [what if len(pairs) == 1 else f"{n} {what}" for what, n in counts.items() if n]
+    return f"{', '.join(said)}, against the first"
+
+
+def _plain(text: str) -> str:
+    """Text without characters that Markdown would read as structure."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))
