@@ -82,19 +82,19 @@ def probably_wrong(labels: Labels, probabilities: Floats) -> NDArray[np.bool_]:
     joint = calibrated_joint(labels, probabilities)
     found = np.zeros(len(labels), bool)
     for i in np.unique(labels):
-        rows = np.flatnonzero(labels == i)
-        margins = probabilities[rows] - probabilities[rows, i][:, None]
+        rows, taken = np.flatnonzero(labels == i), np.flatnonzero(joint[i])
+        margins = probabilities[np.ix_(rows, taken)] - probabilities[rows, i][:, None]
         order = np.argsort(-margins, axis=0, kind="stable")
-        counts = whole_numbers(joint[i], np.take_along_axis(margins, order, 0))
-        for j in np.flatnonzero(counts):
+        counts = whole_numbers(joint[i, taken], np.take_along_axis(margins, order, 0))
+        for j, count, first in zip(taken, counts, order.T):
             if i != j:
-                found[rows[order[: counts[j], j]]] = True
+                found[rows[first[:count]]] = True
     found &= predicted(probabilities) != labels
     return found
 
 
 def whole_numbers(row: Floats, margins: Floats) -> Labels:
-    """(K,) the numbers of a row of the calibrated joint, rounded so that they keep the row's sum n.
+    """(K,) the numbers of a row (K,) of the calibrated joint, rounded so that they keep the row's sum n.
 
     Each is rounded down, and those with the largest remainders are raised by one until the sum is n.
     The number of wrong labels in the row is then off by less than one; with each number rounded by
