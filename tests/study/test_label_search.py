@@ -4,6 +4,7 @@ whole, and a search that was made before trains nothing."""
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from torch import nn
 
 from stresslens.config.study_file import expand_study
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError, DataError, Stopped
 from stresslens.core.splits import image_names, pooled
 from stresslens.evaluation.scores import Predictions
 from stresslens.study import out_of_fold, pipeline
 from stresslens.study.label_search import FoldModel, fold_model, search_labels, search_runs
 from stresslens.study.out_of_fold import out_of_fold_probabilities
+from stresslens.training.loop import Training
 
 WRONG = {8: 3, 40: 8, 77: 1}
 """Labels that are wrong from here on, by their places among the training images of the small digits."""
@@ -80,6 +82,31 @@ def test_nets_are_trained_and_a_second_search_trains_nothing(
     assert search_labels(mislabelled(small), model, folds=3, seeds=1, flips=0) == first
     with pytest.raises(AssertionError, match="trained again"):
         search_labels(small, model, folds=3, seeds=1, flips=0)
+
+
+def test_a_stopped_search_says_so_and_repeats_one_training(
+    small: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fold_model("digits", "linear", ["train.epochs=2", "train.threads=1", "train.lr=0.011"])
+    after_step, fit = Training.after_step, out_of_fold._trained
+    begun = []
+
+    def stopped_in_the_second(task: Any, data: Data) -> np.ndarray:
+        begun.append(data)
+        return fit(task, data)
+
+    def raise_signal(self: Training) -> None:
+        if len(begun) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        after_step(self)
+
+    monkeypatch.setattr(out_of_fold, "_trained", stopped_in_the_second)
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "after_step", raise_signal)
+        with pytest.raises(Stopped, match="stopped by SIGTERM; the same command repeats this training"):
+            search_labels(small, model, folds=3, seeds=1, flips=0)
+    search_labels(small, model, folds=3, seeds=1, flips=0)
+    assert len(begun) == 2 + 2
 
 
 def test_groups_stay_whole(small: Data, monkeypatch: pytest.MonkeyPatch) -> None:

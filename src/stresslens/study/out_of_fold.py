@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,13 @@ from stresslens.config.schema import VariantConfig
 from stresslens.core import devices
 from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import DataError, StresslensError
+from stresslens.core.errors import DataError, Stopped, StresslensError
 from stresslens.core.files import read_arrays, write_arrays
 from stresslens.core.fingerprint import fingerprint_of
-from stresslens.core.run_folder import RunFolder
+from stresslens.core.run_folder import FORMAT, RunFolder
 from stresslens.core.sampling import fold_positions
 from stresslens.core.version import __version__
-from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.record import DataRecord, RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions, calibration_of, predictions_of
 from stresslens.metrics.classification import Labels
@@ -120,9 +121,23 @@ def _trained(task: Task, data: Data) -> Floats:
     devices.keep_memory()
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place))
-        record = RunRecord(status="running", classes=list(data.classes), shape=data.shape)
+        record = RunRecord(
+            format=FORMAT,
+            status="running",
+            data=DataRecord(),
+            stages={},
+            classes=list(data.classes),
+            shape=data.shape,
+        )
         task = replace(task, folder=folder.path)
         with torch.random.fork_rng(devices=cuda), compute.active():
-            train_stage(task, folder, data, record, lambda state, epochs, done: None, Tracking())
+            try:
+                train_stage(task, folder, data, record, lambda state, epochs, done: None, Tracking())
+            except Stopped as stopped:
+                name = Signals(stopped.signal).name
+                raise Stopped(
+                    f"stopped by {name}; the same command repeats this training, and none before it",
+                    stopped.signal,
+                ) from None
             model = compute.place(open_model(folder, trust=True, module=task.module))
             return predictions_of(model, data.test).scores
