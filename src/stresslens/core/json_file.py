@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from stresslens.core.files import UnreadableRun, read_json, whole_lines, write_json
-from stresslens.core.types import Estimate, with_bounds
+from stresslens.core.types import Estimate, Finding, with_bounds
 
 RESULT, TIMINGS = "result.json", "timings.json"
 PARTIAL = "partial.npz"
@@ -150,6 +150,8 @@ def _restored(values: Any) -> Any:
 
 Figure = Annotated[Estimate, BeforeValidator(_restored), PlainSerializer(Estimate.as_json)]
 """An estimate, as `Estimate.as_json` writes it."""
+KeptFinding = Annotated[Finding, PlainSerializer(Finding.as_json)]
+"""A finding, as `Finding.as_json` writes it."""
 
 
 class Seconds(JsonFile):

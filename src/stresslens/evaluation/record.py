@@ -10,11 +10,10 @@ from pydantic import PlainSerializer, ValidationError, model_validator
 
 from stresslens.core.errors import TrainingDiverged
 from stresslens.core.files import UnreadableRun, read_json, write_json
-from stresslens.core.json_file import Figure, OrderedJsonFile
+from stresslens.core.json_file import Figure, KeptFinding, OrderedJsonFile
 from stresslens.core.layer_table import LayerTable
 from stresslens.core.pieces import hearing_of_shortages
 from stresslens.core.run_folder import FORMAT, RunFolder
-from stresslens.core.types import Finding
 from stresslens.evaluation.slice_record import FoundSlices
 
 ResultKind = Literal["robustness", "certificates", "explanations", "views"]
@@ -47,7 +46,7 @@ class DataRecord(OrderedJsonFile):
     splits: dict[str, str] = {}
     sizes: dict[str, int] = {}
     notes: list[str] = []
-    findings: list[Annotated[Finding, PlainSerializer(Finding.as_json)]] = []
+    findings: list[KeptFinding] = []
     copies: dict[str, list[int]] = {}
     """The positions, by split, of images with a copy in an earlier split."""
     division: DivisionRecord | None = None

@@ -13,9 +13,9 @@ from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer
 from stresslens.core.array_file import BOOL, FLOAT, INTEGER, TEXT, ArrayFile, Form
 from stresslens.core.ball import Norm
 from stresslens.core.evidence import Trace
-from stresslens.core.json_file import Figure, JsonFile, ResultJson
+from stresslens.core.json_file import Figure, JsonFile, KeptFinding, ResultJson
 from stresslens.core.text import counted
-from stresslens.core.types import Estimate, Finding
+from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.autotune import AttackCompute
 
@@ -191,7 +191,7 @@ class ResultFile(ResultJson):
     individual_attacks: Sequence[IndividualAttackCurve] = Field(
         default=(), validation_alias=AliasChoices("individual_attacks", "alone")
     )
-    findings: Sequence[Finding] = ()
+    findings: Sequence[KeptFinding] = ()
     audited: bool = False
     traces: Sequence[TraceFacts] = ()
     compute: AttackCompute = Field(

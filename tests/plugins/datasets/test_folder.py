@@ -180,7 +180,7 @@ def test_a_table_with_groups_parts_and_columns(tmp_path: Path) -> None:
     assert data.classes == ("cat", "dog")
     assert data.test is not None
     assert len(data.test) == 6
-    assert set(data.train.columns) == {"file", "group", "camera", "width", "height", "bytes"}
+    assert set(data.train.columns) == {"file", "group", "camera", "width", "height", "bytes", "format"}
     assert set(data.train.columns["camera"]) == {"A", "B"}
     assert data.validation is not None
     assert not set(data.validation.columns["group"]) & set(data.train.columns["group"])
