@@ -31,7 +31,9 @@ from stresslens.core.torchvision_compat import torchvision
 
 CLASSES = 10
 IMAGES = {32: 512, 224: 64}
-"""Images in a turn, which are one batch."""
+"""Images of a batch."""
+BATCHES = 6
+"""Batches in a turn: memory that one gives back is there for the next, as in a training."""
 MIXING = ("mixup", "cutmix")
 
 
@@ -113,8 +115,9 @@ def rates(name: str, size: int, turns: int) -> dict[str, float]:
     made = contestants(name, images)
 
     def counted(make: Callable[[], Any]) -> int:
-        make()
-        return len(images)
+        for _ in range(BATCHES):
+            make()
+        return BATCHES * len(images)
 
     found = in_turns({each: partial(counted, make) for each, make in made.items()}, turns=turns)
     floats = found.pop("torchvision, floats", 0.0)
@@ -130,7 +133,7 @@ def main() -> None:
     torchvision()
     for size in [given.size] if given.size else IMAGES:
         print(
-            f"{size}×{size}, n = {IMAGES[size]} images in a turn, {given.turns} turns, "
+            f"{size}×{size}, n = {BATCHES} × {IMAGES[size]} images in a turn, {given.turns} turns, "
             f"{torch.get_num_threads()} threads; images a second"
         )
         for name in given.only or of_torchvision(size):
