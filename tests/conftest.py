@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     """Tests run side by side: one thread each. Downloads and caches go to a folder of the test session."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # a command changes it
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     yield
     torch.set_num_threads(before)

@@ -124,7 +124,7 @@ def copies_are_distinguishable(small: NDArray[np.uint8], labels: NDArray[np.int6
     thumbnails = np.concatenate([_thumbnails(_floats(small, rows)) for rows in _pieces(order, 4096)])
     labels = labels[order]
     look_alikes = copies = pairs = 0
-    for shift in range(1, 1 + max(1, 200_000 // len(labels))):
+    for shift in range(1, min(len(labels), 1 + max(1, 200_000 // len(labels)))):
         same = labels[shift:] == labels[:-shift]
         correlation = np.einsum("nd,nd->n", thumbnails[shift:][same], thumbnails[:-shift][same])
         look_alikes += int(((correlation >= LOOK_ALIKE) & (correlation < STILL_ALIKE)).sum())
