@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,12 @@ from torchvision_pictures import (
     sun397,
 )
 
+from stresslens.config import registry
+from stresslens.core.data import Data
 from stresslens.core.torchvision_compat import torchvision
+
+Places = tuple[Path, Path]
+"""A data root and a cache."""
 
 
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +111,14 @@ FILES: dict[str, Callable[[Path], None]] = {
     "StanfordCars": stanford_cars,
     "USPS": usps,
 }
+
+
+def load(name: str, **options: Any) -> Data:
+    """The dataset `torchvision` with this set."""
+    data: Data = registry.resolve("datasets", {"torchvision": {"name": name, **options}})()
+    return data
+
+
+def variant_of(name: str) -> dict[str, Any]:
+    """The options without which a set is not read."""
+    return {"variant": "Smiling"} if name == "CelebA" else {}
