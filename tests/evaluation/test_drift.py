@@ -19,7 +19,8 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.evaluation.compared_sets import files_without_classes
 from stresslens.evaluation.data_comparison import DataComparison
-from stresslens.evaluation.drift import compare_sets, features_of_network
+from stresslens.evaluation.drift import compare_sets
+from stresslens.evaluation.network_features import features_of_network
 from stresslens.evaluation.picture_features import picture_features, picture_properties
 from stresslens.evaluation.picture_set import PictureSet, common_shape
 from stresslens.plugins.datasets.digits import digits

@@ -49,9 +49,22 @@ def test_copies_are_found_and_recall_and_false_pairs_are_said() -> None:
     assert found.evidence.startswith(
         "8 of 48 test images may have a copy in an earlier split (8 of these 8 have one by pixels as well): "
     )
-    assert "of 28,672 pairs of images that are no copies none is above" in found.evidence  # 240·239/2 - 8
+    assert "of 26,796 pairs of images that are no copies none is above" in found.evidence  # 232·231/2
+    assert sorted(found.places[1::2]) == [192 + k for k in ROWS]
     for kind in COPIES:
         assert f" {kind}" in found.evidence
+
+
+def test_pictures_that_are_there_three_times_do_not_raise_the_threshold() -> None:
+    data = leaky()
+    thrice = with_images(data, "train", [0, 1, 2], data.train.images[[0, 0, 0]])
+    found = feature_finding(thrice, Pixels(), "pixels")
+    assert {f"test[{k}] = train[{30 + k}]" for k in ROWS} <= set(found.items)
+
+
+def test_a_network_in_half_precision() -> None:
+    found = feature_finding(leaky(), Pixels().to(torch.bfloat16), "pixels")
+    assert found.status == "sign"
 
 
 def test_none_is_found_where_there_is_none() -> None:

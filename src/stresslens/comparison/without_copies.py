@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stresslens.comparison.schema import Contrast
 from stresslens.comparison.tested_run import Tested, tested_of, with_test_images
@@ -18,14 +19,15 @@ from stresslens.evaluation.duplicates import tells_of_copies
 
 @dataclass
 class TestsWithoutCopies:
-    """Reads the predictions of runs without the images that have a copy in an earlier split. `dropped`
-    are the copies of the test sets that were read so far, by the fingerprint of the data."""
+    """Reads the predictions of runs without the images that have a copy in an earlier split. `kept` says
+    which images are left of the test sets that were read so far, by their fingerprint."""
 
-    dropped: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def __call__(self, folder: RunFolder, split: str) -> Tested:
         """As `tested_of`. Raises ConfigError where the data of the run have copies whose positions were
-        not noted, or where nothing else is left."""
+        not noted, where nothing else is left, and where another run on the same images had other training
+        images, and so other copies."""
         tested = tested_of(folder, split)
         data = tested.record.data
         if not data.copies and any(map(tells_of_copies, data.findings)):
@@ -37,13 +39,18 @@ class TestsWithoutCopies:
         kept[data.copies.get(split, [])] = False
         if not kept.any():
             raise ConfigError(f"{folder.path}: every {split} image has a copy in an earlier split")
-        self.dropped[data.fingerprint] = int((~kept).sum())
+        known = self.kept.setdefault(data.splits.get(split, data.fingerprint), kept)
+        if not np.array_equal(kept, known):
+            raise ConfigError(
+                f"{folder.path}: other {split} images have a copy in an earlier split than for a run before "
+                "it, because it was trained on other images; compare runs of the same training images"
+            )
         record = with_test_images(tested.record, int(kept.sum()))
         return replace(tested, right=tested.right[kept], labels=tested.labels[kept], record=record)
 
     def changes(self, split: str, before: Sequence[Contrast], after: Sequence[Contrast]) -> VerdictChanges:
         """What leaving out the copies does to verdicts."""
-        images = sum(self.dropped.values())
+        images = sum(int((~kept).sum()) for kept in self.kept.values())
         touched = (
             f"{counted(images, f'{split} image')} with a copy in an earlier split "
             f"{'is' if images == 1 else 'are'} left out; the models are those that were trained before."

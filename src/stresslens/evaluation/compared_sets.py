@@ -14,8 +14,9 @@ from stresslens.core.image_formats import is_image
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation.classify_files import picture_files
 from stresslens.evaluation.data_comparison import DataComparison, Features
-from stresslens.evaluation.drift import compare_sets, features_of_network
+from stresslens.evaluation.drift import compare_sets
 from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.network_features import features_of_network
 from stresslens.evaluation.picture_set import PictureSet
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.run_data import DataPlace, data_of

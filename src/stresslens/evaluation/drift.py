@@ -4,19 +4,14 @@ classifier of Rabanser, Günnemann & Lipton 2019) and property by property."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from stresslens.core.dtypes import as_input
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import digest
-from stresslens.core.inspection import evaluating, feature_layer, with_features
-from stresslens.core.pass_memory import images_at_once
 from stresslens.core.progress import advance
 from stresslens.core.text import counted
 from stresslens.core.types import Shape
@@ -35,6 +30,7 @@ from stresslens.evaluation.near_duplicates import (
     near_pairs,
     small_pictures,
 )
+from stresslens.evaluation.network_features import OfNetwork
 from stresslens.evaluation.picture_features import picture_features, picture_properties
 from stresslens.evaluation.picture_set import PictureSet, common_shape, names_left_out
 from stresslens.metrics.intervals import Floats, difference_of_proportions, wilson
@@ -55,8 +51,6 @@ look-alikes and 0.05 % of CIFAR-10; by the classes 3.1 % and 0.02 %."""
 FAR = 10.0
 """Differences of a standardised feature are cut here."""
 
-OfNetwork = Callable[[Tensor], Tensor]
-
 
 @dataclass(frozen=True)
 class _Observed:
@@ -74,20 +68,6 @@ class _Observed:
         return _Observed(
             self.rows[kept], self.features[kept], properties, self.small[kept], self.digests[kept]
         )
-
-
-def features_of_network(model: nn.Module, shape: Shape) -> OfNetwork:
-    """A function from images (n, C, H, W) in [0, 1] to the inputs of the model's last linear layer
-    (n, D)."""
-    layer, _ = feature_layer(model, shape)
-
-    def features(x: Tensor) -> Tensor:
-        size = images_at_once(model, shape, len(x))
-        with evaluating(model), torch.no_grad():
-            parts = [with_features(model, layer, as_input(part, model))[1] for part in torch.split(x, size)]
-        return torch.cat(parts).cpu()
-
-    return features
 
 
 # long: one step after the other, each in its own function

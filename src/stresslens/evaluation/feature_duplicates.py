@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.inspection import evaluating, feature_layer, with_features
+from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import ModelCard, RunFolder
 from stresslens.core.splits import image_names, pooled
 from stresslens.core.types import Finding
 from stresslens.evaluation.duplicates import LISTED, PLANTED, copies_in_earlier_splits, duplicate_pairs
 from stresslens.evaluation.near_duplicates import COPIES, Planted
+from stresslens.evaluation.network_features import OfNetwork, features_of_network
 from stresslens.evaluation.saved_model import as_computed, open_model
 from stresslens.metrics.intervals import wilson
 
@@ -60,14 +61,15 @@ def features_model(place: str | Path, data: Data, *, trust: bool = False) -> nn.
 def feature_finding(data: Data, model: nn.Module, name: str) -> Finding:
     """The finding on held-out images with a copy in an earlier split, by the features of `model`, which is
     called `name`."""
+    if len(data.splits) < 2:
+        return not_checked(AUDIT, "there is one split only")
     whole, part = pooled(data), np.repeat(np.arange(len(data.splits)), list(map(len, data.splits.values())))
-    raw = _features(model, whole, f"features of {data.name}")
+    network = features_of_network(model, whole.shape)
+    raw = _features(network, whole, f"features of {data.name}")
     mean = raw[torch.from_numpy(part == 0)].mean(0)
     features = F.normalize(raw - mean, dim=1)
-    if len(data.splits) < 2:
-        return Finding(AUDIT, "not checked", "none", "there is one split only", 0)
     threshold, pairs = _threshold(whole, features)
-    planted = _planted(model, whole, raw, mean, threshold)
+    planted = _planted(network, whole, raw, mean, threshold)
     found = _above(features, part, threshold)
     chance = wilson(0, pairs).high
     compared = sum(int((part == k).sum()) * int((part < k).sum()) for k in range(1, len(data.splits)))
@@ -79,7 +81,7 @@ def feature_finding(data: Data, model: nn.Module, name: str) -> Finding:
         f"images, {recall} are found"
     )
     if not len(found):
-        return Finding(AUDIT, "no sign", "none", f"none found: {looked}", len(part))
+        return no_sign(AUDIT, f"none found: {looked}", len(part))
     splits = list(data.splits)
     counts = ", ".join(
         f"{n} of {int((part == k).sum())} {split}"
@@ -88,15 +90,15 @@ def feature_finding(data: Data, model: nn.Module, name: str) -> Finding:
     )
     names = image_names(data)
     by_pixels = _known_copies(data)[np.unique(found[:, 1])]
-    return Finding(
+    return sign(
         AUDIT,
-        "sign",
-        "minor",
         f"{counts} images may have a copy in an earlier split ({by_pixels.sum()} of these {len(by_pixels)} "
         f"have one by pixels as well): {looked}",
         len(part),
         "look at these pictures: some may only be look-alikes",
-        tuple(f"{names[b]} = {names[a]}" for a, b in found[:LISTED]),
+        serious=False,
+        items=[f"{names[b]} = {names[a]}" for a, b in found[:LISTED]],
+        places=found[:LISTED].ravel().tolist(),
     )
 
 
@@ -108,42 +110,36 @@ def _known_copies(data: Data) -> NDArray[np.bool_]:
     return np.concatenate(known)
 
 
-def _features(model: nn.Module, split: Split, what: str) -> Tensor:
+def _features(network: OfNetwork, split: Split, what: str) -> Tensor:
     """(N, D) features of all images."""
-    layer, _ = feature_layer(model, split.shape)
     rows = []
-    with evaluating(model), torch.no_grad():
-        for piece in split.pieces(BATCH):
-            rows.append(with_features(model, layer, split.floats(piece.cpu()))[1])
-            advance(what, sum(map(len, rows)), len(split))
+    for piece in split.pieces(BATCH):
+        rows.append(network(split.floats(piece.cpu())))
+        advance(what, sum(map(len, rows)), len(split))
     return torch.cat(rows)
 
 
 def _threshold(whole: Split, features: Tensor) -> tuple[float, int]:
-    """The largest cosine of a pair that is no copy by pixels, among up to `SAMPLE` images, and the number
-    of these pairs."""
-    rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(whole))[:SAMPLE]))
-    sample = whole.select(rows)
-    cosines = (features[rows] @ features[rows].T).fill_diagonal_(-1)
-    copies = torch.from_numpy(duplicate_pairs(sample))
-    cosines[copies[:, 0], copies[:, 1]] = cosines[copies[:, 1], copies[:, 0]] = -1
-    pairs = len(rows) * (len(rows) - 1) // 2 - len(copies)
-    return float(cosines.max()), pairs
+    """The largest cosine of two images that are no copies by pixels, among up to `SAMPLE` images, and the
+    number of these pairs."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(whole))[:SAMPLE])
+    copies = duplicate_pairs(whole.select(torch.from_numpy(rows)))
+    first = features[torch.from_numpy(np.delete(rows, np.unique(copies[:, 1])))]
+    cosines = (first @ first.T).fill_diagonal_(-1)
+    return float(cosines.max()), len(first) * (len(first) - 1) // 2
 
 
-def _planted(model: nn.Module, whole: Split, raw: Tensor, mean: Tensor, threshold: float) -> list[Planted]:
+def _planted(network: OfNetwork, whole: Split, raw: Tensor, mean: Tensor, threshold: float) -> list[Planted]:
     """How many copies of each kind, of up to `PLANTED` images, have a cosine above the threshold."""
     rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(whole))[:PLANTED]))
     images = whole.select(rows)
     x = images.floats(images.images[:].cpu())
-    own, (layer, _) = F.normalize(raw[rows] - mean, dim=1), feature_layer(model, whole.shape)
+    own = F.normalize(raw[rows] - mean, dim=1)
     results = []
-    with evaluating(model), torch.no_grad():
-        for kind, change in COPIES.items():
-            changed = change(x.flatten(0, 1)[:, None]).view_as(x)  # each channel by itself
-            values = torch.cat([with_features(model, layer, part)[1] for part in changed.split(BATCH)])
-            cosines = (own * F.normalize(values - mean, dim=1)).sum(1)
-            results.append(Planted(kind, int((cosines > threshold).sum()), len(rows)))
+    for kind, change in COPIES.items():
+        changed = change(x.flatten(0, 1)[:, None]).view_as(x)  # each channel by itself
+        cosines = (own * F.normalize(network(changed) - mean, dim=1)).sum(1)
+        results.append(Planted(kind, int((cosines > threshold).sum()), len(rows)))
     return results
 
 
