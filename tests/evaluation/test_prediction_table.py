@@ -188,7 +188,7 @@ def test_what_is_refused(tmp_path: Path, rows: list[list[Any]], message: str) ->
         ("a.json", b'[[{"x": 1}]]', "entry 1 is a list"),
         ("a.json", b'{"label": [1], "pred": [1, 2]}', r"different lengths \(label 1, pred 2\)"),
         ("a.jsonl", b'{"label": 1}\n{', r"a\.jsonl:2: this is no JSON"),
-        ("a.npz", b"PK", "cannot be read"),
+        ("a.npz", b"PK", "is no npz file"),
         ("a.csv", b"label,pred\n\xff\xff,1\n", "cannot be read as UTF-8"),
         ("a.bin", b"", "a file of predictions ends in"),
     ],
@@ -255,3 +255,78 @@ def test_files_that_cannot_be_paired(tmp_path: Path) -> None:
         shared_images([one, bare])
     ordered = shared_images([one, table("f.csv", ["0", "1"], ["1", "0"], head=("label", "pred"))])
     assert all("paired by their order" in each.notes[-1] for each in ordered)
+
+
+def test_columns_of_scores_that_count_from_one_are_the_classes_that_they_name(tmp_path: Path) -> None:
+    rows = [["label", "prob_1", "prob_2", "prob_3"], [1, 0.8, 0.1, 0.1], [2, 0.1, 0.8, 0.1]]
+    table = read_predictions(written(tmp_path / "a.csv", rows))
+    assert table.classes == ("1", "2", "3")
+    assert table.scores.argmax(1).tolist() == table.labels.tolist() == [0, 1]
+    rows += [[0, 0.8, 0.1, 0.1]]
+    with pytest.raises(DataError, match=r"the scores are numbered 1 to 3, and labels are 0"):
+        read_predictions(written(tmp_path / "b.csv", rows))
+
+
+def test_words_beside_numbered_scores_are_taken_in_order_and_told(tmp_path: Path) -> None:
+    rows = [["label", "prob_0", "prob_1"], ["dog", 0.2, 0.8], ["cat", 0.9, 0.1]]
+    table = read_predictions(written(tmp_path / "a.csv", rows))
+    assert table.classes == ("cat", "dog")
+    assert "the scores are taken to be in the order cat and dog (--classes)" in table.notes
+
+
+def test_names_may_not_be_empty_and_bytes_are_words(tmp_path: Path) -> None:
+    rows = [["file", "label", "pred"], ["a", "x", "y"], ["", "y", "y"]]
+    with pytest.raises(DataError, match=r"a\.csv:3: the column 'file' is empty; it holds the name"):
+        read_predictions(written(tmp_path / "a.csv", rows))
+    np.savez(tmp_path / "b.npz", labels=np.array([b"cat", b"dog"]), preds=np.array(["dog", "dog"]))
+    assert read_predictions(tmp_path / "b.npz").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.json",
+            '[{"label": 0, "scores": [0.1, 0.9]}, {"label": 1, "scores": [0.5]}]',
+            "different numbers of",
+        ),
+        ("a.json", '{"columns": 3, "data": [1]}', "expected lists in `columns` and `data`"),
+        ("a.json", '{"columns": ["label", "pred"], "data": [[1, 2], 3]}', "row 2 of `data` does not have"),
+        ("a.json", '{"columns": ["label", "pred"], "data": [[1, 2, 3]]}', "row 1 of `data` does not have"),
+        ("a.json", "[" * 100_000, "cannot be read"),
+        ("a.csv", "label,pred\n" + "9" * 5000 + ",1\n\n\n1\n", r"a\.csv:5: fewer values than columns"),
+        ("a.csv", 'file,label,pred\n"a\nb",1,0\n\nc,,1\n', r"a\.csv:5: the column 'label' is empty"),
+        (
+            "a.jsonl",
+            '{"label": 1, "pred": 0}\n\n{"label": "", "pred": 0}\n',
+            r"a\.jsonl:3: the column 'label'",
+        ),
+        ("a.npz", "no zip", "is no npz file"),
+    ],
+)
+def test_odd_files_are_refused_with_their_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_predictions(tmp_path / name)
+
+
+def test_labels_of_many_digits_and_scores_that_begin_with_null(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", [["label", "pred"], ["9" * 5000, "1"], ["1", "1"]])
+    assert len(read_predictions(path).classes) == 2
+    (tmp_path / "b.json").write_text('[{"label": 0, "scores": null}, {"label": 1, "scores": [0.5, 0.5]}]')
+    with pytest.raises(DataError, match=r"b\.json:1: 'None' in the column 'scores' is no score"):
+        read_predictions(tmp_path / "b.json")
+
+
+def test_lines_of_json_that_lack_a_column_later(tmp_path: Path) -> None:
+    lines = ['{"label": 1, "pred": 0}'] * ROWS + ['{"label": 1}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=rf"a\.jsonl:{ROWS + 1}: from here on there is no 'pred'"):
+        read_predictions(tmp_path / "a.jsonl")
+
+
+def test_a_line_of_excel_and_blank_lines_at_the_beginning(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sep=;\nlabel;pred\n1;0\n0;0\n")
+    assert read_predictions(tmp_path / "a.csv").labels.tolist() == [1, 0]
+    (tmp_path / "b.csv").write_text("\nlabel,pred\n1,0\n0,0\n")
+    assert read_predictions(tmp_path / "b.csv").labels.tolist() == [1, 0]

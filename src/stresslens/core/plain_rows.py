@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import write_bytes
@@ -48,6 +49,21 @@ class CsvRows(NamedTuple):
     """Whether the last line has an end."""
 
 
+def csv_lines(text: TextIO, delimiters: str = ",;\t") -> tuple[Iterator[str], str, int]:
+    """The lines of an opened CSV file from that of the columns on, what divides its cells, and how many
+    lines are before.
+
+    Cells are divided by what a first line `sep=;` of Excel names, or else by the most frequent of the
+    `delimiters` in the line of the columns.
+    """
+    head = text.readline()
+    named = re.fullmatch(r'sep=([^\r\n" ])\r?\n', head)
+    if named:
+        head = text.readline()
+    delimiter = named[1] if named else max(delimiters, key=head.count)
+    return chain([head] * bool(head), text), delimiter, 1 if named else 0
+
+
 def csv_rows(
     file: Path,
     check_columns: Callable[[Sequence[str]], None],
@@ -71,12 +87,8 @@ def csv_rows(
     said = f"as a table of comma-separated values in {encoding or ('UTF-16' if wide else 'UTF-8')}"
     try:
         text = content.decode(encoding or ("utf-16" if wide else "utf-8-sig"))
-        if named := re.match(r'sep=([^\r\n" ])\r?\n', text):
-            text = text[named.end() :]
-        before = 1 if named else 0
-        first = text.partition("\n")[0]
-        delimiter = named[1] if named else max(",;\t", key=first.count)
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        lines, delimiter, before = csv_lines(io.StringIO(text, newline=""))
+        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
         check_columns(reader.fieldnames or [])
         rows = []
         for row in reader:

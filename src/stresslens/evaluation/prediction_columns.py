@@ -80,8 +80,7 @@ def columns_of(
         return Columns(roles["name"], roles["label"], None, (listed,), ())
     scores = _of_classes(path, found, prefix if prefix not in found else None)
     if len(scores) >= 2:
-        classes = () if all(label.isdecimal() for label in scores.values()) else tuple(scores.values())
-        return Columns(roles["name"], roles["label"], None, tuple(scores), classes)
+        return Columns(roles["name"], roles["label"], None, tuple(scores), tuple(scores.values()))
     if roles["prediction"] is None and not has_predictions:
         raise DataError(
             f"{path} has neither predictions ({', '.join(USUAL['prediction'][:3])}, …) nor scores of each "
@@ -128,5 +127,5 @@ def is_list(values: Any) -> bool:
     """Whether a column holds a list of scores in each row: an array (n, K), lists, or JSON of lists."""
     if isinstance(values, np.ndarray):
         return values.ndim == 2
-    first = values[0] if len(values) else None
+    first = next((value for value in values if value not in (None, "")), None)
     return isinstance(first, list) or (isinstance(first, str) and first.lstrip().startswith("["))

@@ -15,6 +15,8 @@ import numpy as np
 
 from stresslens.core.errors import DataError, first_line
 from stresslens.core.extras import extra
+from stresslens.core.plain_rows import csv_lines
+from stresslens.core.text import repeated_words
 
 ROWS = 50_000
 """TableRows that are held at a time."""
@@ -22,10 +24,10 @@ FORMATS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".n
 
 
 class TableRows(NamedTuple):
-    """Some rows of a file: the place of the first (its line, or its number from 1), and a list or an array
-    (n,) or (n, K) for each column."""
+    """Some rows of a file: the place of each (its line, or its number from 1), and a list or an array (n,)
+    or (n, K) for each column."""
 
-    first: int
+    places: Sequence[int]
     columns: Mapping[str, Any]
 
 
@@ -70,7 +72,7 @@ def _told(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read as a table of comma-separated values: {error}") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: this is no JSON: {error.msg}") from None
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, ValueError, EOFError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {first_line(error)}") from None
 
 
@@ -78,71 +80,82 @@ def _of_csv(path: Path) -> Iterator[TableRows]:
     with path.open("rb") as opened:
         encoding = "utf-16" if opened.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     with path.open(encoding=encoding, newline="") as text:
-        head = text.readline()
-        delimiter = max(",;\t|", key=head.count)
-        columns = [name.strip() for name in next(csv.reader([head], delimiter=delimiter), [])]
+        lines, delimiter, before = csv_lines(text, ",;\t|")
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        columns = [name.strip() for name in next((row for row in reader if row), [])]
         _check_columns(path, columns)
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
-        while True:
-            first = reader.line_num + 2
-            rows = []
-            for row in islice(reader, ROWS):
-                if len(row) != len(columns) and row:
-                    many = "more" if len(row) > len(columns) else "fewer"
-                    raise DataError(f"{path}:{reader.line_num + 1}: {many} values than columns")
-                if row:
-                    rows.append(row)
-            if not rows:
-                return
-            yield TableRows(first, {name: list(values) for name, values in zip(columns, zip(*rows))})
+        places: list[int] = []
+        rows: list[list[str]] = []
+        for row in reader:
+            place = before + reader.line_num
+            if row and len(row) != len(columns):
+                many = "more" if len(row) > len(columns) else "fewer"
+                raise DataError(f"{path}:{place}: {many} values than columns")
+            if row:
+                places.append(place)
+                rows.append(row)
+            if len(rows) == ROWS:
+                yield TableRows(places, dict(zip(columns, map(list, zip(*rows)))))
+                places, rows = [], []
+        if rows:
+            yield TableRows(places, dict(zip(columns, map(list, zip(*rows)))))
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if not any(columns):
         raise DataError(f"{path} has no line of column names")
-    if twice := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
+    if twice := repeated_words(columns):
         raise DataError(f"{path} has the column {twice[0]!r} more than once")
 
 
 def _of_json_lines(path: Path) -> Iterator[TableRows]:
     with path.open(encoding="utf-8") as text:
-        first = 1
-        while lines := list(islice(text, ROWS)):
+        numbered = ((place, line) for place, line in enumerate(text, 1) if line.strip())
+        while block := list(islice(numbered, ROWS)):
             objects = []
-            for number, line in enumerate(lines, first):
+            for place, line in block:
                 try:
-                    if line.strip():
-                        objects.append(json.loads(line))
+                    objects.append(json.loads(line))
                 except json.JSONDecodeError as error:
-                    raise DataError(f"{path}:{number}: this is no JSON: {error.msg}") from None
-            if objects:
-                yield TableRows(first, _of_objects(path, objects))
-            first += len(lines)
+                    raise DataError(f"{path}:{place}: this is no JSON: {error.msg}") from None
+            places = [place for place, _ in block]
+            yield TableRows(places, _of_objects(path, objects, places))
 
 
 def _of_json(path: Path) -> Iterator[TableRows]:
     values = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(values, Mapping) and {"columns", "data"} <= values.keys():
-        names = [str(name) for name in values["columns"]]
-        _check_columns(path, names)
-        values = [dict(zip(names, row)) for row in values["data"]]
+        values = _of_table(path, values["columns"], values["data"])
     if isinstance(values, Mapping):
         lists = {str(name): value for name, value in values.items() if isinstance(value, list)}
         if not lists:
             raise DataError(f"{path}: no key of it holds a list with a value for each image")
-        yield TableRows(1, _same_length(path, lists))
+        yield _whole(path, lists)
         return
     if not isinstance(values, list) or not values:
         raise DataError(f"{path} holds no list of predictions")
-    yield TableRows(1, _of_objects(path, values))
+    places = range(1, len(values) + 1)
+    yield TableRows(places, _of_objects(path, values, places))
 
 
-def _of_objects(path: Path, values: Sequence[Any]) -> dict[str, list[Any]]:
+def _of_table(path: Path, columns: Any, rows: Any) -> list[dict[str, Any]]:
+    """Objects of a table that has its column names apart. Raises DataError for another form."""
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        raise DataError(f"{path}: expected lists in `columns` and `data`")
+    names = [str(name) for name in columns]
+    _check_columns(path, names)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, list) or len(row) != len(names):
+            raise DataError(f"{path}: row {number} of `data` does not have a value for each of its columns")
+    return [dict(zip(names, row)) for row in rows]
+
+
+def _of_objects(path: Path, values: Sequence[Any], places: Sequence[int]) -> dict[str, list[Any]]:
     """Columns of objects, or of lists of {label, score}, which pipelines of transformers return."""
     if all(isinstance(row, list) for row in values):
-        values = [{"scores": _by_label(path, number, row)} for number, row in enumerate(values, 1)]
+        values = [{"scores": _by_label(path, number, row)} for number, row in zip(places, values)]
     rows: list[dict[str, Any]] = []
-    for number, row in enumerate(values, 1):
+    for number, row in zip(places, values):
         if not isinstance(row, Mapping):
             raise DataError(f"{path}: entry {number} is {type(row).__name__}; expected an object")
         flat = dict(row)
@@ -168,24 +181,26 @@ def _of_parquet(path: Path) -> Iterator[TableRows]:
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(ROWS):
             columns = {name: batch.column(k).to_pylist() for k, name in enumerate(batch.schema.names)}
-            yield TableRows(first, columns)
+            yield TableRows(range(first, first + batch.num_rows), columns)
             first += batch.num_rows
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} cannot be read as parquet: {first_line(error)}") from None
 
 
 def _of_npz(path: Path) -> Iterator[TableRows]:
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is no npz file: it is not a zip archive")
     with np.load(path, allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in arrays.files}
-        columns = {name: values for name, values in columns.items() if values.ndim in (1, 2)}
-    yield TableRows(1, _same_length(path, columns))
+    yield _whole(path, {name: values for name, values in columns.items() if values.ndim in (1, 2)})
 
 
-def _same_length(path: Path, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+def _whole(path: Path, columns: Mapping[str, Any]) -> TableRows:
+    """All rows of a file, from its columns. Raises DataError for columns of different lengths."""
     lengths = {name: len(values) for name, values in columns.items()}
     if not lengths:
         raise DataError(f"{path} has no array with a row for each image")
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} {n}" for name, n in lengths.items())
         raise DataError(f"{path}: its columns have different lengths ({said})")
-    return columns
+    return TableRows(range(1, next(iter(lengths.values())) + 1), columns)

@@ -69,7 +69,7 @@ def read_predictions(
     them. `classes` are all class names in the order of the scores.
 
     A row of scores that are not negative and add up to 1 is one of probabilities; rows with negative
-    scores or scores above 1 are logits. TableRows of the same name and content count once.
+    scores or scores above 1 are logits. Rows of the same name and content count once.
 
     Raises DataError, with the line, for a file without rows, without labels, with labels that are no class,
     with scores that are neither, and for rows of the same name that differ; ConfigError for a column that
@@ -89,11 +89,11 @@ def read_labels(path: Path) -> dict[str, str]:
         if plain.name is None or plain.label is None:
             raise DataError(f"{path} has no column of file names; it needs a name and a label for each image")
         for k, (name, label) in enumerate(zip(rows.columns[plain.name], rows.columns[plain.label])):
-            word, place = _word(label), f"{path}:{rows.first + k}"
-            if not word:
-                raise DataError(f"{place}: the label is empty")
-            if found.setdefault(str(name).strip(), word) != word:
-                raise DataError(f"{place}: {name} has two labels, {found[str(name).strip()]} and {word}")
+            image, word, place = _word(name), _word(label), f"{path}:{rows.places[k]}"
+            if not image or not word:
+                raise DataError(f"{place}: the {'label' if image else 'name'} is empty")
+            if found.setdefault(image, word) != word:
+                raise DataError(f"{place}: {image} has two labels, {found[image]} and {word}")
     return found
 
 
@@ -117,6 +117,7 @@ class _Reader:
         self.scores: list[Scores] = []
         self.further: dict[str, list[Any]] = {}
         self.values: dict[str, set[Any]] = {}
+        self.notes: list[str] = []
 
     def add(self, rows: TableRows) -> None:
         if self.columns is None:
@@ -124,9 +125,11 @@ class _Reader:
             taken = {*self.columns.scores, self.columns.name, self.columns.label, self.columns.prediction}
             self.further = {name: [] for name in rows.columns if name not in taken}
             self.values = {name: set() for name in self.further}
-        n = len(next(iter(rows.columns.values())))
-        found = self.columns
-        names = [str(value).strip() for value in rows.columns[found.name]] if found.name else []
+        found, n = self.columns, len(rows.places)
+        needed = (found.name, found.label, found.prediction, *found.scores)
+        if missing := [name for name in needed if name is not None and name not in rows.columns]:
+            raise DataError(f"{self._line(rows, 0)}: from here on there is no {missing[0]!r}")
+        names = self._words(rows, found.name, "the name of an image") if found.name else []
         self.names += names
         if found.label is not None:
             self.labels.append(self._numbers(rows, found.label))
@@ -145,17 +148,20 @@ class _Reader:
                 self.further[name] += values
 
     def _line(self, rows: TableRows, k: int) -> str:
-        return f"{self.path}:{rows.first + k}"
+        return f"{self.path}:{rows.places[k]}"
+
+    def _words(self, rows: TableRows, column: str, what: str) -> list[str]:
+        """The values of a column as text, none of them empty."""
+        words = [_word(value) for value in rows.columns[column]]
+        if "" in words:
+            place = self._line(rows, words.index(""))
+            raise DataError(f"{place}: the column {column!r} is empty; it holds {what}")
+        return words
 
     def _numbers(self, rows: TableRows, column: str) -> NDArray[np.int64]:
         """The classes of a column as numbers of `words`."""
-        found = np.empty(len(rows.columns[column]), np.int64)
-        for k, value in enumerate(rows.columns[column]):
-            word = _word(value)
-            if not word:
-                raise DataError(f"{self._line(rows, k)}: the column {column!r} is empty; it holds a class")
-            found[k] = self.words.setdefault(word, len(self.words))
-        return found
+        words = self._words(rows, column, "a class")
+        return np.array([self.words.setdefault(word, len(self.words)) for word in words], np.int64)
 
     def _looked_up(self, names: Sequence[str], truth: Mapping[str, str]) -> NDArray[np.int64]:
         """The true classes of images by their names, as numbers of `words`."""
@@ -176,7 +182,9 @@ class _Reader:
             try:
                 parts.append(_floats(values))
             except (ValueError, TypeError):
-                bad = next(k for k, value in enumerate(values) if not _is_number(value))
+                bad = next((k for k, value in enumerate(values) if not _is_number(value)), None)
+                if bad is None:
+                    raise DataError(f"{self.path}: its rows have different numbers of scores") from None
                 raise DataError(
                     f"{self._line(rows, bad)}: {str(values[bad])[:40]!r} in the column {name!r} is no score"
                 ) from None
@@ -202,7 +210,7 @@ class _Reader:
         scores = np.concatenate(self.scores)
         classes, number = self._classes(scores.shape[1], words)
         logits, note = self._as_logits(scores)
-        return self._made(number[labels], logits, "logits", classes, (note,))
+        return self._made(number[labels], logits, "logits", classes, (note, *self.notes))
 
     def _made(
         self,
@@ -233,23 +241,32 @@ class _Reader:
         scores from 0, unless the classes have these names."""
         assert self.columns is not None
         classes = list(self.all_classes or self.columns.classes)
-        if not classes:
-            spoken = [word for word in words if not word.isdecimal()]
-            if spoken and len(words) != k:
-                raise ConfigError(
-                    f"{self.path} has {k} scores and the labels {enumeration(_sorted(words))}; give the "
-                    "classes in the order of the scores (--classes cat,dog,…)"
-                )
-            classes = _sorted(words) if spoken else [str(number) for number in range(k)]
+        numbered = not self.all_classes and all(map(_is_count, classes))
+        spoken = [word for word in words if not _is_count(word)]
+        if numbered and spoken and len(words) != k:
+            raise ConfigError(
+                f"{self.path} has {k} scores and the labels {enumeration(_sorted(words))}; give the "
+                "classes in the order of the scores (--classes cat,dog,…)"
+            )
+        if numbered and spoken:
+            classes = _sorted(words)
+            self.notes.append(f"the scores are taken to be in the order {enumeration(classes)} (--classes)")
+        elif not classes:
+            classes = [str(number) for number in range(k)]
         if len(classes) != k:
             raise ConfigError(f"{self.path} has {k} scores of each image, and {len(classes)} classes")
-        if all(word.isdecimal() for word in words) and not set(words) <= set(classes):
-            largest = max(map(int, words))
-            if largest >= k:
-                raise DataError(f"{self.path}: the label {largest} is no class; {k} classes count from 0")
-            return classes, np.array([int(word) for word in words])
-        self._known(classes, words)
-        return classes, np.array([classes.index(word) for word in words])
+        if spoken or set(words) <= set(classes):
+            self._known(classes, words)
+            return classes, np.array([classes.index(word) for word in words])
+        largest = max(map(int, words))
+        if largest >= k:
+            raise DataError(f"{self.path}: the label {largest} is no class; {k} classes count from 0")
+        if numbered:
+            raise DataError(
+                f"{self.path}: the scores are numbered {classes[0]} to {classes[-1]}, and labels are 0; give "
+                "the classes in the order of the scores (--classes 0,1,…)"
+            )
+        return classes, np.array([int(word) for word in words])
 
     def _as_logits(self, scores: Scores) -> tuple[Scores, str]:
         """Logits of the scores, and what the scores are, in words."""
@@ -290,7 +307,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _word(value: Any) -> str:
-    """A label as text: 3, 3.0 and "3" are one."""
+    """A label or a name as text: 3, 3.0 and "3" are one."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
     if isinstance(value, float | np.floating) and float(value).is_integer():
         value = int(value)
     word = "" if value is None else str(value).strip()
@@ -299,7 +318,12 @@ def _word(value: Any) -> str:
 
 def _sorted(words: Sequence[str]) -> list[str]:
     """Class names in order, numbers by their value."""
-    return sorted(words, key=lambda word: (not word.isdecimal(), int(word) if word.isdecimal() else 0, word))
+    return sorted(words, key=lambda word: (not _is_count(word), int(word) if _is_count(word) else 0, word))
+
+
+def _is_count(word: str) -> bool:
+    """Whether a word is a number that can count classes."""
+    return re.fullmatch(r"[0-9]{1,18}", word) is not None
 
 
 def _without_repetitions(table: PredictionTable) -> PredictionTable:
