@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from checked_data import photographs
-from faulty_data import FAULTS, warm
+from faulty_data import FAULTS, warm, with_columns
 
 from stresslens.config import registry
 from stresslens.core.data import Data
 from stresslens.core.types import Finding
-from stresslens.evaluation.data_check import chosen_findings, shown_images
+from stresslens.evaluation.data_check import check_data, chosen_findings, shown_images
 
 every = pytest.mark.parametrize("name", registry.names("checks"))
 
@@ -52,6 +52,21 @@ def test_it_copes_with_few_small_grey_images_and_training_images_alone(name: str
     assert finding(name, data).evidence
     flat = replace(data, train=replace(data.train, images=torch.zeros_like(images)))
     assert finding(name, flat).evidence
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (2, 8), (3, 3), (4, 5)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_thin_images_are_no_error(shape: tuple[int, int], channels: int) -> None:
+    random = np.random.default_rng(0)
+    images = torch.from_numpy(random.integers(0, 256, (120, channels, *shape), dtype=np.uint8))
+    data = Data.from_arrays(images, torch.arange(120) % 2)
+    assert {finding.audit for finding in check_data(data)} >= {"borders", "shared marks", "colour order"}
+
+
+def test_a_file_that_names_two_classes_in_a_row_is_right() -> None:
+    data = replace(photographs(classes=2), classes=("cat", "dog"))
+    names = with_columns(data, file=lambda name, split: [f"cat_dog_{k}.png" for k in range(len(split))])
+    assert finding("file_names", names).status == "no sign"
 
 
 @every

@@ -100,6 +100,22 @@ def test_from_python_and_without_a_model(files: list[str]) -> None:
             call()
 
 
+def test_another_split_of_the_same_images_is_kept_beside(type_: Type, files: list[str]) -> None:
+    type_("evaluate", files[0])
+    assert type_("evaluate", files[0], "--split", "validation")[0] == 0
+    (record,) = Path("runs").rglob("record.json")
+    found = json.loads(record.read_text())
+    assert set(found["scores"]) == set(found["data"]["sizes"]) == {"test", "validation"}
+    assert found["reads_of_test"] == 1
+
+
+def test_nothing_is_written_before_the_options_are_right(type_: Type, files: list[str]) -> None:
+    code, _, err = type_("compare", *files[:2], "--without-copies", "--metric", "robust@0.1")
+    assert code == 2
+    assert "--without-copies is for the accuracy alone" in err
+    assert not Path("runs").exists()
+
+
 def test_what_is_refused(type_: Type, files: list[str], tmp_path: Path) -> None:
     code, _, err = type_("compare", files[0], "runs")
     assert code == 2
@@ -121,7 +137,8 @@ def test_what_is_refused(type_: Type, files: list[str], tmp_path: Path) -> None:
     [
         ("resnet-seed3", ("resnet", 3)),
         ("resnet_seed_3", ("resnet", 3)),
-        ("a b seed=12", ("a-b", 12)),
+        ("a b seed=12", ("a_b", 12)),
+        ("..", ("_", 0)),
         ("resnet50", ("resnet50", 0)),
         ("seed1", ("seed1", 0)),
         ("vit.run2", ("vit", 2)),

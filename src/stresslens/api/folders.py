@@ -117,14 +117,14 @@ def compare(
         raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
     if not isinstance(metric, str):
         raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
+    if without_copies and (corrections is not None or metric != "accuracy"):
+        raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
+    if corrections is not None and metric != "accuracy":
+        raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")
     paths = _paths_to_compare(runs, path_of(out, "out"), split)
     if without_copies:
-        if corrections is not None or metric != "accuracy":
-            raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
         return Comparison(compare_without_copies(paths, split=split, ask=difference).as_json())
     if corrections is not None:
-        if metric != "accuracy":
-            raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")
         file = path_of(corrections, "corrections")
         trust = trust or any(isinstance(each, Run | Study | Variant) and each.trust for each in runs)
         data = next((each.data_now for each in runs if isinstance(each, Run)), None)

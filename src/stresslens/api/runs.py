@@ -167,6 +167,7 @@ class Run(RowTable):
                 folder, wanted, trust=self.trust, module=self.module, data=self.data_now, find_slices=True
             )
             write_reports_of(self.folder)
+            self.__dict__.pop("_record", None)
         return SlicesOfSplit(record.found_slices[wanted], self.classes, wanted)
 
     @property

@@ -94,6 +94,13 @@ def compare(
     ask = None if difference is None else difference / 100
     if corrections is None and moved is not None:
         raise ConfigError(f"--data {moved}: data are read for --corrections alone; leave it out")
+    if without_copies and (corrections is not None or metric != "accuracy"):
+        other = "--corrections" if corrections is not None else "--metric"
+        raise ConfigError(f"--without-copies is for the accuracy alone; leave out {other}")
+    if corrections is not None and metric != "accuracy":
+        raise ConfigError(
+            f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"
+        )
     of_files = [is_prediction_file(folder) for folder in folders]
     if all(of_files):
         made = recorded(folders, out, split=split, columns=columns, labels=labels, classes=classes)
@@ -103,18 +110,11 @@ def compare(
     else:
         check_idle(columns, labels, classes)
     if without_copies:
-        if corrections is not None or metric != "accuracy":
-            other = "--corrections" if corrections is not None else "--metric"
-            raise ConfigError(f"--without-copies is for the accuracy alone; leave out {other}")
         compared = compare_without_copies(folders, split=split, ask=ask)
     elif corrections is None:
         compared = compare_folders(folders, split=split, ask=ask, metric=metric)
-    elif metric == "accuracy":
-        compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust, data=moved)
     else:
-        raise ConfigError(
-            f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"
-        )
+        compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust, data=moved)
     if as_json:
         print_json(compared.as_json())
     elif as_markdown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stresslens.core.data import Data
+    from stresslens.core.types import Finding
 from stresslens.cli.options import DataSet, Json, Trust
 
 SHOWN = 100
@@ -73,19 +74,18 @@ def check(
     """
     from stresslens.config.yaml_source import parse_value
     from stresslens.evaluation.data_check import chosen_findings, data_findings, shown_images
-    from stresslens.evaluation.feature_duplicates import feature_finding, features_model
 
     _check_is_svg(gallery)
     loaded = load_data_set(data_value(data, overrides or []))
-    network = None if features is None else features_model(features, loaded, trust=trust)
+    by_features = None if features is None else _search_by_features(loaded, features, trust)
     if not as_json:
         _print_contents(loaded)
     if checks:
         found = chosen_findings(loaded, list(map(parse_value, checks)), base=Path.cwd())
     else:
         found = data_findings(loaded)
-    if network is not None:
-        found.append(feature_finding(loaded, network, str(features)))
+    if by_features is not None:
+        found.append(by_features())
     if as_json:
         print_json([finding.as_json() for finding in found])
     else:
@@ -95,6 +95,15 @@ def check(
     serious = [finding.audit for finding in found if finding.severity == "serious"]
     if strict and serious:
         raise GateNotMet(f"serious: {', '.join(serious)}")
+
+
+def _search_by_features(loaded: Data, features: str, trust: bool) -> Callable[[], Finding]:
+    """The search for copies by the features of a run, which is opened now."""
+    from functools import partial
+
+    from stresslens.evaluation.feature_duplicates import feature_finding, features_model
+
+    return partial(feature_finding, loaded, features_model(features, loaded, trust=trust), features)
 
 
 @app.command("stats")

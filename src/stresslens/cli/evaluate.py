@@ -76,7 +76,10 @@ def evaluate(
     if tta and find_slices:
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
     asked = gates.parsed(fail_under or [])
-    if is_prediction_file(run):
+    of_file = is_prediction_file(run)
+    if not of_file:
+        check_idle(columns, labels, classes)
+    if of_file:
         if tta or find_slices:
             option = "--tta" if tta else "--find-slices"
             raise ConfigError(f"{option} needs a model, and a file of predictions has none; leave it out")
@@ -84,8 +87,6 @@ def evaluate(
         record = read_record(folder)
         scores, document = record.scores[split], record.as_json()
         typer.echo(f"page: {folder.path / 'report.html'}", err=True)
-    elif columns or labels or classes:
-        check_idle(columns, labels, classes)
     elif tta:
         with finished(RunFolder(run), split, trust=trust, data=data) as (model, found, record):
             averaged = score_averaged(RunFolder(run), model, found, record, tta, [split])

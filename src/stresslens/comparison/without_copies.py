@@ -14,7 +14,7 @@ from stresslens.comparison.verdict_changes import VerdictChanges
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import counted
-from stresslens.evaluation.duplicates import tells_of_copies
+from stresslens.evaluation.duplicates import copies_not_noted
 
 
 @dataclass
@@ -30,7 +30,7 @@ class TestsWithoutCopies:
         images, and so other copies."""
         tested = tested_of(folder, split)
         data = tested.record.data
-        if not data.copies and any(map(tells_of_copies, data.findings)):
+        if copies_not_noted(data):
             raise ConfigError(
                 f"{folder.path}: an earlier version did not note which images are copies; "
                 f"`stresslens evaluate {folder.path} --split {split}` notes them"

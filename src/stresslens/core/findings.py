@@ -7,6 +7,9 @@ from typing import Literal
 
 from stresslens.core.types import Finding
 
+LISTED = 50
+"""Most examples, and images to look at, that a finding names."""
+
 
 def sign(
     audit: str,
@@ -18,14 +21,17 @@ def sign(
     items: Sequence[str] = (),
     places: Sequence[int] = (),
 ) -> Finding:
-    """There is a sign of a problem; `n` is the number of images, rows or attempts checked."""
+    """There is a sign of a problem; `n` is the number of images, rows or attempts checked. Of `items` and
+    `places` the first `LISTED` are kept."""
     severity: Literal["minor", "serious"] = "serious" if serious else "minor"
-    return Finding(audit, "sign", severity, evidence, n, remedy, tuple(items), tuple(map(int, places)))
+    return Finding(
+        audit, "sign", severity, evidence, n, remedy, tuple(items[:LISTED]), tuple(map(int, places[:LISTED]))
+    )
 
 
 def no_sign(audit: str, evidence: str, n: int) -> Finding:
     return Finding(audit, "no sign", "none", evidence, n)
 
 
-def not_checked(audit: str, why: str) -> Finding:
-    return Finding(audit, "not checked", "none", why, 0)
+def not_checked(audit: str, why: str, n: int = 0) -> Finding:
+    return Finding(audit, "not checked", "none", why, n)

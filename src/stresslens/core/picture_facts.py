@@ -191,10 +191,9 @@ def _tints(x: Tensor) -> Tensor:
     red, green, blue = x.unbind(1)
     tint, light, middle = red - blue, x.mean(1), green - (red + blue) / 2
     by_light = tint.flatten(1).gather(1, light.flatten(1).argsort(1))
-    quarter = max(1, by_light.shape[1] // 4)
     found = [
         F.adaptive_avg_pool2d(tint[:, None], 4).flatten(1),
-        by_light[:, : 4 * quarter].unflatten(1, (4, -1)).mean(2),
+        F.adaptive_avg_pool1d(by_light, 4),
     ]
     weights = (middle, middle.abs(), tint.abs(), light * middle)
     found += [F.adaptive_avg_pool2d((tint * weight)[:, None], 2).flatten(1) for weight in weights]

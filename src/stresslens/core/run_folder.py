@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from stresslens.core.json_file import JsonFile, OrderedJsonFile, first_problem
 from stresslens.core.pieces import BUDGET, budget
 from stresslens.core.temporary_files import remove_leftovers
 
-FORMAT = 1
+FORMAT: Final = 1
 
 
 class Card(JsonFile):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stresslens.core.data import Data, Split, part_of
@@ -171,6 +172,22 @@ def image_names(data: Data) -> list[str]:
         for name, split in data.splits.items()
         for k in range(len(split))
     ]
+
+
+def split_numbers(data: Data) -> NDArray[np.int64]:
+    """(N,) which split each image is in, split after split."""
+    return np.repeat(np.arange(len(data.splits)), [len(split) for split in data.splits.values()])
+
+
+def floats_at(data: Data, places: Sequence[int]) -> Tensor:
+    """(n, C, H, W) in [0, 1] the images at these positions, split after split, at least one."""
+    starts = np.cumsum([0, *map(len, data.splits.values())])
+    splits, images = list(data.splits.values()), []
+    for place in places:
+        part = int(np.searchsorted(starts, place, side="right")) - 1
+        rows = torch.tensor([place - int(starts[part])])
+        images.append(splits[part].floats(splits[part].images[rows].cpu()))
+    return torch.cat(images)
 
 
 def pooled(data: Data) -> Split:

@@ -127,7 +127,7 @@ def score_averaged(
         alone, averaged = _alone(folder, model, data, split), scores.predictions_of(averaging, images)
         averaged.save(folder.predictions(f"tta/{split}"))
         found.scores = {**found.scores, split: scores.scores_of(averaged, train_labels)}
-        found.alone = {**found.alone, split: scores.scores_of(alone, train_labels)["accuracy"]}
+        found.alone = {**found.alone, split: alone.accuracy}
         found.gain = {**found.gain, split: gain_of(averaged, alone)}
         record.reads_of_test += split == "test"
     record.averaged = found

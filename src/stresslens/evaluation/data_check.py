@@ -23,7 +23,7 @@ from stresslens.core.files import read_json, write_json
 from stresslens.core.image_files import digest
 from stresslens.core.picture_facts import ClassEdges, Measures, PictureFacts
 from stresslens.core.progress import advance
-from stresslens.core.splits import image_names
+from stresslens.core.splits import floats_at, image_names, split_numbers
 from stresslens.core.types import Finding
 from stresslens.evaluation.duplicates import duplicate_findings
 from stresslens.evaluation.near_duplicates import copies_are_distinguishable, small_pictures
@@ -57,7 +57,7 @@ def check_data(data: Data) -> list[Finding]:
     """The findings on duplicates, and those of all checks that come with stresslens."""
     pictures, small = _facts(data)
     return [
-        *duplicate_findings(data, small, pictures.names),
+        *duplicate_findings(data, small, pictures),
         *(_checked(registry.resolve("checks", name), data, pictures) for name in registry.names("checks")),
     ]
 
@@ -66,11 +66,11 @@ def chosen_findings(data: Data, checks: Sequence[Any], *, base: Path) -> list[Fi
     """The findings of the named checks alone: names, `{name: options}`, or your own
     (`file.py:function`, relative to `base`). Raises ConfigError for others."""
     bound = [registry.resolve("checks", check, base=base) for check in checks]
-    pictures, _ = _facts(data)
+    pictures = _facts(data)[0] if any(each.asks_for("pictures") for each in bound) else None
     return [_checked(each, data, pictures) for each in bound]
 
 
-def _checked(check: registry.Bound, data: Data, pictures: PictureFacts) -> Finding:
+def _checked(check: registry.Bound, data: Data, pictures: PictureFacts | None) -> Finding:
     found = check(data=data, pictures=pictures)
     if not isinstance(found, Finding):
         name = getattr(check.function, "__name__", "check")
@@ -95,13 +95,12 @@ def _facts(data: Data) -> tuple[PictureFacts, NDArray[np.uint8]]:
             done += len(x)
             advance(f"checking {data.name}, {name}", done, len(split))
     assert edges is not None
-    sizes = [len(split) for split in data.splits.values()]
     labels = torch.cat([split.labels.cpu() for split in data.splits.values()])
     pictures = np.concatenate(small)
     facts = PictureFacts(
         Measures.joined(parts),
         image_names(data),
-        np.repeat(np.arange(len(sizes)), sizes),
+        split_numbers(data),
         labels.numpy(),
         edges,
         _examples(data),
@@ -120,15 +119,4 @@ def _examples(data: Data) -> torch.Tensor:
 
 def shown_images(data: Data, found: Sequence[Finding], most: int = 8) -> Mapping[str, torch.Tensor]:
     """Images to look at, (n, C, H, W) in [0, 1], at most so many of each sign, by its name."""
-    starts = np.cumsum([0, *(len(split) for split in data.splits.values())])
-    splits = list(data.splits.values())
-    shown = {}
-    for finding in found:
-        images = []
-        for place in finding.places[:most]:
-            part = int(np.searchsorted(starts, place, side="right")) - 1
-            rows = torch.tensor([place - int(starts[part])])
-            images.append(splits[part].floats(splits[part].images[rows].cpu()))
-        if images:
-            shown[finding.audit] = torch.cat(images)
-    return shown
+    return {finding.audit: floats_at(data, finding.places[:most]) for finding in found if finding.places}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,10 @@ from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import StresslensError
 from stresslens.core.files import read_json, write_json
+from stresslens.core.findings import LISTED, no_sign, not_checked, sign
 from stresslens.core.image_files import digest
+from stresslens.core.picture_facts import PictureFacts
+from stresslens.core.splits import floats_at, split_numbers
 from stresslens.core.text import counted
 from stresslens.core.types import Finding
 from stresslens.evaluation.coarse_pairs import PARTNERS
@@ -28,13 +30,10 @@ from stresslens.evaluation.near_duplicates import (
     planted_copies,
     small_pictures,
 )
-
-Severity = Literal["none", "minor", "serious"]
+from stresslens.evaluation.record import DataRecord
 
 SEARCH = 2
 """Version of the search, in the names of the files in the cache."""
-LISTED = 50
-"""Most examples that a finding names."""
 PLANTED = 200
 """So many images are copied in each way to measure which share of such copies is found."""
 ACROSS_SPLITS = ("exact duplicates across splits", "near duplicates across splits")
@@ -54,17 +53,17 @@ class _Duplicates:
     near: Pairs | None
 
 
-def duplicate_findings(data: Data, small: NDArray[np.uint8], names: Sequence[str]) -> Iterator[Finding]:
+def duplicate_findings(data: Data, small: NDArray[np.uint8], pictures: PictureFacts) -> Iterator[Finding]:
     """Findings on the duplicates of all splits. `small` (N, 32, 32) has the small pictures of their
-    images, `names` (N,) how each is called. What `copies_in_earlier_splits` needs is kept."""
-    splits, part = list(data.splits), _parts(data)
-    labels = _labels(data)
-    pairs = _duplicates_of(data, small)
+    images, which `pictures` tells of. What `copies_in_earlier_splits` needs is kept."""
+    splits, part, labels, names = list(data.splits), pictures.part, pictures.labels, pictures.names
+    pairs = _duplicates_of(data, small, alike=pictures.alike)
     _keep_copies(data, pairs)
     near = NO_PAIRS if pairs.near is None else pairs.near
     yield from _on_pairs("exact duplicates", pairs.exact, part, splits, names, "identical pixels", BY_PIXELS)
     if pairs.near is None:
-        yield _not_distinguishable(len(labels))
+        why = "images of one class are so similar here that copies cannot be distinguished from look-alikes"
+        yield not_checked("near duplicates", why, len(labels))
     else:
         what = "nearly identical images"
         yield from _on_pairs("near duplicates", near, part, splits, names, what, _looked(data))
@@ -82,38 +81,43 @@ def copies_in_earlier_splits(data: Data) -> dict[str, list[int]]:
         with suppress(StresslensError):
             kept: dict[str, list[int]] = read_json(cache / "checks" / _file_of_copies(data))
             return kept
-    pieces = ((split, piece) for split in data.splits.values() for piece in split.pieces(1024))
-    small = [small_pictures(split.floats(piece.cpu()).mean(1, keepdim=True)) for split, piece in pieces]
-    return _keep_copies(data, _duplicates_of(data, np.concatenate(small)))
+    small = np.concatenate([_small(split) for split in data.splits.values()])
+    labels = torch.cat([split.labels.cpu() for split in data.splits.values()]).numpy()
+    alike = not copies_are_distinguishable(small, labels)
+    return _keep_copies(data, _duplicates_of(data, small, alike=alike))
 
 
 def duplicate_pairs(split: Split) -> Pairs:
     """The pairs of exact duplicates within a split, and of near ones where copies can be distinguished
     from look-alikes."""
-    small = np.concatenate(
-        [small_pictures(split.floats(piece.cpu()).mean(1, keepdim=True)) for piece in split.pieces(1024)]
-    )
+    small = _small(split)
     exact = exact_pairs(_digests(split), np.zeros(len(split), np.int64))
     if not copies_are_distinguishable(small, split.labels.cpu().numpy()):
         return exact
     return np.concatenate([exact, near_pairs(small, exact)])
 
 
-def tells_of_copies(finding: Finding) -> bool:
+def _tells_of_copies(finding: Finding) -> bool:
     """Whether a finding says that images have copies in another split."""
     return finding.status == "sign" and finding.audit in ACROSS_SPLITS
 
 
-def _duplicates_of(data: Data, small: NDArray[np.uint8]) -> _Duplicates:
-    exact = exact_pairs(np.concatenate([_digests(split) for split in data.splits.values()]), _parts(data))
-    if not copies_are_distinguishable(small, _labels(data)):
+def copies_not_noted(data: DataRecord) -> bool:
+    """Whether a record has findings on copies, but an earlier version did not note which images they are."""
+    return not data.copies and any(map(_tells_of_copies, data.findings))
+
+
+def _duplicates_of(data: Data, small: NDArray[np.uint8], *, alike: bool) -> _Duplicates:
+    digests = np.concatenate([_digests(split) for split in data.splits.values()])
+    exact = exact_pairs(digests, split_numbers(data))
+    if alike:
         return _Duplicates(exact, None)
     return _Duplicates(exact, near_pairs(small, exact, f"checking {data.name}, pairs"))
 
 
 def _keep_copies(data: Data, pairs: _Duplicates) -> dict[str, list[int]]:
     """Puts the positions of copies into the cache, and returns them."""
-    part = _parts(data)
+    part = split_numbers(data)
     copied = _copied(part, pairs.exact, NO_PAIRS if pairs.near is None else pairs.near)
     of_split = {name: copied[part == k].nonzero()[0].tolist() for k, name in enumerate(data.splits)}
     copies = {name: positions for name, positions in of_split.items() if positions}
@@ -137,14 +141,10 @@ def _file_of_copies(data: Data) -> str:
     return f"{data.fingerprint}-copies-{SEARCH}.json"
 
 
-def _parts(data: Data) -> NDArray[np.int64]:
-    """(N,) which split each image is in."""
-    return np.repeat(np.arange(len(data.splits)), [len(split) for split in data.splits.values()])
-
-
-def _labels(data: Data) -> NDArray[np.int64]:
-    labels: NDArray[np.int64] = torch.cat([split.labels.cpu() for split in data.splits.values()]).numpy()
-    return labels
+def _small(split: Split) -> NDArray[np.uint8]:
+    """(N, 32, 32) small pictures."""
+    pieces = (split.floats(piece.cpu()).mean(1, keepdim=True) for piece in split.pieces(1024))
+    return np.concatenate(list(map(small_pictures, pieces)))
 
 
 def _digests(split: Split) -> NDArray[np.void]:
@@ -157,14 +157,8 @@ def _digests(split: Split) -> NDArray[np.void]:
 
 def _looked(data: Data) -> str:
     """How near duplicates are looked for, and what share of planted copies is found."""
-    rows = np.random.default_rng(0).permutation(sum(len(split) for split in data.splits.values()))[:PLANTED]
-    grey, start = [], 0
-    for split in data.splits.values():
-        own = np.sort(rows[(rows >= start) & (rows < start + len(split))]) - start
-        if len(own):
-            grey.append(split.floats(split.images[torch.from_numpy(own)].cpu()).mean(1, keepdim=True))
-        start += len(split)
-    planted = planted_copies(torch.cat(grey))
+    rows = np.random.default_rng(0).permutation(sum(map(len, data.splits.values())))[:PLANTED]
+    planted = planted_copies(floats_at(data, np.sort(rows).tolist()).mean(1, keepdim=True))
     if not planted:
         return "every image has one colour only, so that there are no pictures to compare"
     shares = ", ".join(f"{found} {kind}" for kind, found, _ in planted)
@@ -173,11 +167,6 @@ def _looked(data: Data) -> str:
         f"the {PARTNERS} later ones most like it; of {planted[0].n} copies of each kind that were made of "
         f"these images, {shares} are found; stronger changes are not looked for"
     )
-
-
-def _not_distinguishable(n: int) -> Finding:
-    why = "images of one class are so similar here that copies cannot be distinguished from look-alikes"
-    return Finding("near duplicates", "not checked", "none", why, n)
 
 
 def _on_pairs(
@@ -196,7 +185,7 @@ def _on_pairs(
     for scope, chosen in (("within a split", pairs[~across]), ("across splits", pairs[across])):
         name = f"{audit} {scope}"
         if not len(chosen):
-            yield Finding(name, "no sign", "none", f"none found among {n} images; {looked}", n)
+            yield no_sign(name, f"none found among {n} images; {looked}", n)
             continue
         if scope == "across splits":
             held_out = np.unique(
@@ -208,7 +197,7 @@ def _on_pairs(
                 if k and np.any(part[held_out] == k)
             )
             worst = max(np.sum(part[held_out] == k) / np.sum(part == k) for k in range(1, len(splits)))
-            severity: Severity = "serious" if worst >= 0.01 else "minor"
+            serious = bool(worst >= 0.01)
             evidence = f"{counts} images are in another split as well ({what})"
             remedy = (
                 "keep all copies in one split: give what they share as `group`, or remove them; "
@@ -216,12 +205,12 @@ def _on_pairs(
             )
         else:
             images = len(np.unique(chosen))
-            severity = "serious" if images > n / 10 else "minor"
+            serious = images > n / 10
             evidence = f"{images} of {n} images have a copy in their own split ({what})"
             remedy = "remove the copies: they count twice, and intervals are too narrow"
-        items = tuple(f"{names[b]} = {names[a]}" for a, b in chosen[:LISTED])
-        places = tuple(chosen[:LISTED].ravel().tolist())
-        yield Finding(name, "sign", severity, evidence, n, remedy, items, places)
+        items = [f"{names[b]} = {names[a]}" for a, b in chosen[:LISTED]]
+        places = chosen[:LISTED].ravel().tolist()
+        yield sign(name, evidence, n, remedy, serious=serious, items=items, places=places)
 
 
 def _two_labels(
@@ -231,23 +220,18 @@ def _two_labels(
     differ = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
     n = len(labels)
     if not len(differ):
-        return Finding(
+        return no_sign(
             "one image, two labels",
-            "no sign",
-            "none",
             f"no duplicates with different labels found among {n} images; "
             "`data labels` looks for wrong labels of images without a copy",
             n,
         )
-    items = tuple(f"{names[a]} ({labelled[a]}) = {names[b]} ({labelled[b]})" for a, b in differ[:LISTED])
-    severity: Severity = "serious" if len(differ) > n / 1000 else "minor"
-    return Finding(
+    return sign(
         "one image, two labels",
-        "sign",
-        severity,
         f"{counted(len(differ), 'pair of duplicates has', 'pairs of duplicates have')} different labels",
         n,
         "correct the labels",
-        items,
-        tuple(differ[:LISTED].ravel().tolist()),
+        serious=len(differ) > n / 1000,
+        items=[f"{names[a]} ({labelled[a]}) = {names[b]} ({labelled[b]})" for a, b in differ[:LISTED]],
+        places=differ[:LISTED].ravel().tolist(),
     )

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.findings import no_sign, not_checked, sign
+from stresslens.core.findings import LISTED, no_sign, not_checked, sign
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import ModelCard, RunFolder
-from stresslens.core.splits import image_names, pooled
+from stresslens.core.splits import image_names, pooled, split_numbers
 from stresslens.core.types import Finding
-from stresslens.evaluation.duplicates import LISTED, PLANTED, copies_in_earlier_splits, duplicate_pairs
+from stresslens.evaluation.duplicates import PLANTED, copies_in_earlier_splits, duplicate_pairs
 from stresslens.evaluation.near_duplicates import COPIES, Planted
 from stresslens.evaluation.network_features import OfNetwork, features_of_network
 from stresslens.evaluation.saved_model import as_computed, open_model
@@ -63,7 +63,7 @@ def feature_finding(data: Data, model: nn.Module, name: str) -> Finding:
     called `name`."""
     if len(data.splits) < 2:
         return not_checked(AUDIT, "there is one split only")
-    whole, part = pooled(data), np.repeat(np.arange(len(data.splits)), list(map(len, data.splits.values())))
+    whole, part = pooled(data), split_numbers(data)
     network = features_of_network(model, whole.shape)
     raw = _features(network, whole, f"features of {data.name}")
     mean = raw[torch.from_numpy(part == 0)].mean(0)

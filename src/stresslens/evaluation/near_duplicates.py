@@ -192,7 +192,9 @@ def _saved_as_jpeg(x: Tensor, quality: int) -> Tensor:
 COPIES: dict[str, Callable[[Tensor], Tensor]] = {
     "saved as JPEG of quality 50": partial(_saved_as_jpeg, quality=50),
     "halved and enlarged": lambda x: F.interpolate(
-        F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True), x.shape[2:], mode="bilinear"
+        F.interpolate(x, [max(1, side // 2) for side in x.shape[2:]], mode="bilinear", antialias=True),
+        x.shape[2:],
+        mode="bilinear",
     ),
     "mirrored": lambda x: x.flip(3),
     "shifted by 1/16": lambda x: x.roll(max(1, round(x.shape[3] / 16)), 3),

@@ -19,6 +19,7 @@ from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import PIECE_VALUES, Data, Split
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import Fit, Frame, Unreadable, decode, quietly, read_image
+from stresslens.core.image_formats import FORMATS
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.splits import split_named
 from stresslens.core.text import counted, enumeration, printable
@@ -114,9 +115,9 @@ class PictureSet:
         """Of files: the median height and width, no side above `LARGEST`, in colour. Raises DataError
         where no file can be read."""
         sizes = []
-        for file in self.files[:HEADERS]:
+        for k in sampled_positions(len(self.files), HEADERS, 0).tolist():
             try:
-                with quietly(), Image.open(file) as picture:
+                with quietly(), Image.open(self.files[k], formats=FORMATS) as picture:
                     sizes.append((picture.height, picture.width))
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 continue

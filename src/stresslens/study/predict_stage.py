@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 
 from torch import nn
 
@@ -14,7 +15,7 @@ from stresslens.core.errors import DataError, Notice
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
-from stresslens.evaluation.duplicates import copies_in_earlier_splits, tells_of_copies
+from stresslens.evaluation.duplicates import copies_in_earlier_splits, copies_not_noted
 from stresslens.evaluation.example_images import save_examples
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import (
@@ -118,8 +119,8 @@ def evaluate_again(
     data set has changed or has no such split."""
     opened = finished(folder, split, trust=trust, device="cpu", module=module, data=data)
     with opened as (model, found, record):
-        if not record.data.copies and any(map(tells_of_copies, record.data.findings)):
-            record.data.copies = copies_in_earlier_splits(found)  # an earlier version did not note them
+        if copies_not_noted(record.data):
+            record.data.copies = copies_in_earlier_splits(found)
         if find_slices:
             _predict_with_slices(folder, model, found, split, record)
         else:
@@ -171,9 +172,8 @@ def predict_split(
     temperature = record.calibration.temperature if calibrated and record.calibration else None
     train_labels = data.train.labels.cpu().numpy()
     summary = scores.summary(predictions, images, train_labels, temperature=temperature, slices=data.slices)
-    summary.put(record, split)
     without = scores_without_copies(scores.right(predictions), record.data.copies.get(split, []))
-    record.scores = {**record.scores, split: summary.scores | without}
+    replace(summary, scores=summary.scores | without).put(record, split)
     if split == "test":
         record.reads_of_test += 1
         save_examples(folder.examples, images, predictions)

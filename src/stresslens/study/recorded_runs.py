@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stresslens.comparison.accuracy import compare_study_accuracy
+from stresslens.config.run_names import folder_name
 from stresslens.config.study_record import FILE, StudyRecord, read_study_record
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import write_json
@@ -17,7 +18,7 @@ from stresslens.core.run_folder import FORMAT, RunFolder, command_line, environm
 from stresslens.core.version import __version__
 from stresslens.evaluation.paired_predictions import shared_images
 from stresslens.evaluation.prediction_table import PredictionTable
-from stresslens.evaluation.record import DataRecord, RunRecord, write_record
+from stresslens.evaluation.record import DataRecord, RunRecord, read_record, write_record
 from stresslens.evaluation.scores import Predictions, summary_without_images
 from stresslens.report.page import write_reports_of
 
@@ -28,8 +29,8 @@ SEED = re.compile(r"^(.*?)[-_. ]*(?:seed|run|rep)[-_. =]*(\d+)$", re.IGNORECASE)
 def variant_and_seed(path: Path) -> tuple[str, int]:
     """The name of the variant and the seed, from the name of a file; without a seed 0."""
     found = SEED.match(path.stem)
-    name = found[1] if found and found[1] else path.stem
-    return re.sub(r"[^\w.=+-]+", "-", name), int(found[2]) if found and found[1] else 0
+    name, seed = (found[1], int(found[2])) if found and found[1] else (path.stem, 0)
+    return folder_name(name), seed
 
 
 def record_runs(tables: Sequence[PredictionTable], out: Path, *, split: str = "test") -> list[RunFolder]:
@@ -50,7 +51,7 @@ def record_runs(tables: Sequence[PredictionTable], out: Path, *, split: str = "t
     for table, (variant, seed) in zip(tables, places):
         folder = RunFolder(study / variant / f"seed-{seed}")
         with folder.locked():
-            _write(folder, table, split, study.name, fingerprint)
+            _write(folder, table, (variant, seed), split, fingerprint)
         folders.append(folder)
     _write_study(study, places)
     write_json(study / "comparison.json", compare_study_accuracy(study, split=split).as_json())
@@ -64,31 +65,29 @@ def _fingerprint(table: PredictionTable) -> str:
     return digest(content).hex()[:16]
 
 
-def _write(folder: RunFolder, table: PredictionTable, split: str, study: str, fingerprint: str) -> None:
+def _write(
+    folder: RunFolder, table: PredictionTable, place: tuple[str, int], split: str, fingerprint: str
+) -> None:
+    """Writes the run of a table on a split; what is known of other splits of the same images stays."""
     predictions = Predictions(
         table.scores.astype(np.float64), table.labels, np.arange(len(table)), table.kind
     )
     predictions.save(folder.predictions(split))
     write_json(folder.environment, environment({}).as_json())
-    record = RunRecord(
-        format=FORMAT,
-        version=__version__,
-        status="finished",
-        source=str(table.source),
-        study=study,
-        run=folder.path.parent.name,
-        seed=int(folder.path.name.removeprefix("seed-")),
-        classes=list(table.classes),
-        data=DataRecord(
-            name=study,
-            fingerprint=fingerprint,
-            splits={split: fingerprint},
-            sizes={split: len(table)},
-            notes=[f"read from {table.source}", *table.notes],
-        ),
-        reads_of_test=int(split == "test"),
-        stages={},
+    study = folder.path.parent.parent.name
+    record = read_record(folder) if folder.record.exists() else RunRecord(status="finished", stages={})
+    record.format, record.version = FORMAT, __version__
+    record.source, record.study = str(table.source), study
+    record.run, record.seed = place
+    record.classes = list(table.classes)
+    record.data = DataRecord(
+        name=study,
+        fingerprint=fingerprint,
+        splits={**record.data.splits, split: fingerprint},
+        sizes={**record.data.sizes, split: len(table)},
+        notes=[f"read from {table.source}", *table.notes],
     )
+    record.reads_of_test += split == "test"
     summary_without_images(predictions, table.columns).put(record, split)
     write_record(folder, record)
 

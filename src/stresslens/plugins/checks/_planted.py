@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stresslens.core.findings import no_sign, not_checked, sign
+from stresslens.core.findings import LISTED, no_sign, not_checked, sign
 from stresslens.core.picture_facts import Measures, PictureFacts
 from stresslens.core.types import Finding
 
-LISTED = 50
-"""Most examples that a finding names."""
 OFTEN = 0.05
 """A fault of more than this share of the images is serious."""
 

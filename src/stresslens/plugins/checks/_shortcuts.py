@@ -21,10 +21,13 @@ PROBED = 20_000
 
 def shortcut(what: str, values: NDArray[Any] | None, data: Data) -> Finding:
     """The finding on a property: a decision tree predicts the label of training images from its values
-    (N, F) alone, by cross-validation. `what` names it; `values` is None if it is not known."""
+    alone, by cross-validation. `what` names it. `values` are numbers (N, F), or words (N,) of kinds; None
+    if the property is not known."""
     audit = f"label from {what}"
     if values is None:
         return not_checked(audit, f"{what}: not known of these images")
+    if values.ndim == 1:
+        values = np.unique(values.astype(str), return_inverse=True)[1]
     if not np.ptp(values, axis=0).any():
         return not_checked(audit, f"{what}: all the same")
     from sklearn.model_selection import KFold, cross_val_predict
@@ -32,7 +35,8 @@ def shortcut(what: str, values: NDArray[Any] | None, data: Data) -> Finding:
 
     labels = data.train.labels.cpu().numpy()
     rows = np.random.default_rng(0).permutation(len(labels))[:PROBED]
-    values, labels = np.asarray(values, np.float64)[rows], labels[rows]
+    values, labels = values[rows], labels[rows]
+    values = np.eye(values.max() + 1)[values] if values.ndim == 1 else values.astype(np.float64)
     tree = DecisionTreeClassifier(
         max_leaf_nodes=64, min_samples_leaf=max(2, len(rows) // 500), random_state=0
     )
@@ -53,11 +57,3 @@ def shortcut(what: str, values: NDArray[Any] | None, data: Data) -> Finding:
         "take all classes from the same source, or make them equal in this"
     )
     return sign(audit, evidence, len(labels), remedy, serious=reached >= serious)
-
-
-def kinds_of(column: NDArray[Any] | None) -> NDArray[np.float64] | None:
-    """(N, K) which of its K values each row of a column has; None without the column."""
-    if column is None:
-        return None
-    _, kind = np.unique(column.astype(str), return_inverse=True)
-    return np.eye(kind.max() + 1)[kind]

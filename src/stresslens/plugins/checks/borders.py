@@ -3,16 +3,15 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stresslens.core.data import Data
-from stresslens.core.findings import no_sign, sign
+from stresslens.core.findings import LISTED, no_sign, sign
 from stresslens.core.picture_facts import Measures, PictureFacts
 from stresslens.core.types import Finding, Share
 from stresslens.metrics.intervals import wilson
-from stresslens.plugins.checks._planted import LISTED, in_words, planted_found
+from stresslens.plugins.checks._planted import in_words, planted_found
 
 AUDIT = "borders"
 
@@ -80,5 +79,6 @@ def _classes_with(
 def _barred(x: Tensor, grey: float) -> Tensor:
     """Images with bars above and below, each an eighth of the height."""
     bar = max(1, x.shape[2] // 8)
-    x = torch.nn.functional.pad(x[:, :, bar:-bar], (0, 0, bar, bar), value=grey)
+    x = x.clone()
+    x[:, :, :bar] = x[:, :, -bar:] = grey
     return x

@@ -4,7 +4,6 @@ from stresslens.core.class_names import alike
 from stresslens.core.data import Data
 from stresslens.core.findings import no_sign, sign
 from stresslens.core.types import Finding
-from stresslens.plugins.checks._planted import LISTED
 
 
 def class_names(data: Data) -> Finding:
@@ -20,5 +19,5 @@ def class_names(data: Data) -> Finding:
         f"form: {'; '.join(same[:3])}",
         n,
         "merge the classes if they are one, or rename them",
-        items=same[:LISTED],
+        items=same,
     )

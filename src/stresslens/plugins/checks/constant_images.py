@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from stresslens.core.findings import no_sign, sign
+from stresslens.core.findings import LISTED, no_sign, sign
 from stresslens.core.picture_facts import PictureFacts
 from stresslens.core.types import Finding
-from stresslens.plugins.checks._planted import LISTED
 
 
 def constant_images(pictures: PictureFacts) -> Finding:

@@ -4,10 +4,9 @@ import re
 from pathlib import PurePosixPath
 
 from stresslens.core.data import Data
-from stresslens.core.findings import no_sign, not_checked, sign
+from stresslens.core.findings import LISTED, no_sign, not_checked, sign
 from stresslens.core.picture_facts import PictureFacts
 from stresslens.core.types import Count, Finding
-from stresslens.plugins.checks._planted import LISTED
 
 AUDIT = "file names"
 
@@ -28,11 +27,14 @@ def file_names(data: Data, pictures: PictureFacts, *, letters: Count = 3) -> Fin
         return not_checked(AUDIT, f"no class name has {letters} letters")
     own = others = 0
     wrong = []
-    pattern = re.compile("|".join(sorted(map(re.escape, words.values()), key=len, reverse=True)))
-    named = {name: k for k, name in words.items()}
+    named: dict[str, set[int]] = {}
+    for k, name in words.items():
+        named.setdefault(name.strip(), set()).add(k)
+    longest = "|".join(sorted(map(re.escape, named), key=len, reverse=True))
+    pattern = re.compile(rf"(?<= )(?:{longest})(?= )")
     files = [str(file) for split in splits for file in split.columns["file"]]
     for place, file in enumerate(files):
-        found = {named[match] for match in pattern.findall(_words(PurePosixPath(file).stem))}
+        found = set().union(*(named[match] for match in pattern.findall(_words(PurePosixPath(file).stem))))
         if int(pictures.labels[place]) in found:
             own += 1
         elif found:

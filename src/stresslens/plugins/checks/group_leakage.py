@@ -6,7 +6,6 @@ from stresslens.core.data import Data
 from stresslens.core.findings import no_sign, not_checked, sign
 from stresslens.core.text import counted
 from stresslens.core.types import Finding
-from stresslens.plugins.checks._planted import LISTED
 
 AUDIT = "group leakage"
 
@@ -29,6 +28,6 @@ def group_leakage(data: Data) -> Finding:
         "give no split of your own, or divide by group",
         items=[
             f"{group}: in {' and '.join(name for name, values in known.items() if group in values)}"
-            for group in shared[:LISTED]
+            for group in shared
         ],
     )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from stresslens.core.data import Data
 from stresslens.core.types import Finding
-from stresslens.plugins.checks._shortcuts import kinds_of, shortcut
+from stresslens.plugins.checks._shortcuts import shortcut
 
 
 def label_from_camera(data: Data) -> Finding:
@@ -10,4 +10,4 @@ def label_from_camera(data: Data) -> Finding:
 
     Make and model are read from the files' EXIF; a file without them counts as a camera of its own.
     """
-    return shortcut("camera", kinds_of(data.train.columns.get("camera")), data)
+    return shortcut("camera", data.train.columns.get("camera"), data)

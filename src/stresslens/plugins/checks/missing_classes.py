@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from stresslens.core.data import Data
 from stresslens.core.findings import no_sign, not_checked, sign
-from stresslens.core.text import enumeration
+from stresslens.core.text import counted, enumeration
 from stresslens.core.types import Finding
 
 AUDIT = "missing classes"
@@ -22,7 +20,7 @@ def missing_classes(data: Data) -> Finding:
     if not lacking:
         return no_sign(AUDIT, f"every class has {' and '.join(held_out)} images", n)
     told = [
-        f"{len(labels)} of {len(data.classes)} classes {_have(labels)} no {name} image"
+        f"{counted(len(labels), 'class has', 'classes have')} no {name} image"
         for name, labels in lacking.items()
     ]
     return sign(
@@ -35,7 +33,3 @@ def missing_classes(data: Data) -> Finding:
             for name, labels in lacking.items()
         ],
     )
-
-
-def _have(labels: Sequence[int]) -> str:
-    return "has" if len(labels) == 1 else "have"

@@ -36,6 +36,8 @@ def shared_marks(
             AUDIT,
             "images of one class are so similar here that marks cannot be distinguished from the content",
         )
+    if min(data.shape[1:]) < 4:
+        return not_checked(AUDIT, "the images are too small for marks")
     every = pictures.edges.together()
     large = torch.nonzero(pictures.edges.n >= images)[:, 0].tolist()
     if not large:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 
 from stresslens.core.data import Data
-from stresslens.core.findings import no_sign, not_checked, sign
+from stresslens.core.findings import LISTED, no_sign, not_checked, sign
 from stresslens.core.picture_facts import PictureFacts
 from stresslens.core.types import Finding, Positive, Share
-from stresslens.plugins.checks._planted import LISTED, OFTEN
+from stresslens.plugins.checks._planted import OFTEN
 
 AUDIT = "unusual sizes"
 
