@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from sklearn.neighbors import KNeighborsClassifier
 
 import stresslens as sl
-from stresslens.study.recorded_runs import variant_and_seed
+from stresslens.config.recorded_study import variant_and_seed
 
 Type = Callable[..., tuple[int, str, str]]
 LABELS = load_digits().target[1200:]
@@ -146,3 +146,88 @@ def test_what_is_refused(type_: Type, files: list[str], tmp_path: Path) -> None:
 )
 def test_names_and_seeds(name: str, expected: tuple[str, int]) -> None:
     assert variant_and_seed(Path(f"{name}.csv")) == expected
+
+
+STUDY = """# stresslens run models.yaml
+study:
+  predictions: {knn: knn-seed*.csv, logreg: [logreg-seed0.csv, logreg-seed1.csv, logreg-seed2.csv]}
+contrasts:
+  neighbours: {pairs: [[logreg, knn]], claim: knn is better than logreg}
+"""
+
+
+def test_a_study_file_names_predictions(type_: Type, files: list[str], tmp_path: Path) -> None:
+    Path("models.yaml").write_text(STUDY)
+    code, out, _ = type_("run", "models.yaml")
+    assert code == 0
+    (contrast,) = sl.compare("runs/models")["contrasts"]
+    assert (contrast["contrast"], contrast["a"], contrast["b"]) == ("neighbours", "logreg", "knn")
+    loose = sl.compare(*files)["contrasts"][0]
+    assert contrast["difference"] == loose["difference"]
+    assert contrast["verdict"] in out
+    assert "claim: knn is better than logreg." in out
+    assert "knn is better than logreg" in Path("runs/models/report.html").read_text()
+    again = sl.run("models.yaml", out=tmp_path / "other")
+    assert again.comparison["contrasts"] == [contrast]
+
+
+def test_gates_of_a_study_of_predictions(type_: Type, files: list[str]) -> None:
+    Path("models.yaml").write_text(STUDY)
+    assert type_("run", "models.yaml", "--fail-under", "accuracy=0.1")[0] == 0
+    code, _, err = type_("run", "models.yaml", "--fail-under", "accuracy=0.999")
+    assert code == 5
+    assert "knn/seed-0: accuracy" in err
+
+
+def test_files_without_seeds_in_their_names_are_numbered(
+    type_: Type,
+    probabilities: dict[str, NDArray[np.float64]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, values in zip(("first", "second"), probabilities.values()):
+        write(tmp_path / f"{name}.csv", values)
+    Path("s.yaml").write_text("study: {name: both, predictions: {net: [first.csv, second.csv]}}\n")
+    assert type_("run", "s.yaml")[0] == 0
+    assert sorted(each.name for each in Path("runs/both/net").iterdir()) == ["seed-0", "seed-1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "study: {predictions: {a: none*.csv}}",
+            "s.yaml:1: study.predictions.a: no file is called 'none*.csv'",
+        ),
+        ("study: {predictions: {}}", "s.yaml:1: study.predictions: name a variant"),
+        ("study: {colums: {}}", "study.colums: unknown key; did you mean 'columns'"),
+        ("study: {predictions: {a: knn-seed0.csv}}\nmodel: mlp", "s.yaml:2: model: means nothing"),
+        (
+            "study: {predictions: {a: knn-seed0.csv}}\ncontrasts:\n  c: {vary: train.lr}",
+            "s.yaml:3: contrasts.c.vary: nothing is known of the settings",
+        ),
+        (
+            "study: {predictions: {a: knn-seed0.csv}}\ncontrasts:\n  c: {pairs: [[a, b]]}",
+            "s.yaml:3: contrasts.c.pairs.0: no run is called 'b'",
+        ),
+    ],
+)
+def test_mistakes_of_a_study_of_predictions_have_their_line(
+    type_: Type, files: list[str], text: str, said: str
+) -> None:
+    Path("s.yaml").write_text(text)
+    code, _, err = type_("run", "s.yaml")
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_what_trains_is_refused_with_predictions(type_: Type, files: list[str]) -> None:
+    Path("models.yaml").write_text(STUDY)
+    for given in (["train.epochs=3"], ["--seed", "3"], ["--jobs", "2"]):
+        code, _, err = type_("run", "models.yaml", *given)
+        assert code == 2
+        assert "trains nothing" in err
+    with pytest.raises(sl.ConfigError, match="trains nothing"):
+        sl.run("models.yaml", jobs=2)

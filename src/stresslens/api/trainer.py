@@ -28,6 +28,7 @@ from stresslens.api.studies import Study
 from stresslens.api.words import public_call
 from stresslens.config import study_file
 from stresslens.config.function_files import with_names
+from stresslens.config.recorded_study import read_recorded_study
 from stresslens.core.copies import copied, eager_module, usable_module
 from stresslens.core.data import Data
 from stresslens.core.draws import seed_number
@@ -38,6 +39,7 @@ from stresslens.study import pipeline, stages
 from stresslens.study.dictionary import study_from
 from stresslens.study.failures import succeeded
 from stresslens.study.longer_runs import go_on
+from stresslens.study.recorded_runs import record_study, tables_of
 from stresslens.study.run_tasks import python_task
 from stresslens.training.autotune import autotune
 from stresslens.training.loop import Show
@@ -74,6 +76,10 @@ def run(
         raise ConfigError(f"an override is {wrong[0]!r}; expected text such as 'train.epochs=1'")
     if isinstance(study, Mapping):
         described = study_from(with_names(study, place), overrides, place)
+    elif (recorded := read_recorded_study(_study_file(study))) is not None:
+        if overrides or jobs is not None or executor is not None:
+            raise ConfigError(f"{study} is a study of predictions, which trains nothing; give `out` alone")
+        return Study(record_study(recorded, tables_of(recorded), place))
     else:
         described = study_file.read_study(_study_file(study), overrides)
     described = study_file.with_executor(described, executor)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stresslens.cli.terminal import print_accuracy, print_json, print_verdicts
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from stresslens.config.recorded_study import RecordedStudy
     from stresslens.core.run_folder import RunFolder
+    from stresslens.evaluation.prediction_table import PredictionTable
 
 ColumnsOption = Annotated[
     str | None,
@@ -58,12 +61,53 @@ def recorded(
     truth = None if labels is None else read_labels(labels)
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     tables = [read_predictions(file, columns=given, labels=truth, classes=names) for file in files]
+    _tell(tables)
+    return record_runs(tables, out, split=split)
+
+
+def _tell(tables: Iterable[PredictionTable]) -> None:
     for table in tables:
         typer.echo(
             f"{table.source}: {len(table):,} images, {len(table.classes)} classes; {'; '.join(table.notes)}",
             err=True,
         )
-    return record_runs(tables, out, split=split)
+
+
+def carry_out_recorded(
+    study: RecordedStudy, out: Path, fail_under: list[str], *, dry_run: bool, as_json: bool, quiet: bool
+) -> None:
+    """Compares the predictions of a study file, prints the verdicts and checks the gates of each run."""
+    from stresslens.cli import gates
+    from stresslens.comparison.schema import ComparisonFile
+    from stresslens.core.run_folder import RunFolder
+    from stresslens.evaluation.record import read_record
+    from stresslens.study.recorded_runs import record_study, tables_of
+
+    required = gates.parsed(fail_under)
+    if dry_run:
+        files = {
+            name: {f"seed-{seed}": str(file) for seed, file in seeds.items()}
+            for name, seeds in study.files.items()
+        }
+        print_json({"study": study.name, "files": files, "contrasts": study.contrasts})
+        return
+    tables = tables_of(study)
+    if not (quiet or as_json):
+        _tell(tables.values())
+    folder = record_study(study, tables, out)
+    compared = ComparisonFile.read(folder / "comparison.json")
+    if as_json:
+        paths = {"folder": str(folder), "report": str(folder / "report.html")}
+        print_json({"study": study.name, **paths, "comparison": compared.as_json()})
+    else:
+        for name, accuracy in compared.recipes.items():
+            print_accuracy(name, compared.split, accuracy)
+        print_verdicts(compared, plans=False)
+        if not quiet:
+            typer.echo(f"report: {folder / 'report.html'}")
+    places = [f"{variant}/seed-{seed}" for variant, seed in tables]
+    scores = {place: read_record(RunFolder(folder / place)).scores for place in places}
+    gates.check(required, {place: found[study.reading.split] for place, found in scores.items()})
 
 
 def check_idle(columns: str | None, labels: Path | None, classes: str | None) -> None:

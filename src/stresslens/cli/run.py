@@ -75,8 +75,20 @@ def run(
     A study is every variant with every seed, their comparison, and the report. After a stop, even by
     kill -9, the same command resumes; what is finished is not done again.
     """
+    from stresslens.cli.predictions_of_files import carry_out_recorded
     from stresslens.config import study_file
+    from stresslens.config.recorded_study import read_recorded_study
 
+    recorded = read_recorded_study(study)
+    if recorded is not None:
+        trains = {"--jobs": jobs, "--executor": executor, "--device": device, "--seed": seed}
+        given = [name for name, value in trains.items() if value is not None] + list(overrides or [])
+        if given:
+            raise ConfigError(
+                f"{given[0]}: {study} is a study of predictions, which trains nothing; leave it out"
+            )
+        carry_out_recorded(recorded, out, fail_under or [], dry_run=dry_run, as_json=as_json, quiet=quiet)
+        return
     described = study_file.with_executor(study_file.read_study(study, overrides or []), executor)
     carry_out_study(described, out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
 

@@ -23,6 +23,7 @@ from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.grid import Cell, Change, cells, checked_grid, number_of_cells
 from stresslens.config.overrides import overrides_of
+from stresslens.config.recorded_study import describes_predictions
 from stresslens.config.repeats import Repeats
 from stresslens.config.run_names import folder_name, kept_name, safe
 from stresslens.config.schema import LATER_SETTINGS, STRICT, VariantConfig
@@ -51,8 +52,6 @@ from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import closest
 
 MOST_VARIANTS = 2000
-MOST_LINES = 50
-"""Of a message about mistakes."""
 
 
 @dataclass(config=STRICT)
@@ -117,10 +116,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
             parse_problems=source.problems,
         )
     except Problems as error:
-        texts = (f"{source.place(p.path)}: {_dotted(p.path)}{p.message}" for p in error.problems)
-        lines = list(dict.fromkeys(text.replace("\n", " ") for text in texts))
-        more = [f"{file}: {len(lines) - MOST_LINES} more mistakes"] if len(lines) > MOST_LINES else []
-        raise ConfigError("\n".join(lines[:MOST_LINES] + more)) from None
+        raise ConfigError(source.told(error.problems)) from None
     return replace(
         study,
         places={each.name: _place(each.name, study, source) for each in study.variants},
@@ -148,6 +144,9 @@ def expand_study(
 ) -> Study:
     """A study from plain values. Raises Problems: `parse_problems` and every mistake found."""
     problems = list(parse_problems)
+    if describes_predictions(values):
+        why = "predictions train nothing; `stresslens run` and `sl.run` compare them, without overrides"
+        raise Problems([*problems, Problem(("study",), why)])
     overridden = overrides_of(values, overrides, problems)
     named, override_changes = overridden.named, overridden.changes
     grid_keys = list(_grid(overridden.values))
@@ -394,7 +393,3 @@ def as_values(config: VariantConfig) -> dict[str, Any]:
         if section[key] == default:
             del section[key]
     return plain
-
-
-def _dotted(path: registry.Keys) -> str:
-    return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "

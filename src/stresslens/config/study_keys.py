@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from stresslens.config import registry
 from stresslens.config.contrasts import ContrastSection
 from stresslens.config.data_sizes import DataSizes
+from stresslens.config.recorded_study import RecordedPredictions
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT
 from stresslens.config.search_space import Halving, Sweep
@@ -47,8 +48,8 @@ STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "data_si
 class StudyKeys:
     """The keys of a study that do not belong to the configuration of a variant."""
 
-    study: str | None = None
-    """Name of the study's folder; default: the file's name."""
+    study: str | RecordedPredictions | None = None
+    """Name of the study's folder, default: the file's name; or predictions of other programs."""
     runs: dict[str, dict[str, Any] | None] | None = None
     """The variants: for each name its changes, by dotted key."""
     grid: dict[str, list[Any]] | None = None

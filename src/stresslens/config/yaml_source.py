@@ -6,7 +6,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -33,6 +33,8 @@ IMPLICIT_TAGS = frozenset(
     for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")
 )
 """Tags that YAML 1.1 gives to values without a tag of their own."""
+MOST_LINES = 50
+"""Of a message about mistakes."""
 LONGEST = 400
 """Maximum digits of an integer. A longer one stays a string, which no setting accepts."""
 
@@ -163,6 +165,13 @@ class Source:
                 return f"{self.file}:{self.lines[path[:length]]}"
         return f"{self.file}:1"
 
+    def told(self, problems: Sequence[Problem]) -> str:
+        """The mistakes as lines `file:line: key: what is wrong`, each once, at most `MOST_LINES`."""
+        texts = (f"{self.place(p.path)}: {_dotted(p.path)}{p.message}" for p in problems)
+        lines = list(dict.fromkeys(text.replace("\n", " ") for text in texts))
+        more = [f"{self.file}: {len(lines) - MOST_LINES} more mistakes"] if len(lines) > MOST_LINES else []
+        return "\n".join(lines[:MOST_LINES] + more)
+
     def _value(self, node: yaml.Node, path: Keys, above: tuple[int, ...] = ()) -> Any:
         self.size += 1
         if self.size > MOST_VALUES:
@@ -222,3 +231,7 @@ def _text_of(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{file}:{line}: is not text in UTF-8 (byte {error.start})") from None
+
+
+def _dotted(path: Keys) -> str:
+    return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "

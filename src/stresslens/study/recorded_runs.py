@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from stresslens.comparison.accuracy import compare_study_accuracy
-from stresslens.config.run_names import folder_name
+from stresslens.comparison.claims import study_claims
+from stresslens.config.recorded_study import RecordedStudy, variant_and_seed
 from stresslens.config.study_record import FILE, StudyRecord, read_study_record
+from stresslens.config.yaml_source import head_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import write_json
 from stresslens.core.image_files import digest
 from stresslens.core.run_folder import FORMAT, RunFolder, command_line, environment
 from stresslens.core.version import __version__
 from stresslens.evaluation.paired_predictions import shared_images
-from stresslens.evaluation.prediction_table import PredictionTable
+from stresslens.evaluation.prediction_table import PredictionTable, read_labels, read_predictions
 from stresslens.evaluation.record import DataRecord, RunRecord, read_record, write_record
 from stresslens.evaluation.scores import Predictions, summary_without_images
-from stresslens.report.page import write_reports_of
+from stresslens.report.page import write_report
 
-SEED = re.compile(r"^(.*?)[-_. ]*(?:seed|run|rep)[-_. =]*(\d+)$", re.IGNORECASE)
-"""The end of a file's name that is the number of a seed: `resnet-seed3`, `resnet_seed_3`."""
-
-
-def variant_and_seed(path: Path) -> tuple[str, int]:
-    """The name of the variant and the seed, from the name of a file; without a seed 0."""
-    found = SEED.match(path.stem)
-    name, seed = (found[1], int(found[2])) if found and found[1] else (path.stem, 0)
-    return folder_name(name), seed
+Place: TypeAlias = tuple[str, int]
+"""A variant and a seed."""
 
 
 def record_runs(tables: Sequence[PredictionTable], out: Path, *, split: str = "test") -> list[RunFolder]:
@@ -45,18 +40,66 @@ def record_runs(tables: Sequence[PredictionTable], out: Path, *, split: str = "t
     if twice := [place for place in places if places.count(place) > 1]:
         name, seed = twice[0]
         raise ConfigError(f"two files are called {name} with seed {seed}; give each file another name")
-    fingerprint = _fingerprint(tables[0])
-    study = out / f"predictions-{fingerprint[:8]}"
-    folders = []
-    for table, (variant, seed) in zip(tables, places):
-        folder = RunFolder(study / variant / f"seed-{seed}")
-        with folder.locked():
-            _write(folder, table, (variant, seed), split, fingerprint)
-        folders.append(folder)
-    _write_study(study, places)
-    write_json(study / "comparison.json", compare_study_accuracy(study, split=split).as_json())
-    write_reports_of(folders[0].path)
+    study = out / f"predictions-{_fingerprint(tables[0])[:8]}"
+    folders = _write_runs(study, dict(zip(places, tables)), split)
+    _add_to_study(study, places)
+    _conclude(study, split)
     return folders
+
+
+def tables_of(study: RecordedStudy) -> dict[Place, PredictionTable]:
+    """The tables of a study of predictions, with the images that all have. Raises DataError."""
+    reading = study.reading
+    columns = {str(role): name for role, name in reading.columns.items()}
+    truth = None if study.labels is None else read_labels(study.labels)
+    places = {(variant, seed): file for variant, files in study.files.items() for seed, file in files.items()}
+    tables = [
+        read_predictions(file, columns=columns, labels=truth, classes=reading.classes)
+        for file in places.values()
+    ]
+    return dict(zip(places, shared_images(tables)))
+
+
+def record_study(study: RecordedStudy, tables: Mapping[Place, PredictionTable], out: Path) -> Path:
+    """Writes a study of predictions and its report, as `run` does for one that is trained, and returns its
+    folder, `out/NAME`. Raises ConfigError where that folder holds runs that were trained."""
+    folder, split = out / study.name, study.reading.split
+    _write_runs(folder, tables, split)
+    every = sorted({seed for files in study.files.values() for seed in files})
+    described = StudyRecord(
+        format=1,
+        name=study.name,
+        runs=list(study.files),
+        seeds=every,
+        own_seeds={run: list(own) for run, own in study.files.items() if list(own) != every},
+        contrasts=study.contrasts,
+        claims=study.claims,
+        command=command_line(),
+        source=str(study.source),
+        head="\n".join(head_of(study.source)),
+    )
+    write_json(folder / FILE, described.as_json())
+    _conclude(folder, split)
+    return folder
+
+
+def _write_runs(study: Path, tables: Mapping[Place, PredictionTable], split: str) -> list[RunFolder]:
+    folders = {place: RunFolder(study / place[0] / f"seed-{place[1]}") for place in tables}
+    for folder in folders.values():
+        if folder.card.exists():
+            raise ConfigError(f"{folder.path} is a run that was trained; give the study another name")
+    for place, folder in folders.items():
+        with folder.locked():
+            _write(folder, tables[place], place, split, _fingerprint(tables[place]))
+    return list(folders.values())
+
+
+def _conclude(study: Path, split: str) -> None:
+    """Compares the runs of a study and writes its pages."""
+    compared = compare_study_accuracy(study, split=split)
+    compared.claims = study_claims(study, compared)
+    write_json(study / "comparison.json", compared.as_json())
+    write_report(study)
 
 
 def _fingerprint(table: PredictionTable) -> str:
@@ -92,7 +135,7 @@ def _write(
     write_record(folder, record)
 
 
-def _write_study(folder: Path, places: Sequence[tuple[str, int]]) -> None:
+def _add_to_study(folder: Path, places: Sequence[Place]) -> None:
     """Writes study.json with these runs, and those that it had before."""
     kept = read_study_record(folder) if (folder / FILE).exists() else StudyRecord()
     seeds: dict[str, set[int]] = {run: set(kept.seeds_of(run)) for run in kept.runs}
