@@ -16,7 +16,8 @@ from scipy.special import softmax
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.evaluation.paired_predictions import shared_images
 from stresslens.evaluation.prediction_rows import ROWS
-from stresslens.evaluation.prediction_table import read_labels, read_predictions
+from stresslens.evaluation.prediction_table import read_predictions
+from stresslens.evaluation.true_labels import read_labels
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]], np.float32)
 
@@ -130,7 +131,7 @@ def test_what_pipelines_return_needs_labels_of_another_file(tmp_path: Path) -> N
     labels = read_labels(
         written(tmp_path / "truth.csv", [["file", "label"], ["x.png", "cat"], ["y.png", "dog"]])
     )
-    assert labels == {"x.png": "cat", "y.png": "dog"}
+    assert labels.by_name == {"x.png": "cat", "y.png": "dog"}
     answers = written(tmp_path / "timm.csv", [["filename", "label"], ["y.png", "cat"], ["x.png", "cat"]])
     table = read_predictions(answers, labels=labels)
     assert [table.classes[k] for k in table.labels] == ["dog", "cat"]

@@ -54,7 +54,8 @@ def recorded(
 ) -> list[RunFolder]:
     """The folders of runs that are made from files of predictions, with what there is to say of each
     file on the terminal."""
-    from stresslens.evaluation.prediction_table import read_labels, read_predictions
+    from stresslens.evaluation.prediction_table import read_predictions
+    from stresslens.evaluation.true_labels import read_labels
     from stresslens.study.recorded_runs import record_runs
 
     given = _pairs(columns)

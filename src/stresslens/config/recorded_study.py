@@ -68,8 +68,9 @@ _SECTIONS = TypeAdapter(_Sections)
 
 def variant_and_seed(path: Path) -> tuple[str, int]:
     """The name of the variant and the seed, from the name of a file; without a seed 0."""
-    found = SEED.match(path.stem)
-    name, seed = (found[1], int(found[2])) if found and found[1] else (path.stem, 0)
+    stem = path.parent.name if path.name == "labels" else path.stem  # predict2/labels of ultralytics
+    found = SEED.match(stem)
+    name, seed = (found[1], int(found[2])) if found and found[1] else (stem, 0)
     return folder_name(name), seed
 
 

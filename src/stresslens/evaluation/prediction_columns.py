@@ -54,15 +54,17 @@ def columns_of(
     given: Mapping[str, str],
     *,
     has_truth: bool = False,
-    has_predictions: bool = False,
+    only_labels: bool = False,
 ) -> Columns:
     """Which of the columns `found`, with values of some rows, is which: by `given` names, or else by the
-    usual ones. With `has_truth` the labels are known from elsewhere, with `has_predictions` the
-    predictions. Raises ConfigError for a given column
+    usual ones. With `has_truth` the labels are known from elsewhere; with `only_labels` an
+    answer alone is taken for the label, and nothing else is needed. Raises ConfigError for a given column
     that is not there, and DataError where labels, or scores and predictions, are missing."""
     if wrong := sorted(set(given) - set(USUAL)):
         raise ConfigError(f"columns: {unknown_key(wrong[0], USUAL)}")
     roles = {role: _column(path, found, role, given) for role in USUAL}
+    if only_labels:
+        roles["label"] = roles["label"] or roles["prediction"]
     if has_truth:
         roles["prediction"] = roles["prediction"] or roles["label"]  # of a file of answers alone
         roles["label"] = None
@@ -72,6 +74,8 @@ def columns_of(
             f"{enumeration(list(found), 8)}; name it (--columns label=NAME), or give the labels "
             "(--labels FILE)"
         )
+    if only_labels:
+        return Columns(roles["name"], roles["label"], None, (), ())
     listed = next(
         (each for role in ("scores", "prediction") if _holds_lists(found, each := roles[role])), None
     )
@@ -81,7 +85,7 @@ def columns_of(
     scores = _of_classes(path, found, prefix if prefix not in found else None)
     if len(scores) >= 2:
         return Columns(roles["name"], roles["label"], None, tuple(scores), tuple(scores.values()))
-    if roles["prediction"] is None and not has_predictions:
+    if roles["prediction"] is None:
         raise DataError(
             f"{path} has neither predictions ({', '.join(USUAL['prediction'][:3])}, …) nor scores of each "
             f"class (prob_cat, logit_0, …); it has {enumeration(list(found), 8)}; name them "

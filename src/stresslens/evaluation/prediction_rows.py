@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stresslens.core.errors import DataError, first_line
 from stresslens.core.extras import extra
 from stresslens.core.plain_rows import csv_lines
 from stresslens.core.text import repeated_words
+from stresslens.evaluation.ranked_predictions import by_class, unranked
 
 ROWS = 50_000
 """TableRows that are held at a time."""
-FORMATS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".npz")
+FORMATS = (*(".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet"), *(".npz", ".npy", ".pt"))
+RANKED_LINE = re.compile(r"([01]?\.\d+|[01]) (\S.*)")
+"""A line of a text file of ultralytics: the probability of a class and its name."""
 
 
 class TableRows(NamedTuple):
@@ -32,8 +38,17 @@ class TableRows(NamedTuple):
 
 
 def is_prediction_file(path: Path) -> bool:
-    """Whether a path is a file of one of the `FORMATS`."""
-    return path.suffix.lower() in FORMATS and path.is_file()
+    """Whether a path is a file of one of the `FORMATS`, or a folder of text files of ultralytics."""
+    return (path.suffix.lower() in FORMATS and path.is_file()) or _is_folder_of_texts(path)
+
+
+def _is_folder_of_texts(path: Path) -> bool:
+    """Whether a folder holds the text files that ultralytics writes, one an image."""
+    first = next(path.glob("*.txt"), None) if path.is_dir() else None
+    if first is None:
+        return False
+    with first.open(encoding="utf-8", errors="replace") as text:
+        return RANKED_LINE.match(text.readline()) is not None
 
 
 def rows_of(path: Path) -> Iterator[TableRows]:
@@ -41,23 +56,36 @@ def rows_of(path: Path) -> Iterator[TableRows]:
 
     CSV, TSV and text have a line of column names. JSON is a list of objects, an object of lists, a table
     of `columns` and `data`, or, for each image, a list of {label, score}; JSON lines have an object a
-    line. The arrays of an npz file are columns. Raises DataError, with the line, for a file that cannot
-    be read, or that is no table.
+    line. The arrays of an npz file are columns; an npy file holds the scores (N, K) or answers (N,), and a
+    pt file tensors by name, or batches of them. A folder has a text file for each image, with lines
+    `0.93 cat`, as ultralytics writes. Raises DataError, with the line, for a file that cannot be read, or
+    that is no table.
     """
-    kind = path.suffix.lower()
     with _told(path):
-        if kind in (".csv", ".tsv", ".txt"):
-            yield from _of_csv(path)
-        elif kind in (".jsonl", ".ndjson"):
-            yield from _of_json_lines(path)
-        elif kind == ".json":
-            yield from _of_json(path)
-        elif kind == ".parquet":
-            yield from _of_parquet(path)
-        elif kind == ".npz":
-            yield from _of_npz(path)
-        else:
-            raise DataError(f"{path}: a file of predictions ends in {', '.join(FORMATS)}")
+        for rows in _rows_of(path):
+            yield rows._replace(columns=unranked(rows.columns))
+
+
+def _rows_of(path: Path) -> Iterator[TableRows]:
+    kind = path.suffix.lower()
+    if path.is_dir():
+        yield from _of_texts(path)
+    elif kind in (".csv", ".tsv", ".txt"):
+        yield from _of_csv(path)
+    elif kind in (".jsonl", ".ndjson"):
+        yield from _of_json_lines(path)
+    elif kind == ".json":
+        yield from _of_json(path)
+    elif kind == ".parquet":
+        yield from _of_parquet(path)
+    elif kind == ".npz":
+        yield from _of_npz(path)
+    elif kind == ".npy":
+        yield _whole(path, _of_array(path, np.load(path, allow_pickle=False)))
+    elif kind == ".pt":
+        yield _whole(path, _of_torch(path))
+    else:
+        raise DataError(f"{path}: a file of predictions ends in {', '.join(FORMATS)}")
 
 
 @contextmanager
@@ -193,6 +221,75 @@ def _of_npz(path: Path) -> Iterator[TableRows]:
     with np.load(path, allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in arrays.files}
     yield _whole(path, {name: values for name, values in columns.items() if values.ndim in (1, 2)})
+
+
+def _of_array(path: Path, values: NDArray[Any]) -> dict[str, Any]:
+    """The column of an array: scores (N, K), or answers (N,)."""
+    if values.ndim not in (1, 2):
+        raise DataError(
+            f"{path}: expected scores (N, K) or answers (N,), got an array of shape {values.shape}"
+        )
+    return {"scores" if values.ndim == 2 else "prediction": values}
+
+
+def _of_torch(path: Path) -> dict[str, Any]:
+    """The columns of tensors that torch saved: by name, in batches, or as (scores, labels)."""
+    import torch
+
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise DataError(
+            f"{path} holds more than tensors, and opening it could run any code; save a dictionary of "
+            "tensors (torch.save({'scores': scores, 'labels': labels}, path))"
+        ) from None
+    except RuntimeError as error:
+        raise DataError(f"{path} cannot be read as a file of torch.save: {first_line(error)}") from None
+    parts = values if isinstance(values, list) else [values]
+    tables = [_named_tensors(path, part) for part in parts]
+    if not tables or any(table.keys() != tables[0].keys() for table in tables):
+        raise DataError(f"{path}: its batches hold different things")
+    columns: dict[str, Any] = {}
+    for name in tables[0]:
+        pieces = [table[name] for table in tables]
+        if isinstance(pieces[0], list):
+            columns[name] = [*chain(*pieces)]
+        else:
+            whole = np.concatenate(pieces)
+            columns |= {name: whole} if name else _of_array(path, whole)
+    return columns
+
+
+def _named_tensors(path: Path, value: Any) -> dict[str, Any]:
+    """Arrays and lists by name of what a file holds: a tensor is named "", and a pair scores and labels."""
+    import torch
+
+    if isinstance(value, tuple) and len(value) == 2:
+        value = dict(zip(("scores", "labels"), value))
+    found = value if isinstance(value, Mapping) else {"": value}
+    arrays = {
+        str(name): each.float().numpy() if each.is_floating_point() else each.numpy()
+        for name, each in found.items()
+        if isinstance(each, torch.Tensor) and each.ndim in (1, 2)
+    }
+    lists = {str(name): list(each) for name, each in found.items() if isinstance(each, list | tuple)}
+    if not arrays and not lists:
+        raise DataError(f"{path} holds no tensors with a row for each image")
+    return {**arrays, **lists}
+
+
+def _of_texts(folder: Path) -> Iterator[TableRows]:
+    """The text files of a folder, one an image: ranked classes with their probabilities."""
+    names, classes, scores = [], [], []
+    for file in sorted(folder.glob("*.txt")):
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = [RANKED_LINE.fullmatch(line.strip()) for line in lines]
+        if not lines or None in found:
+            raise DataError(f"{file}: expected a probability and a class in each line (0.93 cat)")
+        names.append(file.stem)
+        classes.append([match[2] for match in found if match])
+        scores.append([float(match[1]) for match in found if match])
+    yield TableRows(range(1, len(names) + 1), {"file": names, **by_class(classes, scores)})
 
 
 def _whole(path: Path, columns: Mapping[str, Any]) -> TableRows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,8 @@ from stresslens.core.spelling import closest
 from stresslens.core.text import counted, enumeration
 from stresslens.evaluation.prediction_columns import Columns, columns_of, is_list
 from stresslens.evaluation.prediction_rows import TableRows, rows_of
+from stresslens.evaluation.ranked_predictions import check_not_ranked, listed
+from stresslens.evaluation.true_labels import TrueLabels, word_of
 
 Scores: TypeAlias = NDArray[np.float32]
 
@@ -59,14 +60,14 @@ def read_predictions(
     path: Path,
     *,
     columns: Mapping[str, str] | None = None,
-    labels: Mapping[str, str] | None = None,
+    labels: TrueLabels | None = None,
     classes: Sequence[str] | None = None,
 ) -> PredictionTable:
     """The predictions in a file (`rows_of` says which formats).
 
     `columns` gives the columns with other names than the usual ones, by what they hold (`name`, `label`,
-    `prediction`, `scores`). `labels` are the true classes by the names of the images, for a file without
-    them. `classes` are all class names in the order of the scores.
+    `prediction`, `scores`). `labels` are the true classes for a file without them. `classes` are all class
+    names in the order of the scores.
 
     A row of scores that are not negative and add up to 1 is one of probabilities; rows with negative
     scores or scores above 1 are logits. Rows of the same name and content count once.
@@ -81,22 +82,6 @@ def read_predictions(
     return _without_repetitions(reader.table())
 
 
-def read_labels(path: Path) -> dict[str, str]:
-    """The true class of each image by its name, from a file with both columns. Raises DataError."""
-    found: dict[str, str] = {}
-    for rows in rows_of(path):
-        plain = columns_of(path, rows.columns, {}, has_predictions=True)
-        if plain.name is None or plain.label is None:
-            raise DataError(f"{path} has no column of file names; it needs a name and a label for each image")
-        for k, (name, label) in enumerate(zip(rows.columns[plain.name], rows.columns[plain.label])):
-            image, word, place = _word(name), _word(label), f"{path}:{rows.places[k]}"
-            if not image or not word:
-                raise DataError(f"{place}: the {'label' if image else 'name'} is empty")
-            if found.setdefault(image, word) != word:
-                raise DataError(f"{place}: {image} has two labels, {found[image]} and {word}")
-    return found
-
-
 class _Reader:
     """Collects the rows of a file, each column in as little memory as it needs."""
 
@@ -104,7 +89,7 @@ class _Reader:
         self,
         path: Path,
         given: dict[str, str],
-        labels: Mapping[str, str] | None,
+        labels: TrueLabels | None,
         classes: Sequence[str] | None,
     ) -> None:
         self.path, self.given, self.truth, self.all_classes = path, given, labels, classes
@@ -134,7 +119,7 @@ class _Reader:
         if found.label is not None:
             self.labels.append(self._numbers(rows, found.label))
         elif self.truth is not None:
-            self.labels.append(self._looked_up(names, self.truth))
+            self.labels.append(self._looked_up(names, n, self.truth))
         if found.prediction is not None:
             self.predictions.append(self._numbers(rows, found.prediction))
         if found.scores:
@@ -152,7 +137,7 @@ class _Reader:
 
     def _words(self, rows: TableRows, column: str, what: str) -> list[str]:
         """The values of a column as text, none of them empty."""
-        words = [_word(value) for value in rows.columns[column]]
+        words = [word_of(value) for value in rows.columns[column]]
         if "" in words:
             place = self._line(rows, words.index(""))
             raise DataError(f"{place}: the column {column!r} is empty; it holds {what}")
@@ -163,15 +148,11 @@ class _Reader:
         words = self._words(rows, column, "a class")
         return np.array([self.words.setdefault(word, len(self.words)) for word in words], np.int64)
 
-    def _looked_up(self, names: Sequence[str], truth: Mapping[str, str]) -> NDArray[np.int64]:
-        """The true classes of images by their names, as numbers of `words`."""
-        if not names:
-            raise DataError(f"{self.path} has no column of file names, by which labels could be found")
-        if missing := [name for name in names if name not in truth]:
-            raise DataError(
-                f"{len(missing)} of the images of {self.path} have no label: {enumeration(missing)}"
-            )
-        return np.array([self.words.setdefault(truth[name], len(self.words)) for name in names])
+    def _looked_up(self, names: Sequence[str], rows: int, truth: TrueLabels) -> NDArray[np.int64]:
+        """The true classes of the next rows, as numbers of `words`."""
+        start = sum(map(len, self.labels))
+        found = truth.of_names(names, self.path) if names else truth.of_rows(start, start + rows, self.path)
+        return np.array([self.words.setdefault(word, len(self.words)) for word in found])
 
     def _of_scores(self, rows: TableRows) -> Scores:
         """(n, K) scores; what is empty or no number is NaN where the file says nan, and refused else."""
@@ -199,6 +180,9 @@ class _Reader:
             raise DataError(f"{self.path} has no rows")
         words = list(self.words)
         labels = np.concatenate(self.labels)
+        if self.truth is not None and self.truth.in_order and len(labels) < len(self.truth.in_order):
+            more = f"{self.truth.source} has {len(self.truth.in_order):,} labels"
+            raise DataError(f"{self.path} has {len(labels):,} rows, and {more}")
         if not self.scores:
             classes = self._known(list(self.all_classes or _sorted(words)), words)
             number = np.array([classes.index(word) for word in words])
@@ -274,6 +258,7 @@ class _Reader:
         rows = scores[known]
         if not len(rows):
             raise DataError(f"{self.path}: no row has scores that are all numbers")
+        check_not_ranked(self.path, rows)
         if rows.min() < 0 or rows.max() > 1 + SUM:
             return scores, "the scores are logits: some are negative or above 1"
         sums = rows.sum(1)
@@ -294,7 +279,7 @@ def _floats(values: Any) -> Scores:
     if isinstance(values, np.ndarray):
         return values.astype(np.float32)
     if is_list(values):
-        values = [json.loads(value) if isinstance(value, str) else value for value in values]
+        values = [listed(value) for value in values]
     return np.array(values, dtype=np.float32)
 
 
@@ -304,16 +289,6 @@ def _is_number(value: Any) -> bool:
     except (ValueError, TypeError):
         return False
     return value is not None
-
-
-def _word(value: Any) -> str:
-    """A label or a name as text: 3, 3.0 and "3" are one."""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", errors="replace")
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        value = int(value)
-    word = "" if value is None else str(value).strip()
-    return word[:-2] if re.fullmatch(r"\d+\.0", word) else word
 
 
 def _sorted(words: Sequence[str]) -> list[str]:

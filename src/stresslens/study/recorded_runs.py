@@ -19,9 +19,10 @@ from stresslens.core.image_files import digest
 from stresslens.core.run_folder import FORMAT, RunFolder, command_line, environment
 from stresslens.core.version import __version__
 from stresslens.evaluation.paired_predictions import shared_images
-from stresslens.evaluation.prediction_table import PredictionTable, read_labels, read_predictions
+from stresslens.evaluation.prediction_table import PredictionTable, read_predictions
 from stresslens.evaluation.record import DataRecord, RunRecord, read_record, write_record
 from stresslens.evaluation.scores import Predictions, summary_without_images
+from stresslens.evaluation.true_labels import read_labels
 from stresslens.report.page import write_report
 
 Place: TypeAlias = tuple[str, int]

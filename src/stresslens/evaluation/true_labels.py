@@ -1,0 +1,93 @@
+"""True labels of images from a file of their own, for predictions without labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from stresslens.core.errors import DataError
+from stresslens.core.text import enumeration
+from stresslens.evaluation.prediction_columns import columns_of
+from stresslens.evaluation.prediction_rows import rows_of
+
+
+@dataclass(frozen=True)
+class TrueLabels:
+    """The class of each image by its name, or `in_order` where the file names no images."""
+
+    source: Path
+    by_name: Mapping[str, str] = field(default_factory=dict)
+    in_order: Sequence[str] = ()
+
+    def of_names(self, names: Sequence[str], where: Path) -> list[str]:
+        """The labels of images by their names. Where none of these is known as it is, by the names of
+        their files without folders, or without the ending, if these are unique. Raises DataError."""
+        for known, short in self._ways:
+            if any(short(name) in known for name in names):
+                break
+        if missing := [name for name in names if short(name) not in known]:
+            raise DataError(f"{len(missing)} of the images of {where} have no label: {enumeration(missing)}")
+        return [known[short(name)] for name in names]
+
+    def of_rows(self, start: int, stop: int, where: Path) -> list[str]:
+        """The labels of rows `start` to `stop` of a file without names. Raises DataError."""
+        if self.by_name:
+            raise DataError(f"{where} has no column of file names, by which labels could be found")
+        if stop > len(self.in_order):
+            raise DataError(f"{where} has more rows than {self.source} has labels ({len(self.in_order):,})")
+        return list(self.in_order[start:stop])
+
+    @cached_property
+    def _ways(self) -> list[tuple[Mapping[str, str], Any]]:
+        """Ways to look a name up: the labels by shorter names, and how a name is made as short."""
+
+        def shortened(short: Any) -> dict[str, str]:
+            names = [short(name) for name in self.by_name]
+            return dict(zip(names, self.by_name.values())) if len(set(names)) == len(names) else {}
+
+        ways = [str, _file_name, lambda name: PurePosixPath(_file_name(name)).stem]
+        return [(shortened(short), short) for short in ways]
+
+
+def _file_name(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).name
+
+
+def read_labels(path: Path) -> TrueLabels:
+    """The true class of each image by its name, from a file with both columns; or in order, from a file
+    without names (an array, or a column of labels). Raises DataError."""
+    found: dict[str, str] = {}
+    ordered: list[str] = []
+    for rows in rows_of(path):
+        plain = columns_of(path, rows.columns, {}, only_labels=True)
+        assert plain.label is not None
+        words = [word_of(label) for label in rows.columns[plain.label]]
+        names = None if plain.name is None else [word_of(name) for name in rows.columns[plain.name]]
+        for k, word in enumerate(words):
+            place = f"{path}:{rows.places[k]}"
+            if not word:
+                raise DataError(f"{place}: the label is empty")
+            if names is None:
+                continue
+            if not names[k]:
+                raise DataError(f"{place}: the name is empty")
+            if found.setdefault(names[k], word) != word:
+                raise DataError(f"{place}: {names[k]} has two labels, {found[names[k]]} and {word}")
+        ordered += words if names is None else []
+    return TrueLabels(path, found, ordered)
+
+
+def word_of(value: Any) -> str:
+    """A label or a name as text: 3, 3.0 and "3" are one."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    word = "" if value is None else str(value).strip()
+    return word[:-2] if re.fullmatch(r"\d+\.0", word) else word
