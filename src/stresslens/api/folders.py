@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from string import ascii_lowercase
+from typing import Any, TypeAlias
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from stresslens.api.arguments import path_of, plain_data
+from stresslens.api.arrays import Labels
 from stresslens.api.comparisons import Comparison
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
@@ -19,6 +22,7 @@ from stresslens.api.words import public_call
 from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
 from stresslens.config.data_sets import loaded_data_set
 from stresslens.config.function_files import with_names
+from stresslens.config.run_names import folder_name
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import Findings
@@ -26,12 +30,15 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
 from stresslens.evaluation.data_check import chosen_findings, data_findings
 from stresslens.evaluation.feature_duplicates import feature_finding, features_model
+from stresslens.evaluation.prediction_arrays import tables_of_arrays
 from stresslens.evaluation.prediction_rows import is_prediction_file
-from stresslens.evaluation.prediction_table import read_predictions
+from stresslens.evaluation.prediction_table import PredictionTable, read_predictions
 from stresslens.evaluation.run_data import data_of
 from stresslens.report.page import write_report as write_page
-from stresslens.study.recorded_runs import folders_to_compare, record_runs
+from stresslens.study.recorded_runs import folders_to_compare, record_runs, temporary_runs
 
+Scores: TypeAlias = np.ndarray | Tensor | Mapping[str, Any]
+"""Arrays of scores, or several by name."""
 OF_RUN = "module and data are those of a run: open its run"
 
 
@@ -78,9 +85,11 @@ def _is_study(folder: Path) -> bool:
     return (folder / "study.json").is_file() or any(folder.glob("*/seed-*/record.json"))
 
 
+# long: what the caller gives is told apart, one kind after the other
 @public_call()
 def compare(
-    *runs: Study | RunLike,
+    *runs: Study | RunLike | Scores,
+    labels: Labels | None = None,
     split: str = "test",
     difference: float | None = None,
     metric: str = "accuracy",
@@ -91,7 +100,10 @@ def compare(
 ) -> Comparison:
     """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
     by its contrasts. Each is a Run, a Study, or a folder; or all are files of predictions of other programs
-    (a-seed0.csv, a-seed1.csv, b-seed0.csv, …), which become runs below `out`.
+    (a-seed0.csv, a-seed1.csv, b-seed0.csv, …), which become runs below `out`. Or all are arrays of scores
+    (images, classes) or (seeds, images, classes), called a, b, …, or one dictionary of them by name, with
+    the true `labels` (images,), which may also follow them: `compare(scores_a, scores_b, labels)`. Whole
+    numbers (images,) or (seeds, images) are answers. Arrays leave no files.
 
     Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
     intervals, p before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a
@@ -103,6 +115,7 @@ def compare(
     compared, and DataError for corrections that do not belong to the data."""
     if len(runs) == 1 and isinstance(runs[0], list | tuple):
         runs = tuple(runs[0])
+    tables = _tables_of(runs, labels)
     if not runs:
         raise ConfigError("compare needs two runs or two variants, or one study")
     for number, each in enumerate(runs, 1):
@@ -121,6 +134,12 @@ def compare(
         raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
     if corrections is not None and metric != "accuracy":
         raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")
+    if tables:
+        if without_copies or corrections is not None:
+            raise ConfigError("copies and corrections are of images, which arrays of scores do not have")
+        with temporary_runs(tables, split) as folders:
+            compared = compare_folders(folders, split=split, ask=difference, metric=metric)
+        return Comparison(compared.as_json())
     paths = _paths_to_compare(runs, path_of(out, "out"), split)
     if without_copies:
         return Comparison(compare_without_copies(paths, split=split, ask=difference).as_json())
@@ -131,6 +150,23 @@ def compare(
         compared = compare_corrected(paths, file, split=split, ask=difference, trust=trust, data=data)
         return Comparison(compared.as_json())
     return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())
+
+
+def _tables_of(runs: Sequence[Any], labels: Labels | None) -> dict[tuple[str, int], PredictionTable]:
+    """The tables of arrays of scores; empty for runs."""
+    if not any(isinstance(each, np.ndarray | Tensor | Mapping) for each in runs):
+        if labels is not None:
+            raise ConfigError("labels are those of arrays of scores; runs and files have their own")
+        return {}
+    if labels is None:
+        *runs, labels = runs
+    named = runs[0] if len(runs) == 1 and isinstance(runs[0], Mapping) else None
+    if named is None and not all(isinstance(each, np.ndarray | Tensor) for each in runs):
+        raise ConfigError("compare arrays with arrays, or runs with runs")
+    scores = {folder_name(str(k)): v for k, v in named.items()} if named else dict(zip(ascii_lowercase, runs))
+    if len(scores) < 2:
+        raise ConfigError("compare needs the scores of two models or more, and then the labels")
+    return tables_of_arrays(scores, labels)
 
 
 def _paths_to_compare(runs: Sequence[Any], out: Path, split: str) -> list[Path]:

@@ -16,7 +16,7 @@ from stresslens.core.spelling import closest
 from stresslens.core.text import counted, enumeration
 from stresslens.evaluation.prediction_columns import Columns, columns_of, is_list
 from stresslens.evaluation.prediction_rows import TableRows, rows_of
-from stresslens.evaluation.ranked_predictions import check_not_ranked, listed
+from stresslens.evaluation.ranked_predictions import check_not_ranked, list_of_text
 from stresslens.evaluation.true_labels import TrueLabels, word_of
 
 Scores: TypeAlias = NDArray[np.float32]
@@ -193,7 +193,7 @@ class _Reader:
             return self._made(number[labels], scores, "answers", classes, notes)
         scores = np.concatenate(self.scores)
         classes, number = self._classes(scores.shape[1], words)
-        logits, note = self._as_logits(scores)
+        logits, note = as_logits(scores, self.path)
         return self._made(number[labels], logits, "logits", classes, (note, *self.notes))
 
     def _made(
@@ -252,34 +252,36 @@ class _Reader:
             )
         return classes, np.array([int(word) for word in words])
 
-    def _as_logits(self, scores: Scores) -> tuple[Scores, str]:
-        """Logits of the scores, and what the scores are, in words."""
-        known = np.isfinite(scores).all(1)
-        rows = scores[known]
-        if not len(rows):
-            raise DataError(f"{self.path}: no row has scores that are all numbers")
-        check_not_ranked(self.path, rows)
-        if rows.min() < 0 or rows.max() > 1 + SUM:
-            return scores, "the scores are logits: some are negative or above 1"
-        sums = rows.sum(1)
-        wrong = np.flatnonzero(np.abs(sums - 1) > SUM)
-        if len(wrong):
-            row = int(np.flatnonzero(known)[wrong[0]])
-            raise DataError(
-                f"{self.path}: {len(wrong)} of {len(rows)} rows of scores do not add up to 1 (row {row + 1}: "
-                f"{sums[wrong[0]]:.4g}), so they are no probabilities, and none is negative or above 1, so "
-                "they are no logits; write the output of softmax, or the logits themselves"
-            )
-        zero = int((scores[known] == 0).any(1).sum())
-        said = f"; {zero} rows have a probability of 0, which counts as {TINY:g}" if zero else ""
-        return np.log(np.maximum(scores, np.float32(TINY))), f"the scores are probabilities{said}"
+
+def as_logits(scores: Scores, source: Path) -> tuple[Scores, str]:
+    """Logits (N, K) of scores that are probabilities or logits, and in words what they are. Raises DataError
+    for scores that are neither."""
+    known = np.isfinite(scores).all(1)
+    rows = scores[known]
+    if not len(rows):
+        raise DataError(f"{source}: no row has scores that are all numbers")
+    check_not_ranked(source, rows)
+    if rows.min() < 0 or rows.max() > 1 + SUM:
+        return scores, "the scores are logits: some are negative or above 1"
+    sums = rows.sum(1)
+    wrong = np.flatnonzero(np.abs(sums - 1) > SUM)
+    if len(wrong):
+        row = int(np.flatnonzero(known)[wrong[0]])
+        raise DataError(
+            f"{source}: {len(wrong)} of {len(rows)} rows of scores do not add up to 1 (row {row + 1}: "
+            f"{sums[wrong[0]]:.4g}), so they are no probabilities, and none is negative or above 1, so "
+            "they are no logits; write the output of softmax, or the logits themselves"
+        )
+    zero = int((scores[known] == 0).any(1).sum())
+    said = f"; {zero} rows have a probability of 0, which counts as {TINY:g}" if zero else ""
+    return np.log(np.maximum(scores, np.float32(TINY))), f"the scores are probabilities{said}"
 
 
 def _floats(values: Any) -> Scores:
     if isinstance(values, np.ndarray):
         return values.astype(np.float32)
     if is_list(values):
-        values = [listed(value) for value in values]
+        values = [list_of_text(value) for value in values]
     return np.array(values, dtype=np.float32)
 
 

@@ -61,7 +61,7 @@ def check_not_ranked(path: Path, scores: NDArray[np.floating]) -> None:
         )
 
 
-def listed(value: Any) -> Any:
+def list_of_text(value: Any) -> Any:
     """A list from its text, as JSON or as numpy prints it (`[0.1 0.9]`). Raises ValueError for others,
     and for a text that leaves values out (`…`)."""
     if not isinstance(value, str):
@@ -95,8 +95,8 @@ def _ranked_lists(columns: Mapping[str, Any]) -> tuple[list[list[str]], list[lis
     score_list = next((name for name in SCORE_LISTS if _holds_lists(columns.get(name))), None)
     if not class_lists or score_list is None:
         return None
-    classes = [list(map(str, listed(row))) for row in columns[class_lists[0]]]
-    scores = [list(map(float, listed(row))) for row in columns[score_list]]
+    classes = [list(map(str, list_of_text(row))) for row in columns[class_lists[0]]]
+    scores = [list(map(float, list_of_text(row))) for row in columns[score_list]]
     return classes, scores, {*class_lists, score_list}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import numpy as np
@@ -82,6 +84,14 @@ def record_study(study: RecordedStudy, tables: Mapping[Place, PredictionTable], 
     write_json(folder / FILE, described.as_json())
     _conclude(folder, split)
     return folder
+
+
+@contextmanager
+def temporary_runs(tables: Mapping[Place, PredictionTable], split: str) -> Iterator[list[Path]]:
+    """The folders of the variants, or of runs where each has one seed, that are gone afterwards."""
+    with TemporaryDirectory() as place:
+        folders = _write_runs(Path(place), tables, split)
+        yield list(dict.fromkeys(folder.path.parent for folder in folders))
 
 
 def _write_runs(study: Path, tables: Mapping[Place, PredictionTable], split: str) -> list[RunFolder]:
