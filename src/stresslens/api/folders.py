@@ -20,6 +20,7 @@ from stresslens.api.studies import Study, Variant, comparable, run_in
 from stresslens.api.subjects import DataNow, ModelLike, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
 from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
+from stresslens.comparison.reported_accuracy import compare_reported
 from stresslens.config.data_sets import loaded_data_set
 from stresslens.config.function_files import with_names
 from stresslens.config.run_names import folder_name
@@ -28,6 +29,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
+from stresslens.evaluation.accuracy_table import is_table_of_accuracies, read_accuracies
 from stresslens.evaluation.data_check import chosen_findings, data_findings
 from stresslens.evaluation.feature_duplicates import feature_finding, features_model
 from stresslens.evaluation.prediction_arrays import tables_of_arrays
@@ -103,7 +105,8 @@ def compare(
     (a-seed0.csv, a-seed1.csv, b-seed0.csv, …), which become runs below `out`. Or all are arrays of scores
     (images, classes) or (seeds, images, classes), called a, b, …, or one dictionary of them by name, with
     the true `labels` (images,), which may also follow them: `compare(scores_a, scores_b, labels)`. Whole
-    numbers (images,) or (seeds, images) are answers. Arrays leave no files.
+    numbers (images,) or (seeds, images) are answers. Arrays leave no files. Of files with accuracies alone
+    (columns variant, seed, accuracy and images) it says what can be said of them.
 
     Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
     intervals, p before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a
@@ -140,6 +143,9 @@ def compare(
         with temporary_runs(tables, split) as folders:
             compared = compare_folders(folders, split=split, ask=difference, metric=metric)
         return Comparison(compared.as_json())
+    files = [Path(each) for each in runs if isinstance(each, str | os.PathLike)]
+    if len(files) == len(runs) and all(is_table_of_accuracies(file, {}) for file in files):
+        return Comparison(compare_reported(read_accuracies(files)).as_json())
     paths = _paths_to_compare(runs, path_of(out, "out"), split)
     if without_copies:
         return Comparison(compare_without_copies(paths, split=split, ask=difference).as_json())

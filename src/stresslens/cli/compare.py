@@ -13,6 +13,7 @@ from stresslens.cli.predictions_of_files import (
     ClassesOption,
     ColumnsOption,
     LabelsOption,
+    accuracies_alone,
     check_idle,
     recorded,
 )
@@ -74,7 +75,8 @@ def compare(
 ) -> None:
     """Compare runs, variants or a study.
 
-    Also files of predictions that other programs wrote: they become runs below --out.
+    Also files of predictions that other programs wrote: they become runs below --out. Of accuracies
+    alone (columns variant, seed, accuracy and, if known, images) it says what can be said of them.
 
     Two runs: do these two weight files differ? McNemar's exact test over the images. Two variants: do
     they differ over the seeds that both have? A study: its own contrasts. p values are corrected by
@@ -102,14 +104,25 @@ def compare(
             f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"
         )
     of_files = [is_prediction_file(folder) for folder in folders]
-    if all(of_files):
+    reported = accuracies_alone(folders, columns) if all(of_files) else None
+    asked: dict[str, object] = {
+        "--plan": plan,
+        "--difference": difference,
+        "--without-copies": without_copies,
+    }
+    asked |= {"--corrections": corrections, f"--metric {metric}": metric != "accuracy"}
+    if reported is not None and (given := [name for name, value in asked.items() if value]):
+        raise ConfigError(f"{given[0]} needs predictions, and the files have accuracies alone; leave it out")
+    if reported is None and all(of_files):
         made = recorded(folders, out, split=split, columns=columns, labels=labels, classes=classes)
         folders = folders_to_compare(made)
-    elif any(of_files):
+    elif reported is None and any(of_files):
         raise ConfigError("compare files of predictions with files, or folders of runs with folders")
     else:
-        check_idle(columns, labels, classes)
-    if without_copies:
+        check_idle(columns if reported is None else None, labels, classes)
+    if reported is not None:
+        compared = reported
+    elif without_copies:
         compared = compare_without_copies(folders, split=split, ask=ask)
     elif corrections is None:
         compared = compare_folders(folders, split=split, ask=ask, metric=metric)

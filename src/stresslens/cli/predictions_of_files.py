@@ -12,6 +12,7 @@ from stresslens.cli.terminal import print_accuracy, print_json, print_verdicts
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from stresslens.comparison.folders import FolderComparison
     from stresslens.config.recorded_study import RecordedStudy
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.prediction_table import PredictionTable
@@ -109,6 +110,17 @@ def carry_out_recorded(
     places = [f"{variant}/seed-{seed}" for variant, seed in tables]
     scores = {place: read_record(RunFolder(folder / place)).scores for place in places}
     gates.check(required, {place: found[study.reading.split] for place, found in scores.items()})
+
+
+def accuracies_alone(files: Sequence[Path], columns: str | None) -> FolderComparison | None:
+    """The comparison of files that hold accuracies alone; None for files of predictions."""
+    from stresslens.comparison.reported_accuracy import compare_reported
+    from stresslens.evaluation.accuracy_table import is_table_of_accuracies, read_accuracies
+
+    given = _pairs(columns)
+    if not all(is_table_of_accuracies(file, given) for file in files):
+        return None
+    return compare_reported(read_accuracies(files, given))
 
 
 def check_idle(columns: str | None, labels: Path | None, classes: str | None) -> None:

@@ -123,7 +123,7 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     for verdict in printed:
         print(verdict)
         contrast = contrasts.get(verdict)
-        if contrast and (plans or not contrast.real):
+        if contrast and contrast.plan and (plans or not contrast.real):
             print(f"    {contrast.plan}")
     if len(printed) < len(compared.verdicts):
         more = len(compared.verdicts) - len(printed)
@@ -141,15 +141,16 @@ def print_comparison(result: FolderComparison, *, plans: bool) -> None:
         [
             name,
             f"{e.value * 100:.2f} %",
-            f"{e.low * 100:.2f} to {e.high * 100:.2f}",
+            f"{e.low * 100:.2f} to {e.high * 100:.2f}" if e.low == e.low else "–",
             str(e.n),
             e.method,
         ]
         for name, e in compared.recipes.items()
     ]
-    metric = compared.metric
+    metric, of_seeds = compared.metric, any(e.unit == "seeds" for e in compared.recipes.values())
+    over = "n" if of_seeds else "images"
     print_table(
-        ["run" if result.kind == "run" else "variant", metric, "95 % interval", "images", "method"],
+        ["run" if result.kind == "run" else "variant", metric, "95 % interval", over, "method"],
         rows,
         f"{compared.split} {metric}",
     )
