@@ -19,6 +19,7 @@ import typer
 
 from stresslens.cli.attack import attack
 from stresslens.cli.audit import audit
+from stresslens.cli.card import card
 from stresslens.cli.compare import compare
 from stresslens.cli.corruptions import corruptions
 from stresslens.cli.data import app as data_app
@@ -63,7 +64,7 @@ app = typer.Typer(
 )
 for command in (
     *(run, train, evaluate, compare, attack, corruptions, verify, audit),
-    *(explain, predict, export, report),
+    *(explain, predict, export, report, card),
 ):
     app.command(cls=WithOldOptions)(command)
 app.command()(layers)

@@ -18,17 +18,19 @@ def markdown_of(result: FolderComparison) -> str:
     contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
     lines = [f"### {compared.split} {compared.metric}: {_summary(result)}", ""]
     for verdict in compared.verdicts:
-        lines.append(f"- {_plain(verdict)}")
+        lines.append(f"- {plain_markdown(verdict)}")
         contrast = contrasts.get(verdict)
         if contrast and contrast.plan and not contrast.real:
-            lines.append(f"  - {_plain(contrast.plan)}")
-    lines += [f"- {_plain(cost.verdict)}" for cost in compared.costs]
-    lines += [f"- {_plain(sentence)}" for sentence in (result.changes.sentences if result.changes else ())]
+            lines.append(f"  - {plain_markdown(contrast.plan)}")
+    lines += [f"- {plain_markdown(cost.verdict)}" for cost in compared.costs]
+    lines += [
+        f"- {plain_markdown(sentence)}" for sentence in (result.changes.sentences if result.changes else ())
+    ]
     kind = "run" if result.kind == "run" else "variant"
     lines += ["", f"| {kind} | {compared.metric}, % (95 % interval) | n | method |", "|---|---|---|---|"]
     lines += [
-        f"| {_plain(name)} | {percent(estimate)} | {estimate.n:,} | {_plain(estimate.method)} |"
-        for name, estimate in compared.recipes.items()
+        f"| {plain_markdown(name)} | {percent(e)} | {e.n:,} | {plain_markdown(e.method)} |"
+        for name, e in compared.recipes.items()
     ]
     return "\n".join([*lines, ""])
 
@@ -45,6 +47,6 @@ def _summary(result: FolderComparison) -> str:
     return f"{', '.join(said)}, against the first"
 
 
-def _plain(text: str) -> str:
+def plain_markdown(text: str) -> str:
     """Text without characters that Markdown would read as structure."""
     return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))

@@ -79,9 +79,15 @@ class DatasetCard:
 def card_of(value: Any, load: Callable[[], Data]) -> DatasetCard:
     """The card of a data set by its plain value. `load` is called only where nothing is published.
     Raises what loading raises, and ConfigError for a wrong name or option."""
-    bound = registry.resolve("datasets", value, base=Path.cwd())
-    facts = bound.answer_beside("facts")
-    return _of_facts(facts) if isinstance(facts, PublishedFacts) else _of_data(load())
+    facts = published_facts(value)
+    return _of_data(load()) if facts is None else _of_facts(facts)
+
+
+def published_facts(value: Any) -> PublishedFacts | None:
+    """What is published of a data set by its plain value; None where nothing is known. Raises ConfigError
+    for a wrong name or option."""
+    facts = registry.resolve("datasets", value, base=Path.cwd()).answer_beside("facts")
+    return facts if isinstance(facts, PublishedFacts) else None
 
 
 def _of_facts(facts: PublishedFacts) -> DatasetCard:
