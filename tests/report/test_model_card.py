@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 import stresslens as sl
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
-from stresslens.report.model_card import model_card
+from stresslens.report.model_card import render_model_card
 
 Type = Callable[..., tuple[int, str, str]]
 
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> sl.Run:
 
 
 def test_the_hub_reads_the_front_matter(run: sl.Run) -> None:
-    text = model_card(RunFolder(run.folder))
+    text = render_model_card(RunFolder(run.folder))
     card = ModelCard(text)
     assert card.data.pipeline_tag == "image-classification"
     assert card.data.datasets == ["digits"]
@@ -50,7 +50,7 @@ def test_the_hub_reads_the_front_matter(run: sl.Run) -> None:
 
 
 def test_it_tells_what_was_measured_and_what_was_not(run: sl.Run) -> None:
-    text = model_card(RunFolder(run.folder))
+    text = render_model_card(RunFolder(run.folder))
     accuracy = run.scores("test")["accuracy"]
     assert f"| Accuracy | {100 * accuracy.value:.1f} % ({100 * accuracy.low:.1f} to" in text
     assert f"| {accuracy.n} | Wilson |" in text
@@ -67,7 +67,7 @@ def test_it_tells_what_was_measured_and_what_was_not(run: sl.Run) -> None:
 def test_the_command_prints_and_writes_it(run: sl.Run, type_: Type, tmp_path: Path) -> None:
     code, out, _ = type_("card", str(run.folder))
     assert code == 0
-    assert out == model_card(RunFolder(run.folder)) == run.model_card()
+    assert out == render_model_card(RunFolder(run.folder)) == run.model_card()
     assert type_("card", str(run.folder), "--out", str(tmp_path / "README.md"))[0] == 0
     assert (tmp_path / "README.md").read_text() == out
     code, _, err = type_("card", str(tmp_path / "none"))
@@ -88,7 +88,7 @@ def test_of_predictions_of_another_program(
             table.writerow(row)
     assert type_("evaluate", "net.csv")[0] == 0
     (folder,) = Path("runs").glob("*/net/seed-0")
-    text = model_card(RunFolder(folder))
+    text = render_model_card(RunFolder(folder))
     assert "Only its predictions are known, from net.csv." in text
     assert "dog\\|wolf" in text
     assert "\nplace (alike: p" in text
@@ -102,4 +102,4 @@ def test_a_run_without_scores_has_no_card(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "record.json").write_text('{"format": 1, "status": "running"}')
     with pytest.raises(ConfigError, match=r"has no scores \(running\)"):
-        model_card(RunFolder(folder))
+        render_model_card(RunFolder(folder))

@@ -35,7 +35,7 @@ from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.evaluation.run_data import same_data_of
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
-from stresslens.report.model_card import model_card
+from stresslens.report.model_card import render_model_card
 from stresslens.report.page import write_reports_of
 from stresslens.robustness.result import AttackResult
 from stresslens.study.predict_stage import evaluate_again
@@ -91,10 +91,11 @@ class Run(RowTable):
         except ConfigError:
             return card(repr(self))
 
+    @public_call()
     def model_card(self) -> str:
         """The model card as Markdown, with the front matter of the Hugging Face hub, from the run's files.
         Raises ConfigError where nothing was measured."""
-        return model_card(RunFolder(self.folder))
+        return render_model_card(RunFolder(self.folder))
 
     @public_call()
     def plot(self, figure: Literal["loss", "accuracy"] | None = None) -> Chart:

@@ -26,9 +26,9 @@ def card(
     """
     from stresslens.core.files import write_bytes
     from stresslens.core.run_folder import RunFolder
-    from stresslens.report.model_card import model_card
+    from stresslens.report.model_card import render_model_card
 
-    text = model_card(RunFolder(checked_run(run)))
+    text = render_model_card(RunFolder(checked_run(run)))
     if out is None:
         typer.echo(text, nl=False)
     else:

@@ -36,7 +36,7 @@ CLASSES, ROWS = 10, 20
 """Most classes, and rows of a table, that are shown."""
 
 
-def model_card(folder: RunFolder) -> str:
+def render_model_card(folder: RunFolder) -> str:
     """The card of a run, from its files alone. Raises ConfigError for a run that is not finished."""
     run = read_run(folder)
     split = split_of([run])
