@@ -273,9 +273,11 @@ def _bound_attack(
     try:
         bound = registry.resolve("attacks", value, path=path, base=base)
         toward = f" toward {target}".replace("_", " ") if target is not None else ""
-        mismatched = [part for part in _nested(bound) if _only_norm(part) not in (None, norm)]
+        mismatched = [part for part in _nested(bound) if norm not in (_norms(part) or (norm,))]
         problems += [
-            Problem(path, f"{part.function.__name__} is an attack of {_only_norm(part)}, not of {norm}")
+            Problem(
+                path, f"{part.function.__name__} is an attack of {' and '.join(_norms(part))}, not of {norm}"
+            )
             for part in mismatched
         ]
         return BoundAttack(name or label_of(value) + toward, value, bound, target, radii)
@@ -297,11 +299,11 @@ def _nested(bound: registry.Bound) -> list[registry.Bound]:
     ]
 
 
-def _only_norm(bound: registry.Bound) -> str | None:
-    """The norm in the annotation of the attack's ball (`L2Ball`), if the attack supports only
-    one."""
+def _norms(bound: registry.Bound) -> tuple[str, ...]:
+    """The norms in the annotation of the attack's ball (`L2Ball`); empty if it supports them all."""
     ball = evaluated_signature(bound.function).parameters.get("ball")
-    return getattr(ball.annotation, "__metadata__", (None,))[0] if ball is not None else None
+    norms: tuple[str, ...] = getattr(ball.annotation, "__metadata__", ()) if ball is not None else ()
+    return norms
 
 
 def _distinct(attacks: list[BoundAttack]) -> list[BoundAttack]:

@@ -165,6 +165,8 @@ class Ball:
 
 L2Ball = Annotated[Ball, "l2"]
 """The annotation of `ball` in an attack that works in l2 only; other norms are refused early."""
+LinfOrL2Ball = Annotated[Ball, "linf", "l2"]
+"""The same for an attack that works in linf and l2."""
 
 
 def check_radius(norm: str, eps: float) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stresslens.core.attack_base import per_image as per_image
     from stresslens.core.ball import Ball as Ball
     from stresslens.core.ball import L2Ball as L2Ball
+    from stresslens.core.ball import LinfOrL2Ball as LinfOrL2Ball
     from stresslens.core.ball import Norm as Norm
     from stresslens.core.data import Data as Data
     from stresslens.core.data import Split as Split
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "attack_base": ("Watch", "gradient", "per_image"),
-    "ball": ("Ball", "L2Ball", "Norm"),
+    "ball": ("Ball", "L2Ball", "LinfOrL2Ball", "Norm"),
     "data": ("Data", "Split"),
     "draws": ("Draws",),
     "errors": ("ConfigError", "DataError"),

@@ -13,14 +13,12 @@ from stresslens.core.types import Count
 from stresslens.plugins.attacks._losses import margin_targeted, margin_towards
 from stresslens.plugins.attacks._minimal_perturbation import Smallest
 from stresslens.plugins.attacks._plane import onto_plane
+from stresslens.plugins.attacks._random_points import random_point
 
 COARSE, FINE = 3, 5
 """Bisections of the way from the image to a random point, and of later steps."""
 BEYOND = 1e-4
 """How far a step goes beyond the plane."""
-CELLS = (1, 1, 2, 4, None)
-"""The sides of the squares of one value that random points consist of, in turn; None is the whole
-image."""
 FEWEST = 2
 """The number of chains of each image is halved after each step, down to this many."""
 COPIES = 16
@@ -138,7 +136,7 @@ def linear_regions(
         rows = everything[survives]
         if not len(rows):
             return smallest.x_adv()
-        z = _random_point(x[rows], draws.fork(index).select(rows), index)
+        z = random_point(x[rows], draws.fork(index).select(rows), index)
         fooled, aim = look(rows, z)
         found.append((rows, z, aim, fooled))
     now = _Chains(*(torch.cat(parts) for parts in zip(*found)))
@@ -181,12 +179,3 @@ def cost(*, starts: int, chains: int, steps: int) -> float:
 
 def may_be_flat() -> bool:
     return True
-
-
-def _random_point(x: Tensor, draws: Draws, index: int) -> Tensor:
-    """A corner of the box or a uniform point of it, in squares of one value."""
-    channels, height, width = x.shape[1:]
-    cell = CELLS[index % len(CELLS)] or max(height, width)
-    shape = channels, -(-height // cell), -(-width // cell)
-    value = (draws.uniform(*shape) if index % 2 else draws.integers(2, *shape)).to(x.device, x.dtype)
-    return value.repeat_interleave(cell, 2).repeat_interleave(cell, 3)[:, :, :height, :width]
