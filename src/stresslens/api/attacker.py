@@ -19,6 +19,7 @@ from stresslens.api.subjects import (
     ModelLike,
     card_of,
     images_for,
+    is_path,
     model_of,
     run_behind,
     run_of,
@@ -169,7 +170,7 @@ def _attack_own(run: Run, values: dict[str, Any], surrogate: Any, trust: bool) -
     other: nn.Module | None = None
     if surrogate is not None:
         lender = None
-        if not isinstance(surrogate, nn.Module):
+        if is_path(surrogate):
             lender = run_of(surrogate, what="surrogate", trust=trust)
         if lender is None or lender.module is not None:
             other = _lender(surrogate, trust)

@@ -148,8 +148,7 @@ def why_not_attacked(threat: ThreatModel, what: str) -> str:
     return (
         f"{what} has no gradient, and {attacks} {enumeration(following)} "
         f"{'follows' if len(following) == 1 else 'follow'} it; attacks that need none: {', '.join(able)} "
-        "(transfer also needs a surrogate). For example protocol: [square], which is --protocol '[square]' "
-        "or, in Python, protocol=['square']"
+        "(transfer also needs a surrogate). For example --protocol '[square]'"
     )
 
 

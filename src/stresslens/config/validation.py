@@ -177,6 +177,7 @@ def check_variant(
 ) -> VariantConfig | None:
     """The configuration of the values, or None with the mistakes added to `problems`."""
     before = len(problems)
+    values = _without_training(values, base, problems, origins)
     config = validated(VARIANT_CONFIG, values, problems, origins=origins, owner_of=section_of)
     for path, folder, value in plugins_in(values):
         try:
@@ -188,6 +189,31 @@ def check_variant(
     clashes = [*_clashes(config, values, base, origins)]
     problems += [Problem(place_written(path, origins), message) for path, message in clashes]
     return None if clashes else config
+
+
+def _without_training(
+    values: dict[str, Any],
+    base: Path,
+    problems: list[Problem],
+    origins: Mapping[registry.Keys, registry.Keys],
+) -> dict[str, Any]:
+    """The values with `epochs: 0` where the model cannot be trained, as its function `trainable` says; a
+    mistake where they ask for epochs."""
+    model, train = values.get("model"), values.get("train", {})
+    if values.get("estimator") is not None or model is None or not isinstance(train, Mapping):
+        return values
+    try:
+        name, _ = registry.name_and_options("models", model)
+        trainable = registry.beside(registry.plugin("models", name, base=base), "trainable")
+    except ConfigError:  # reported where the model is checked
+        return values
+    if trainable is None or trainable():
+        return values
+    for key in ("epochs", "fine_tune"):
+        if train.get(key):
+            why = f"{name} is computed as it is and cannot be trained here; leave {key} out"
+            problems.append(Problem(place_written(("train", key), origins), why))
+    return {**values, "train": {**train, "epochs": 0}}
 
 
 Clash = tuple[registry.Keys, str]
