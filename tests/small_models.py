@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.core.layers import Normalize, with_input_layers
@@ -33,3 +33,16 @@ def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
         shape=shape, classes=4, names=["ant", "bee", "cat", "<dog>"]
     )
     return with_input_layers(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))
+
+
+class Answering(nn.Module):
+    """The logits of another module, without its gradient."""
+
+    no_gradient = "a server"
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x).detach()

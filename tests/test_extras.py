@@ -91,8 +91,8 @@ def test_the_command_works_from_a_clone_and_from_a_wheel() -> None:
 
 @pytest.mark.parametrize("name", EXTRAS)
 def test_a_missing_extra_is_told_with_its_command(name: str, without: Callable[..., None]) -> None:
-    if name == "huggingface" and missing_modules(name):
-        pytest.skip("datasets is not installed here")
+    if name in ("huggingface", "transformers") and missing_modules(name):
+        pytest.skip("it is not installed here")
     assert not missing_modules(name)
     require(name, "it")
     without(name)

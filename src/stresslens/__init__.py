@@ -11,6 +11,7 @@ from stresslens.core.version import __version__
 if TYPE_CHECKING:
     from stresslens.api import Run as Run
     from stresslens.api import Study as Study
+    from stresslens.api import as_model as as_model
     from stresslens.api import attack as attack
     from stresslens.api import check_data as check_data
     from stresslens.api import compare as compare
@@ -53,6 +54,7 @@ _HOMES = {
     "Comparison": "api.comparisons",
     "Scores": "api.named_scores",
     "verify": "api",
+    "as_model": "api",
     "attack": "api",
     "Verification": "robustness.verification",
     "AttackResult": "robustness.result",

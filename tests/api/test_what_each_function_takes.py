@@ -74,6 +74,7 @@ FUNCTIONS: dict[str, Callable[[Any, Path], Any]] = {
     "train, model": lambda given, tmp: sl.train(given, {"digits": {"subset": 20}}, out=tmp, epochs=1),
     "train, data": lambda given, tmp: sl.train("linear", given, out=tmp, epochs=1),
     "run": lambda given, tmp: sl.run(given, out=tmp),
+    "as_model": lambda given, tmp: sl.as_model(given),
     "attack, surrogate": lambda given, tmp: sl.attack(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
         IMAGES,
@@ -90,7 +91,7 @@ SEVERAL = r"holds 2 runs: .*; give one of them"
 NO_RUN = "there is no such folder|is not the folder of a run"
 NOT_A_MODEL = {
     "a class of modules": r"is the class Linear; make a module of it: Linear\(…\)",
-    "an object with fit and predict": "an estimator is trained by its name",
+    "an object with fit and predict": "is not fitted",
     "a number": "is an int; expected a torch.nn.Module",
     "nothing": "is None; expected a torch.nn.Module",
 }
@@ -116,7 +117,7 @@ def row_of_runs(*, estimators: str = OK, **changes: str) -> dict[str, str]:
     return cells | {kind.replace("_", " "): message for kind, message in changes.items()}
 
 
-WITHOUT_GRADIENTS = "estimator knn, without gradients|the model is an estimator"
+WITHOUT_GRADIENTS = "has no gradient, and the attack fgsm follows it"
 WITHOUT_LAYERS = "the run of an estimator, which has no layers"
 A_FOLDER = "study is the folder .*; expected a study file or a dictionary"
 NOT_TRAINED = "expected a plug-in by name or a torch.nn.Module"
@@ -128,8 +129,13 @@ TABLE: dict[str, Mapping[str, str]] = {
     "attack, own images": row(a_module="attack needs images", estimators=WITHOUT_GRADIENTS),
     "attack, images": row(estimators=WITHOUT_GRADIENTS),
     "attack, surrogate": row(
-        nothing="the attack transfer needs a surrogate", estimators="without gradients to lend"
+        nothing="the attack transfer needs a surrogate", estimators="has no gradient to lend"
     ),
+    "as_model": {
+        **dict.fromkeys(GIVEN, "expected a module, a function of images, a fitted classifier"),
+        "a module": OK,
+        "an object with fit and predict": "is not fitted",
+    },
     "verify, own images": row(a_module="verify needs the images, their labels and eps"),
     "verify, images": row(),
     "explain, own images": row(a_module="explain needs images"),

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 import torch
 from models_of_known_radii import Sphere
+from small_models import Answering
 from smallest_radii import into_sphere
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.threat_model import needs_gradient
 from stresslens.core.answers import predicted
 from stresslens.core.attack_base import BatchedModel, attacked, margins, unwatched
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
+from stresslens.core.gradient_free import NoGradient as NoGradientError
 
 every = pytest.mark.parametrize("name", registry.names("attacks"))
 norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -78,6 +81,7 @@ def run(
     watch: Any = unwatched,
     target: Any = None,
     index: Any = None,
+    surrogate: Any = None,
     options: Mapping[str, int] = QUICK,
 ) -> Tensor:
     """The attack with few steps; skips where it says that it does not know the norm."""
@@ -87,7 +91,14 @@ def run(
     try:
         with attacked(model):
             result: Tensor = registry.resolve("attacks", {name: options})(
-                model=model, x=x, y=y, ball=ball, draws=draws, watch=watch, target=target, surrogate=model
+                model=model,
+                x=x,
+                y=y,
+                ball=ball,
+                draws=draws,
+                watch=watch,
+                target=target,
+                surrogate=surrogate or model,
             )
     except ConfigError as error:
         if f"not of {ball.norm}" not in str(error):
@@ -128,6 +139,20 @@ def test_no_image_fools_less_than_it_did(name: str, norm: Norm) -> None:
     after = margins(answers(model, x_adv), y)
     assert (after[margins(z, y) < 0] < 0).all()
     assert after.mean() < margins(z, y).mean()
+
+
+@every
+def test_it_says_whether_it_follows_the_gradient(name: str) -> None:
+    """One that does not has the function `needs_gradient`, which returns False, in its file."""
+    inside, x = linear((1, 8, 8), 5), images((1, 8, 8), 9, torch.float64)
+    y, ball = answers(inside, x).argmax(1), Ball("l2", 2.0)
+    if needs_gradient(registry.resolve("attacks", name)):
+        with pytest.raises(NoGradientError, match="the model has no gradient: it is a server"):
+            run(name, Answering(inside), x, y, ball)
+        return
+    x_adv = run(name, Answering(inside), x, y, ball, surrogate=inside)
+    assert ball.holds(x_adv, x).all()
+    assert torch.equal(x_adv, run(name, inside, x, y, ball))
 
 
 @every

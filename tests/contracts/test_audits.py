@@ -7,9 +7,11 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from small_models import Answering
 from torch import nn
 
 from stresslens.config import registry
@@ -48,6 +50,19 @@ def test_it_answers_with_figures_in_its_own_name(name: str, given: dict[str, obj
     assert (found.status == "sign") == (found.severity != "none")
     assert (found.status == "sign") <= bool(found.remedy)
     assert found.n > 0 or found.status == "not checked"
+
+
+@every
+def test_a_model_without_a_gradient_is_no_error(name: str, given: dict[str, Any]) -> None:
+    model, (x, y) = Answering(given["model"]), given["images"]
+    probe = ExtraAttackProbe(model, x, y, "linf", (0.05, 0.2), ({"square": {"queries": 5}},))
+    (found,) = audit(**{**given, "model": model, "probe": probe}, only=[name])
+    assert "could not be carried out" not in found.evidence
+    if name in ("gradient_exists", "gradient_is_slope", "reference_wins"):
+        assert (found.status, found.evidence) == (
+            "not checked",
+            "the model has no gradient: it is a server",
+        )
 
 
 @every

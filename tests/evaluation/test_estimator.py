@@ -23,6 +23,7 @@ from stresslens.config.schema import Corruptions
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import UnreadableRun, read_json, write_json
+from stresslens.core.gradient_free import NoGradient
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.classify_files import Classifier
 from stresslens.evaluation.estimator import Estimated
@@ -245,11 +246,11 @@ def test_one_estimator_by_its_name(tmp_path: Path, small: Data) -> None:
         ("grid: {train.lr: [0.1, 1]}\nestimator: knn", "s.yaml:1: grid.train.lr"),
         (
             "robustness: {radii: 0.1}\nruns:\n  a: {estimator: knn}",
-            "s.yaml:3: runs.a.estimator: knn is an estimator and has no grad",
+            "s.yaml:3: runs.a.estimator: knn is an estimator and has no gradient, and the attacks fgsm",
         ),
         (
             "runs: {a: {estimator: knn, robustness: {radii: 0.1}}}",
-            "runs.a.robustness: knn is an estimator and has no gradients",
+            "runs.a.robustness: knn is an estimator and has no gradient,",
         ),
         (
             (
@@ -273,6 +274,7 @@ def test_a_study_that_asks_for_the_impossible(tmp_path: Path, text: str, message
     [
         "train: {epochs: 3}\nruns:\n  a: {estimator: knn, train.threads: 1}\n  b: {}",
         "robustness: {radii: 0.1}\nruns:\n  a: {estimator: knn, robustness: null}\n  b: {}",
+        "robustness: {radii: 0.1, protocol: [square]}\nruns:\n  a: {estimator: knn}\n  b: {}",
     ],
 )
 def test_what_all_runs_share_may_stand(tmp_path: Path, text: str) -> None:
@@ -284,19 +286,36 @@ def test_what_all_runs_share_may_stand(tmp_path: Path, text: str) -> None:
     ]
 
 
-def test_attacks_refuse_it_by_name(mixed: Path, small: Data) -> None:
+def test_attacks_along_gradients_refuse_it_by_name(mixed: Path, small: Data) -> None:
     assert small.test is not None
-    with pytest.raises(
-        ConfigError, match="the model is an estimator; attacks follow gradients, which it lacks"
-    ):
+    with pytest.raises(NoGradient, match=r"^an estimator has no gradient, and the attacks fgsm, pgd"):
         sl.attack(sl.load(mixed / "nearest" / "seed-0"), small.test, radii=0.1)
-    asked = robustness_config({"radii": 0.1, "protocol": ["fgsm"]})
-    with pytest.raises(ConfigError, match="is the estimator knn, without gradients"):
+    asked = robustness_config({"radii": 0.1, "protocol": ["square", "fgsm"]})
+    with pytest.raises(NoGradient, match=r"is the estimator knn, which has no gradient, and the attack fgsm"):
         attack_run(RunFolder(mixed / "nearest" / "seed-0"), asked, base=mixed)
-    with pytest.raises(ConfigError, match="is the estimator hog_svm, without gradients: a surrogate lends"):
+    with pytest.raises(
+        NoGradient, match="surrogate: it is an estimator and has no gradient to lend, which pg"
+    ):
         attack(
             mixed / "net" / "seed-0", radii="0.1", protocol="[transfer]", surrogate=mixed / "edges" / "seed-0"
         )
+
+
+def test_attacks_without_gradients_take_it(mixed: Path) -> None:
+    square = {"square": {"queries": 20}}
+    asked = robustness_config({"radii": [0.1, 1], "protocol": [square], "images": 12, "audit": False})
+    folder = RunFolder(mixed / "nearest" / "seed-0")
+    found = attack_run(folder, asked, base=mixed)
+    at_largest = found.table()[-1]
+    assert at_largest.accuracy < found.table()[0].accuracy
+    assert found.result.cost.gradients == 0
+    again = attack_run(folder, asked, base=mixed)
+    assert again.result.fingerprint == found.result.fingerprint
+
+    transfer = {"transfer": {"attack": {"pgd": {"steps": 5}}}}
+    asked = robustness_config({"radii": 0.5, "protocol": [transfer], "images": 12, "audit": False})
+    carried = attack_run(folder, asked, base=mixed, surrogate=sl.load(mixed / "net" / "seed-0"))
+    assert carried.table()[-1].accuracy < 0.5
 
 
 def test_a_class_that_no_training_image_shows(task_of: Callable[..., Task], small: Data) -> None:

@@ -9,6 +9,7 @@ from stresslens.api.evaluator import evaluate, export, layer_table, load, predic
 from stresslens.api.explainer import explain
 from stresslens.api.folders import check_data, compare, open, write_report
 from stresslens.api.label_search import find_label_errors
+from stresslens.api.own_models import as_model
 from stresslens.api.runs import Run
 from stresslens.api.split_results import (
     ClassTable,
@@ -28,6 +29,7 @@ __all__ = [
     "Run",
     "SplitResults",
     "Study",
+    "as_model",
     "attack",
     "check_data",
     "compare",

@@ -19,6 +19,7 @@ from stresslens.api.subjects import (
     ModelLike,
     card_of,
     images_for,
+    is_path,
     model_of,
     run_behind,
     run_of,
@@ -34,7 +35,6 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import split_named
-from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.finished_run import open_run
 from stresslens.evaluation.inputs import check_inputs, returning_logits
 from stresslens.report.page import write_reports_of
@@ -120,11 +120,6 @@ def attack(
         raise ConfigError("attack needs images and their labels; only a run has its own")
     values["images"] = "all" if n_images is None else n_images
     net: Any = model_of(model) if run is None else run.model()
-    if _is_estimator(net):
-        raise ConfigError(
-            "the model is an estimator; attacks follow gradients, which it lacks, so it would look more "
-            "robust than it is"
-        )
     other = None if surrogate is None else _lender(surrogate, trust)
     net, card = usable_module(net), None if run is None else card_of(run)
     split = check_inputs(net, images_for(card, images), labels).uncached()
@@ -164,17 +159,9 @@ def _attack(
     return robust
 
 
-def _is_estimator(net: nn.Module) -> bool:
-    return any(isinstance(part, Estimated) for part in net.modules())
-
-
 def _lender(surrogate: Any, trust: bool) -> nn.Module:
-    """The model that lends its gradients. Raises ConfigError for an estimator, which has none."""
+    """The model on which a transfer attack is made."""
     net: nn.Module = usable_module(model_of(surrogate, what="surrogate", trust=trust))
-    if _is_estimator(net):
-        raise ConfigError(
-            "surrogate is an estimator, without gradients to lend; give a model that was trained"
-        )
     return net
 
 
@@ -183,7 +170,7 @@ def _attack_own(run: Run, values: dict[str, Any], surrogate: Any, trust: bool) -
     other: nn.Module | None = None
     if surrogate is not None:
         lender = None
-        if not isinstance(surrogate, nn.Module):
+        if is_path(surrogate):
             lender = run_of(surrogate, what="surrogate", trust=trust)
         if lender is None or lender.module is not None:
             other = _lender(surrogate, trust)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from stresslens.api.arguments import kind_of
+from stresslens.api.own_models import module_of
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, Variant, run_in
 from stresslens.core.arrays import image_tensor
@@ -29,8 +30,8 @@ from stresslens.evaluation.predictor import EXPORT, ModelInfo
 
 RunLike: TypeAlias = Run | Study | str | os.PathLike[str]
 """A run, the folder of a run, or a study or a variant that has a single run."""
-ModelLike: TypeAlias = nn.Module | RunLike
-"""A module, or a run that has one."""
+ModelLike: TypeAlias = nn.Module | RunLike | Any
+"""A module, what becomes one (`OwnModel`), or a run that has one."""
 DataNow: TypeAlias = Data | str | os.PathLike[str] | None
 """The data of a run, or the path where they lie now; None: where they were."""
 Card: TypeAlias = ModelCard | EstimatorCard | ModelInfo
@@ -88,10 +89,14 @@ def data_now(data: Any) -> Data | Path | None:
 def model_of(
     value: Any, *, what: str = "model", trust: bool = False, module: nn.Module | None = None
 ) -> nn.Module:
-    """The module itself, or the trained model of the run that the value stands for. Raises ConfigError
-    for anything else."""
+    """The module itself, a module of the caller's own function or classifier (`as_model`), or the trained
+    model of the run that the value stands for. Raises ConfigError for anything else."""
     run = run_behind(value, what=what, trust=trust, module=module)
-    return value if run is None else run.model()
+    if run is not None:
+        return run.model()
+    found = module_of(value)
+    assert found is not None  # run_behind refuses anything else
+    return found
 
 
 def run_behind(
@@ -102,9 +107,9 @@ def run_behind(
     module: nn.Module | None = None,
     data: Any = None,
 ) -> Run | None:
-    """The run that the value stands for (`run_of`), or None for a module. Raises ConfigError for anything
-    else."""
-    if isinstance(value, nn.Module):
+    """The run that the value stands for (`run_of`), or None for a module and for what becomes one
+    (`as_model`). Raises ConfigError for anything else."""
+    if not is_path(value) and module_of(value) is not None:
         return None
     if not is_path(value):
         raise ConfigError(f"{what} is {kind_of(value)}; {_expected(value)}")
@@ -200,11 +205,6 @@ def _only_run(folder: Path, what: str) -> Path:
 
 
 def _expected(value: Any) -> str:
-    if hasattr(value, "fit") and hasattr(value, "predict"):
-        return (
-            "expected a torch.nn.Module from images to logits, a run or its folder; "
-            "an estimator is trained by its name: sl.train('knn', data)"
-        )
     if isinstance(value, type) and issubclass(value, nn.Module):
         return f"make a module of it: {value.__name__}(…)"
     return (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stresslens.cli.completion import words
+from stresslens.cli.model_files import SetOption, is_model_file, run_of_model
 from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, Out, RunOrFile, Trust
 from stresslens.cli.predictions_of_files import (
     ClassesOption,
@@ -45,14 +46,17 @@ def evaluate(
     columns: ColumnsOption = None,
     labels: LabelsOption = None,
     classes: ClassesOption = None,
+    settings: SetOption = None,
     out: Out = Path("runs"),
     fail_under: FailUnder = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run, or a file of predictions.
+    """Score a run, a model file or predictions.
 
     A file (CSV, TSV, JSON, JSON lines, parquet, npz) has a row for each image: its label, and its
     predicted class or the scores of all classes. It becomes the folder of a run below --out, with a page.
+    So does a model file (.onnx; with --trust .pt2, .pt, .joblib) on the images of --data, a data set or a
+    path; --set says what the model expects.
 
     Every score has its n and its interval. A read of the test split is counted in the run's record.
     The run's saved predictions are made anew; with the validation split also likeness.npz, which
@@ -76,10 +80,22 @@ def evaluate(
     if tta and find_slices:
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
     asked = gates.parsed(fail_under or [])
-    of_file = is_prediction_file(run)
+    of_file, of_model = is_prediction_file(run), is_model_file(run)
     if not of_file:
         check_idle(columns, labels, classes)
-    if of_file:
+    if settings and not of_model:
+        raise ConfigError("--set is for model files; leave it out")
+    if of_model:
+        if tta or find_slices:
+            option = "--tta" if tta else "--find-slices"
+            raise ConfigError(f"{option}: evaluate the model file first, and then its run with {option}")
+        folder = run_of_model(run, data, out, settings or [], trust=trust)
+        record = read_record(folder)
+        if split not in record.scores:
+            record = evaluate_again(folder, split, trust=True)
+        scores, document = record.scores[split], record.as_json()
+        typer.echo(f"run: {folder.path}", err=True)
+    elif of_file:
         if tta or find_slices:
             option = "--tta" if tta else "--find-slices"
             raise ConfigError(f"{option} needs a model, and a file of predictions has none; leave it out")

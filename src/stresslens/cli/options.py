@@ -27,7 +27,8 @@ RunOrFile = Annotated[
     Path,
     typer.Argument(
         metavar="RUN|FILE",
-        help="A run's folder (…/seed-0), or a variant's with one run; or a file of predictions (.csv, …).",
+        help="A run's folder (…/seed-0), or a variant's with one run; a file of predictions (.csv, …), or "
+        "of a model (.onnx, .pt2, …).",
         callback=checked_run_or_file,
         autocompletion=runs,
     ),

@@ -48,6 +48,13 @@ def source_of(name: str, *, base: Path) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
+def model_file_at(file: str, base: Path) -> str:
+    """Where a model's file lies: relative to `base` (the folder of a run, or of a study file) if it is
+    there, else to the working folder."""
+    path = Path(file).expanduser()
+    return str(base / path if (base / path).exists() else path)
+
+
 def source_digests(values: Any, *, base: Path) -> list[str]:
     """The digests of the source files of all custom plug-ins in plain values, and of the user's own
     files that they import: 8 hexadecimal digits of SHA-256 each, sorted."""

@@ -21,13 +21,21 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.config.installed_plugins import installed_plugin, installed_plugins, warn_of_hidden
-from stresslens.config.own_plugins import evaluated_signature, load_own_plugin
+from stresslens.config.own_plugins import evaluated_signature, load_own_plugin, model_file_at
 from stresslens.config.unknown_names import built_in_instead, instead
 from stresslens.core.errors import ConfigError, Notice, Problem, Problems
 from stresslens.core.extras import require_for
 from stresslens.core.pretrained import WeightsRef
 from stresslens.core.spelling import unknown_key
-from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
+from stresslens.core.types import (
+    Attack,
+    Augmentation,
+    Loss,
+    ModelFile,
+    Objective,
+    Optimizer,
+    Schedule,
+)
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
     "datasets": (),
@@ -250,6 +258,8 @@ def function_and_options(
     try:
         function = plugin(folder, name, base=base, trust=trust)
         require_for(function, name)
+        if not trust and (reason := beside(function, "needs_trust")) is not None:
+            raise ConfigError(f"the model {name}: {reason()}, which happens only if you trust it (--trust)")
     except ConfigError as error:
         raise Problems([Problem(path, str(error))]) from None
     declared = declared_by(folder, function)
@@ -266,11 +276,8 @@ def function_and_options(
             annotation = COMMON_OPTIONS[folder][option].annotation
         elif declared[option] is _WEIGHTS and given is not None:
             publish = beside(function, "published")
-            others = (
-                f", or {', '.join(o for o in options_of(publish) if o != 'name')}: true"
-                if publish is not None
-                else ""
-            )
+            names_of = [] if publish is None else [o for o in options_of(publish) if o != "name"]
+            others = f", or {', '.join(names_of)}: true" if names_of else ""
             why = (
                 f"{name} takes no weights by a name; give those of a run, {{run: NAME}}, "
                 f"or of a file, {{file: PATH}}{others}"
@@ -279,6 +286,8 @@ def function_and_options(
             continue
         try:
             checked[option] = _checked(annotation, given, option_path, base, trust)
+            if annotation == ModelFile:
+                checked[option] = model_file_at(given, base or Path.cwd())
         except Problems as error:
             problems += error.problems
     missing = [o for o, p in declared.items() if p.default is p.empty and o not in options]

@@ -4,6 +4,7 @@ from the section `robustness`."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stresslens.core.ball import Norm, parse_radii
 from stresslens.core.class_names import class_number
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import unknown_key
+from stresslens.core.text import enumeration
 
 FAST: tuple[PluginValue, ...] = (
     "fgsm",
@@ -95,12 +97,59 @@ class ThreatModel:
         return [attack.label for attack in (*self.alone, *self.attempts)]
 
     @property
+    def following_gradients(self) -> list[str]:
+        """The labels of the attacks that follow the gradient of the attacked model."""
+        return [each.label for each in (*self.alone, *self.attempts) if needs_gradient(each.bound)]
+
+    @property
+    def through_surrogate(self) -> list[registry.Bound]:
+        """The attacks that run on the surrogate: the options of those that ask for it."""
+        return [
+            inner
+            for attack in (*self.attempts, *self.alone)
+            for bound in _nested(attack.bound)
+            if bound.asks_for("surrogate")
+            for inner in _nested(bound)[1:]
+        ]
+
+    @property
     def needs_surrogate(self) -> bool:
         return any(
             bound.asks_for("surrogate")
             for attack in (*self.attempts, *self.alone)
             for bound in _nested(attack.bound)
         )
+
+
+def needs_gradient(attack: registry.Bound) -> bool:
+    """Whether an attack follows the gradient of the model that it attacks. One that does not says so by
+    a function `needs_gradient` beside it."""
+    return attack.answer_beside("needs_gradient") is not False
+
+
+def attacks_without_gradient() -> list[str]:
+    """The names of the attacks that need no gradient of the attacked model."""
+    found = []
+    for name in registry.all_names("attacks"):
+        with suppress(ConfigError):  # a package's plug-in that cannot be imported
+            if not needs_gradient(registry.bind("attacks", registry.plugin("attacks", name), {})):
+                found.append(name)
+    return found
+
+
+def why_not_attacked(threat: ThreatModel, what: str) -> str:
+    """Why the attacks of a threat model cannot be carried out on a model without a gradient, which is
+    `what` in words, and which ones can; empty where they can."""
+    following = threat.following_gradients
+    if not following:
+        return ""
+    attacks = "the attack" if len(following) == 1 else "the attacks"
+    able = attacks_without_gradient()
+    return (
+        f"{what} has no gradient, and {attacks} {enumeration(following)} "
+        f"{'follows' if len(following) == 1 else 'follow'} it; attacks that need none: {', '.join(able)} "
+        "(transfer also needs a surrogate). For example --protocol '[square]'"
+    )
 
 
 def resolve_threat_model(

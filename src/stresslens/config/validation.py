@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +33,7 @@ from stresslens.config.schema import (
 )
 from stresslens.config.selection_rules import RULES
 from stresslens.config.setting_keys import keys_meant
-from stresslens.config.threat_model import resolve_threat_model
+from stresslens.config.threat_model import resolve_threat_model, why_not_attacked
 from stresslens.config.wrong_values import shortened, wrong_value
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import near, unknown_key
@@ -176,6 +177,7 @@ def check_variant(
 ) -> VariantConfig | None:
     """The configuration of the values, or None with the mistakes added to `problems`."""
     before = len(problems)
+    values = _without_training(values, base, problems, origins)
     config = validated(VARIANT_CONFIG, values, problems, origins=origins, owner_of=section_of)
     for path, folder, value in plugins_in(values):
         try:
@@ -187,6 +189,31 @@ def check_variant(
     clashes = [*_clashes(config, values, base, origins)]
     problems += [Problem(place_written(path, origins), message) for path, message in clashes]
     return None if clashes else config
+
+
+def _without_training(
+    values: dict[str, Any],
+    base: Path,
+    problems: list[Problem],
+    origins: Mapping[registry.Keys, registry.Keys],
+) -> dict[str, Any]:
+    """The values with `epochs: 0` where the model cannot be trained, as its function `trainable` says; a
+    mistake where they ask for epochs."""
+    model, train = values.get("model"), values.get("train", {})
+    if values.get("estimator") is not None or model is None or not isinstance(train, Mapping):
+        return values
+    try:
+        name, _ = registry.name_and_options("models", model)
+        trainable = registry.beside(registry.plugin("models", name, base=base), "trainable")
+    except ConfigError:  # reported where the model is checked
+        return values
+    if trainable is None or trainable():
+        return values
+    for key in ("epochs", "fine_tune"):
+        if train.get(key):
+            why = f"{name} is computed as it is and cannot be trained here; leave {key} out"
+            problems.append(Problem(place_written(("train", key), origins), why))
+    return {**values, "train": {**train, "epochs": 0}}
 
 
 Clash = tuple[registry.Keys, str]
@@ -220,7 +247,7 @@ def _clashes(
         yield from ((p.path, p.message) for p in error.problems)
     if config.estimator is not None:
         name = registry.name_and_options("estimators", config.estimator)[0]
-        yield from _estimator_clashes(name, config, origins)
+        yield from _estimator_clashes(name, config, base, origins)
 
 
 def _train_clashes(train: Train, fine_tuned: set[str]) -> Iterator[Clash]:
@@ -304,17 +331,17 @@ def applies_to_estimators(key: str) -> bool:
 
 
 def _estimator_clashes(
-    name: str, config: VariantConfig, origins: Mapping[registry.Keys, registry.Keys]
+    name: str, config: VariantConfig, base: Path, origins: Mapping[registry.Keys, registry.Keys]
 ) -> Iterator[Clash]:
     """Settings of one variant that are impossible for an estimator or have no effect on it.
     Sections for all variants may contain such settings."""
     if config.robustness is not None:
         set_by_run = any(path[0] == "robustness" for path in origins)
-        yield (
-            ("robustness",) if set_by_run else ("estimator",),
-            f"{name} is an estimator and has no gradients for attacks; with black-box attacks alone "
-            "it would look more robust than it is. Remove the attack from this run (robustness: null)",
-        )
+        with suppress(Problems):  # reported already
+            threat = resolve_threat_model(config.robustness, base=base)
+            if why := why_not_attacked(threat, f"{name} is an estimator and"):
+                at = ("robustness",) if set_by_run else ("estimator",)
+                yield at, f"{why}. Or leave the attacks out of this run (robustness: null)"
     for path, origin in origins.items():
         if not applies_to_estimators(".".join(map(str, path))) and origin[0] != "command line":
             why = f"has no effect on the estimator {name}, which is not trained by gradients"

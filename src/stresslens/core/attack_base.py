@@ -13,6 +13,7 @@ from stresslens.core.answers import answered, predicted
 from stresslens.core.draws import Draws
 from stresslens.core.dtypes import image_dtype
 from stresslens.core.errors import ConfigError
+from stresslens.core.gradient_free import require_gradient
 from stresslens.core.inspection import on_fresh_images, to_evaluation_mode
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.pieces import in_pieces
@@ -232,8 +233,10 @@ def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tu
 
     `loss` is called with the logits and `labels` (N, …). The gradient is finite: it is zero where
     the model passes none back or where it is not finite. If the loss is a mean over the batch, it
-    is that of the mean, and the returned loss is the mean for every image.
+    is that of the mean, and the returned loss is the mean for every image. Raises NoGradient for a
+    model that says that it has none.
     """
+    require_gradient(model)
     size, passes = _pieces(model, x, gradient=True)
     parts = in_pieces(
         lambda rows: _gradient(model, x[rows], loss, [y[rows] for y in labels], passes), len(x), size

@@ -25,6 +25,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "sweep": ("optuna",),
     "tensorboard": ("tensorboard",),
     "timm": ("timm",),
+    "transformers": ("transformers",),
     "wandb": ("wandb",),
 }
 """Each extra of the package, and the modules that it brings."""

@@ -58,6 +58,10 @@ Radius = Annotated[
 ]
 """A radius in pixel units of images in [0, 1], as a number or a fraction such as "8/255"."""
 
+ModelFile = Annotated[str, Field(min_length=1, title="file of a model")]
+"""The path of a file, or of a folder, from which a model is made. A run keeps a copy, by which it is
+opened."""
+
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 

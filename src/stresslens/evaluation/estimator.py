@@ -37,6 +37,8 @@ class Estimated(nn.Module):
     The scores are used as logits. The module has no parameters and passes no gradient back.
     """
 
+    no_gradient = "an estimator"
+
     def __init__(self, estimator: Estimator) -> None:
         super().__init__()
         self.estimator = estimator

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.kept_files import kept_files
 from stresslens.config.own_plugins import own_plugins, source_of
 from stresslens.core.cards import card
 from stresslens.core.data import Data, Split
@@ -153,6 +154,13 @@ def _card_of_net(folder: RunFolder, to: str, module: nn.Module | None) -> ModelC
         raise ConfigError(
             f"{folder.path} is the estimator {name}, not a network; "
             f"what it has learned is in {folder.estimator}"
+        )
+    of_module = module is not None or str(card.model).startswith("own module")
+    kept = [] if of_module else kept_files(card.model, base=folder.path)
+    if kept and (to == "safetensors" or kept[0].as_it_is):
+        raise ConfigError(
+            f"{folder.path} is computed from a file, of which it has a copy; use that: "
+            f"{folder.path / kept[0].given}"
         )
     if module is None and str(card.model).startswith("own module"):
         raise ConfigError(

@@ -20,6 +20,8 @@ from stresslens.core.devices import ComputeConfig, MemoryFormat
 from stresslens.core.dtypes import in_dtype
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
+from stresslens.core.fitted_classifier import is_classifier, of_classifier
+from stresslens.core.foreign_model import ForeignModel, tried
 from stresslens.core.image_files import Frame
 from stresslens.core.inspection import evaluating, to_evaluation_mode
 from stresslens.core.run_folder import Environment, EstimatorCard, RunFolder
@@ -46,8 +48,15 @@ def _built(bound: registry.Bound, name: str, shape: Any, classes: Any, train: Sp
         raise ConfigError(
             f"model {name} cannot be built for images of shape {shape} (channels, height, width): {error}"
         ) from error
+    if is_classifier(net):
+        net = tried(of_classifier(net, classes, what=f"the classifier of {name}"), shape, len(classes))
+    elif callable(net) and not isinstance(net, nn.Module | type):
+        net = tried(ForeignModel(net, f"the function of {name}", classes=len(classes)), shape, len(classes))
     if not isinstance(net, nn.Module):
-        raise ConfigError(f"model {name} returned a {type(net).__name__}; expected a torch.nn.Module")
+        raise ConfigError(
+            f"model {name} returned a {type(net).__name__}; expected a torch.nn.Module, a function of "
+            "a batch of images, or a fitted classifier"
+        )
     if any(nn.parameter.is_lazy(parameter) for parameter in net.parameters()):
         with evaluating(net), torch.no_grad():
             net(torch.zeros(2, *shape))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stresslens.core.findings import no_sign as no_sign
     from stresslens.core.findings import not_checked as not_checked
     from stresslens.core.findings import sign as sign
+    from stresslens.core.foreign_model import ForeignModel as ForeignModel
     from stresslens.core.inspection import evaluating as evaluating
     from stresslens.core.inspection import tapped as tapped
     from stresslens.core.layers import StraightThrough as StraightThrough
@@ -85,6 +86,7 @@ _HOMES = {
     "errors": ("ConfigError", "DataError"),
     "evidence": ("Curve", "Row", "Trace"),
     "findings": ("no_sign", "not_checked", "sign"),
+    "foreign_model": ("ForeignModel",),
     "inspection": ("evaluating", "tapped"),
     "layers": ("StraightThrough",),
     "maps": ("Maps",),

@@ -15,16 +15,21 @@ from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Robustness
-from stresslens.config.threat_model import ThreatModel, resolved_threat_model, with_class_numbers
+from stresslens.config.threat_model import (
+    ThreatModel,
+    resolved_threat_model,
+    why_not_attacked,
+    with_class_numbers,
+)
 from stresslens.config.validation import read_settings
 from stresslens.core.answers import predicted
 from stresslens.core.attempts import Attempts
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
 from stresslens.core.dtypes import device_of
-from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.gradient_free import NoGradient
 from stresslens.core.layers import straight_through
 from stresslens.core.progress import advance, foretell
 from stresslens.core.run_folder import EstimatorCard, RunFolder
@@ -68,12 +73,10 @@ def attack_run(
     `module` and `data` are as in `open_run`; a `surrogate` comes before that of the configuration.
     Raises ConfigError, before any computing, if the run cannot be attacked in this way.
     """
-    if folder.record.is_file():
-        _check_gradients(
-            folder, "attacks follow gradients; black-box attacks alone would overstate its robustness"
-        )
     # the user typed these settings, so they may name own plug-ins; the opened run needs `trust` for it
     threat = resolved_threat_model(config, base)
+    if folder.record.is_file():
+        _check_estimator(folder, threat)
     opening: dict[str, Any] = {"trust": trust, "device": device, "module": module, "data": data}
     with finished(folder, config.split, **opening) as (model, found, record):
         other = surrogate or _surrogate(config, found, trust)
@@ -233,9 +236,7 @@ def _save_examples(result_folder: Path, split: Split, robust: AttackResult) -> N
 def _surrogate(config: Robustness, data: Data, trust: bool) -> nn.Module | None:
     if config.surrogate is None:
         return None
-    folder = RunFolder(Path(config.surrogate))
-    _check_gradients(folder, "a surrogate lends its gradients; name a run that was trained")
-    return open_surrogate(folder, data, trust=trust)
+    return open_surrogate(RunFolder(Path(config.surrogate)), data, trust=trust)
 
 
 def open_surrogate(folder: RunFolder, data: Data, *, trust: bool) -> nn.Module:
@@ -245,9 +246,11 @@ def open_surrogate(folder: RunFolder, data: Data, *, trust: bool) -> nn.Module:
     return open_model(folder, trust=trust)
 
 
-def _check_gradients(folder: RunFolder, why: str) -> None:
-    """Raises ConfigError if the run's model is an estimator; `why` says why that cannot be used."""
+def _check_estimator(folder: RunFolder, threat: ThreatModel) -> None:
+    """Raises NoGradient, before the data are read, where attacks follow gradients and the run is that of
+    an estimator."""
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
-        estimator = registry.name_and_options("estimators", card.estimator)[0]
-        raise ConfigError(f"{folder.path} is the estimator {estimator}, without gradients: {why}")
+        name = registry.name_and_options("estimators", card.estimator)[0]
+        if why := why_not_attacked(threat, f"{folder.path} is the estimator {name}, which"):
+            raise NoGradient(why)

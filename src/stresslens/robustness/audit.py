@@ -25,6 +25,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Curve, Row, Trace
 from stresslens.core.evidence import Probe as AnyProbe
+from stresslens.core.gradient_free import NoGradient
 from stresslens.core.inspection import to_evaluation_mode
 from stresslens.core.sampling import images_in_turn
 from stresslens.core.spelling import closest
@@ -128,6 +129,8 @@ def _run_audit(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
         return Finding(label, "not checked", "none", "there is no radius above 0, or no attack", 0)
     try:
         finding: Finding = bound(**given)
+    except NoGradient as error:
+        return Finding(label, "not checked", "none", str(error), 0)
     except Exception as error:  # the user's own model or attack may raise any exception
         reason = str(error).splitlines()[0] if str(error) else "no message"
         return Finding(

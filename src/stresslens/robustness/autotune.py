@@ -21,6 +21,7 @@ from stresslens.core.copies import CHECKED, fast_copy, faster, use_as_it_is
 from stresslens.core.devices import MemoryFormat, Precision, on_threads
 from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError
+from stresslens.core.gradient_free import why_no_gradient
 from stresslens.core.layer_table import layer_table
 from stresslens.core.pass_memory import images_at_once
 
@@ -60,7 +61,10 @@ class AttackCompute:
 
     def model(self, model: nn.Module, x: Tensor, precision: str | None = None) -> BatchedModel:
         """The model as an attack sees it, in the given precision or by default in `self.precision`:
-        a copy that is checked on images x (`fast_copy`), or the model itself, with a Notice."""
+        a copy that is checked on images x (`fast_copy`), or the model itself, with a Notice. A model
+        without a gradient is never copied: it is no computation of torch that could be faster."""
+        if why_no_gradient(model):
+            return self.uncopied(model)
         try:
             copy = fast_copy(model, as_input(x, model), memory_format=self.layout)
             return self.batched(copy, precision or self.precision)
@@ -103,6 +107,8 @@ def autotune_attack(model: nn.Module, x: Tensor, *, passes: int) -> AttackComput
     threads = threads_for(operations, most) if x.device.type == "cpu" else most
     seconds = 4.0 * multiply_adds / OPERATIONS_A_SECOND / threads * passes
     usual = AttackCompute("float32", "contiguous", threads, batch, passes, seconds)
+    if why_no_gradient(model):
+        return usual
     possible: dict[Precision, list[MemoryFormat]] = {
         "float32": [each for each in memory_formats(model, device, "float32") if _works(model, x, each)]
     }

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stresslens.config.threat_model import RULES, BoundAttack, ThreatModel
+from stresslens.config.threat_model import RULES, BoundAttack, ThreatModel, why_not_attacked
 from stresslens.core import devices
 from stresslens.core.attack_base import agrees_with_itself, attacked
 from stresslens.core.data import Split
@@ -23,6 +23,7 @@ from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.gradient_free import NoGradient, why_no_gradient
 from stresslens.core.layers import straight_through
 from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.progress import foretell
@@ -77,6 +78,7 @@ def measure(
     index = sampled_positions(len(split), threat.config.images, threat.seed)
     images = split.select(index) if len(index) < len(split) else split
     _check_targets(threat, images)
+    check_gradients(threat, model)
     check_surrogate(threat, surrogate, model, images)
     model = straight_through(model, threat.config.bpda)
     with attacked(model, seed=threat.seed):
@@ -128,6 +130,12 @@ def _kept(
 def _remove_chunks(folder: Path) -> None:
     """Removes what an unfinished attack kept."""
     shutil.rmtree(folder / "chunks", ignore_errors=True)
+
+
+def check_gradients(threat: ThreatModel, model: nn.Module) -> None:
+    """Raises NoGradient where attacks follow the gradient of a model that has none."""
+    if (what := why_no_gradient(model)) and (why := why_not_attacked(threat, what)):
+        raise NoGradient(why)
 
 
 def _check_targets(threat: ThreatModel, images: Split) -> None:

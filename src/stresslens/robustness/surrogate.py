@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from stresslens.config.threat_model import ThreatModel
+from stresslens.config.threat_model import ThreatModel, needs_gradient
 from stresslens.core.attack_base import attacked
 from stresslens.core.class_names import plain_form
 from stresslens.core.data import Split
 from stresslens.core.dtypes import as_input, device_of
 from stresslens.core.errors import ConfigError, StresslensError, reworded
+from stresslens.core.gradient_free import NoGradient, why_no_gradient
 from stresslens.evaluation.inputs import check_inputs
 
 
@@ -36,6 +37,13 @@ def check_surrogate(threat: ThreatModel, surrogate: Any, model: nn.Module, image
     if places[0] != places[1]:
         raise ConfigError(
             f"surrogate: it is on {places[0]}, the attacked model on {places[1]}; move it there"
+        )
+    lending = [bound for bound in threat.through_surrogate if needs_gradient(bound)]
+    if lending and (what := why_no_gradient(surrogate)):
+        name = lending[0].function.__name__
+        raise NoGradient(
+            f"surrogate: it is {what} and has no gradient to lend, which {name} follows; give a model that "
+            "was trained, or an attack without gradients: {transfer: {attack: square}}"
         )
     ours, theirs = (_classes(net, images) for net in (model, surrogate))
     if ours != theirs:

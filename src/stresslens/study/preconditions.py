@@ -11,6 +11,8 @@ import torch
 
 from stresslens.config.schema import FineTune
 from stresslens.config.validation import depends_on
+from stresslens.core.errors import ConfigError
+from stresslens.core.gradient_free import why_no_gradient
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.averaged_views import check_views
 from stresslens.evaluation.record import Failure
@@ -98,6 +100,8 @@ def check_task(task: Task, *, siblings: Container[str] = ()) -> None:
         model = build_model(task, data)
     if task.config.evaluation is not None:
         check_views(task.config.evaluation.tta, data.shape, model)
+    if (what := why_no_gradient(model)) and (train.epochs or train.probed):
+        raise ConfigError(f"{what} has no gradient and cannot be trained; set train.epochs: 0")
     if not train.epochs or train.probed:
         return
     size = n if train.batch_size == "full" else min(train.batch_size, n)

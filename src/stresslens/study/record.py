@@ -3,8 +3,10 @@ status at the end."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 from stresslens.config.installed_plugins import packages_of
 from stresslens.config.registry import VOCABULARY
@@ -12,7 +14,7 @@ from stresslens.config.yaml_source import yaml_text
 from stresslens.core import distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped
-from stresslens.core.files import write_bytes, write_json
+from stresslens.core.files import write_atomically, write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, RunFolder, environment
 from stresslens.core.version import __version__
 from stresslens.evaluation.data_check import data_findings
@@ -131,6 +133,11 @@ def _describe(task: Task, folder: RunFolder) -> None:
     for file, copy in task.plan.own_sources.values():
         if not (folder.path / "plugins" / copy).exists():
             write_bytes(folder.path / "plugins" / copy, file.read_bytes())
+    for kept in task.plan.kept_files:
+        for file, copy in kept.copies():
+            if not (folder.path / copy).exists():
+                with file.open("rb") as content:
+                    write_atomically(folder.path / copy, partial(shutil.copyfileobj, content))
     header = "# stresslens run on this file repeats the run\n"
     text = header + yaml_text(task.plan.configuration)
     if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != text:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stresslens.config.published_weights import default_preprocessing, initial_weights
 from stresslens.core import inspection, layers
@@ -72,15 +73,46 @@ def begin_with(
     if head != "auto" and not last:
         raise ConfigError(f"weights: head: {head}: this net has no last layer of its own; leave `head` out")
     net, keep = model.get_submodule("net"), head == "kept" or (head == "auto" and same)
+    state = origin.load()
+    if origin.preprocessing is None:
+        _check_normalisation(model, state, origin.source)
     return load_into(
         net,
-        origin.load(),
+        state,
         origin.source,
         head=last,
         keep_head=keep,
         must_keep=head == "kept",
         shape=layers.shape_seen(model, shape),
         made_for=origin.preprocessing.shape if origin.preprocessing else None,
+    )
+
+
+MEANS, DEVIATIONS = ("mu", "mean"), ("sigma", "std")
+"""Names of the tensors of a normalisation inside a checkpoint, as RobustBench's models have it."""
+
+
+def _check_normalisation(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Raises ConfigError where weights hold the normalisation that they were trained with, and the model
+    has another one."""
+    outside = {
+        name: value for name, value in state.items() if name not in model.get_submodule("net").state_dict()
+    }
+    by_word = {name.rpartition(".")[2]: value.flatten().float() for name, value in outside.items()}
+    mean, std = (next((by_word[k] for k in words if k in by_word), None) for words in (MEANS, DEVIATIONS))
+    normalize = dict(model.named_children()).get("normalize")
+    if mean is None or std is None or not isinstance(normalize, layers.Normalize):
+        return
+    wanted = layers.Normalize.by_moments(mean.tolist(), std.tolist())
+    if wanted.gain.shape != normalize.gain.shape:
+        return
+    same = torch.allclose(wanted.gain, normalize.gain, rtol=1e-3)
+    if same and torch.allclose(wanted.shift, normalize.shift, rtol=1e-3, atol=1e-3):
+        return
+    numbers = [", ".join(f"{float(value):.4g}" for value in values) for values in (mean, std)]
+    raise ConfigError(
+        f"{source}: the weights hold the normalisation that they were trained with; give it: "
+        f"input.normalize={{mean: [{numbers[0]}], std: [{numbers[1]}]}}"
     )
 
 

@@ -103,7 +103,7 @@ class Training:
         self.fine_tuning = FineTuning(self.model, train.fine_tune or FineTune(), data.shape)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
-            raise ConfigError("the model has no parameters to train")
+            raise ConfigError("the model has no parameters to train; set train.epochs=0")
         self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
         self.average = moving_average(self.model, train.ema) if train.ema else None

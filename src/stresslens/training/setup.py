@@ -37,7 +37,7 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
     the preprocessing that the weights were trained with.
     """
     origin = task.plan.initial_weights
-    known = origin.preprocessing if origin else None
+    known = (origin.preprocessing if origin else None) or _own_preprocessing(task, data)
     front = InputSizes.of(task.config.input, data.shape, known, shown_size(task.config.train, task.base))
     normalize = _normalization(task.config.input, data.train, known)
     if normalize.gain.shape[1:] not in ((1, 1), front.seen):
@@ -63,6 +63,15 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
         name = f"{name}, with all weights in float32 for training,"
     layers.check_output(model, data.shape, len(data.classes), name)
     return model
+
+
+def _own_preprocessing(task: Task, data: Data) -> Preprocessing | None:
+    """The preprocessing that a model was made for, if its own file says it."""
+    if task.module is not None:
+        return None
+    bound = registry.resolve("models", task.config.model, path=("model",), base=task.base)
+    found: Preprocessing | None = bound.answer_beside("own_preprocessing", shape=data.shape)
+    return found
 
 
 def images_to_check(model: nn.Module, data: Data) -> Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 
 from stresslens.config import registry, study_file
 from stresslens.config.data_sets import corrections_digest, loaded_data_set
+from stresslens.config.kept_files import KeptFile, kept_files
 from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.own_plugins import imported_digests, own_plugins, source_of
 from stresslens.config.repeats import Repeats
@@ -111,6 +112,14 @@ class Plan:
         return sources
 
     @cached_property
+    def kept_files(self) -> list[KeptFile]:
+        """The files from which the model is made, which the run keeps copies of."""
+        task = self._task
+        if task.module is not None or task.config.estimator is not None:
+            return []
+        return kept_files(task.config.model, base=task.base)
+
+    @cached_property
     def configuration(self) -> dict[str, Any]:
         """The content of config.yaml: a study of this one run with every setting resolved; custom
         plug-ins have the names of their copies."""
@@ -119,7 +128,7 @@ class Plan:
             name: f"plugins/{copy}:{name.rpartition(':')[2]}"
             for name, (_, copy) in self.own_sources.items()
             if ".py:" in name
-        }
+        } | {kept.given: kept.copy for kept in self.kept_files}
         repeats = task.repeats.alone(task.seed) if task.repeats else [task.seed]
         settings = _renamed(self.settings, copies)
         return {"study": task.study, **settings, "runs": {task.run: {}}, "repeats": repeats}

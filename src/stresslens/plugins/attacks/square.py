@@ -68,6 +68,10 @@ def square(
     return best.x_adv
 
 
+def needs_gradient() -> bool:
+    return False
+
+
 def _side(p_init: float, progress: float, shape: torch.Size, least: int) -> int:
     """The side of the square in pixels, when `progress` of all queries are done."""
     share = p_init / 2 ** sum(progress * 10_000 > step for step in HALVED_AT)

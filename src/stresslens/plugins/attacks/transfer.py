@@ -41,3 +41,7 @@ def transfer(
         watch(rows, z, logits)
         best.update(rows, z, logits)
     return best.x_adv
+
+
+def needs_gradient() -> bool:
+    return False

@@ -23,6 +23,7 @@ def one_attack(curve: Curve) -> Finding:
         AUDIT,
         f"robust accuracy is from {names} alone, without several steps along the gradient",
         len(curve.attacks),
-        "Call the result accuracy under that attack, or run the fast or the standard protocol.",
+        "Call the result accuracy under that attack. Where the model has a gradient, run the fast or the "
+        "standard protocol.",
         serious=False,
     )

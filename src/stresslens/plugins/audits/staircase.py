@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import attacked
 from stresslens.core.draws import Draws
 from stresslens.core.findings import no_sign, not_checked, sign
+from stresslens.core.gradient_free import why_no_gradient
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._forward import COARSE, few, logits_of, resolving
 
@@ -20,7 +21,8 @@ def staircase(
     It may be rounded to levels, to bits or by a threshold. Random signs of each of `sizes` are
     added to every pixel, inside the box. A sign if one of them changes no logit of at least half of
     the images: gradients are then zero, or come from an approximation. A model of lower precision
-    than float32 is checked as a copy in float32.
+    than float32 is checked as a copy in float32. Minor for a model without a gradient, such as
+    nearest neighbours, whose scores are counts of votes.
     """
     x, _ = few(images, 64)
     if len(x) < 2:
@@ -42,6 +44,16 @@ def staircase(
     )
     if count < 2 or 2 * count < len(x):
         return no_sign(AUDIT, evidence, len(x))
+    if what := why_no_gradient(model):
+        return sign(
+            AUDIT,
+            evidence,
+            len(x),
+            f"The model is {what}, which may answer in steps (votes of neighbours or of trees). An attack "
+            "that goes by its scores (square) is blind on a step, so attack by its decisions as well, and "
+            "take larger radii.",
+            serious=False,
+        )
     return sign(
         AUDIT,
         evidence,

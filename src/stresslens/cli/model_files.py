@@ -1,0 +1,97 @@
+"""Model files of other software as an argument of `evaluate`: they become a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stresslens.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stresslens.core.run_folder import RunFolder
+
+PLUGINS = {
+    ".onnx": "onnx",
+    ".pt2": "torch_export",
+    ".pt": "torchscript",
+    ".pth": "torchscript",
+    ".ts": "torchscript",
+    ".torchscript": "torchscript",
+    ".joblib": "sklearn",
+    ".pkl": "sklearn",
+    ".pickle": "sklearn",
+}
+"""The model plug-in of a file, by the end of its name."""
+UNTRUSTED = ("onnx",)
+"""Those that execute no code of a file."""
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Of a model file: what the model expects, as scale=255, layout=nhwc, output=probabilities.",
+        show_default=False,
+    ),
+]
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether a path is a file of a model of other software."""
+    return path.suffix.lower() in PLUGINS and path.is_file()
+
+
+def run_of_model(
+    file: Path, data: Path | None, out: Path, options: Sequence[str], *, trust: bool
+) -> RunFolder:
+    """The folder of a run that is made from a model file, whose scores are in its record. Raises ConfigError
+    where the data are not said, or where the file is not to be trusted."""
+    from stresslens.cli.data import data_value
+    from stresslens.cli.training_progress import silent
+    from stresslens.config import study_file
+    from stresslens.config.run_names import data_and_model
+    from stresslens.config.yaml_source import typed_mistakes
+    from stresslens.core.run_folder import RunFolder
+    from stresslens.evaluation.record import RunRecord
+    from stresslens.study import pipeline
+    from stresslens.training.task import Task
+
+    if data is None:
+        raise ConfigError(
+            f"{file} is a model; say on which images: --data digits, or the path of your images"
+        )
+    plugin = PLUGINS[file.suffix.lower()]
+    if wrong := next((each for each in options if "=" not in each), None):
+        raise ConfigError(f"--set {wrong}: expected KEY=VALUE, as scale=255")
+    trusted = {"trusted": True} if trust and plugin not in UNTRUSTED else {}
+    model = {plugin: {"file": str(file), **trusted}}
+    with typed_mistakes():
+        found = data_value(str(data))
+        name = ",".join(["run", *data_and_model(found, plugin), f"{file.stem}-{_digest(file)}"])
+        values = {"data": found, "model": model, "runs": {name: {}}}
+        overrides = [f"model.{each.removeprefix('model.')}" for each in options]
+        study = study_file.expand_study(values, overrides, name="evaluate", base=Path.cwd())
+    made: list[Path] = []
+
+    def on_finished(task: Task, record: RunRecord) -> None:
+        made.append(task.folder)
+
+    carried = pipeline.carry_out_study(
+        study,
+        out=out,
+        jobs=None,
+        show=lambda task: silent,
+        tell=on_finished,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    carried.raise_failed()
+    return RunFolder(made[0])
+
+
+def _digest(file: Path) -> str:
+    """8 hexadecimal digits of a file's content, which tell apart two versions of it."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:8]
