@@ -7,7 +7,7 @@ from stresslens.api.attacker import attack, verify
 from stresslens.api.drift import compare_data
 from stresslens.api.evaluator import evaluate, export, layer_table, load, predict
 from stresslens.api.explainer import explain
-from stresslens.api.folders import check_data, compare, open, write_report
+from stresslens.api.folders import check_data, compare, compare_across, open, write_report
 from stresslens.api.label_search import find_label_errors
 from stresslens.api.runs import Run
 from stresslens.api.split_results import (
@@ -31,6 +31,7 @@ __all__ = [
     "attack",
     "check_data",
     "compare",
+    "compare_across",
     "compare_data",
     "evaluate",
     "explain",
