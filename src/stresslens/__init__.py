@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stresslens.api import attack as attack
     from stresslens.api import check_data as check_data
     from stresslens.api import compare as compare
+    from stresslens.api import compare_across as compare_across
     from stresslens.api import compare_data as compare_data
     from stresslens.api import evaluate as evaluate
     from stresslens.api import explain as explain
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stresslens.api import train as train
     from stresslens.api import verify as verify
     from stresslens.api import write_report as write_report
+    from stresslens.api.comparisons import AcrossDataSets as AcrossDataSets
     from stresslens.api.comparisons import Comparison as Comparison
     from stresslens.api.named_scores import Scores as Scores
     from stresslens.charts.chart import Chart as Chart
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Ball": "core.ball",
     "Chart": "charts.chart",
+    "AcrossDataSets": "api.comparisons",
     "Comparison": "api.comparisons",
     "Scores": "api.named_scores",
     "verify": "api",
@@ -73,6 +76,7 @@ _HOMES = {
     "Study": "api",
     "check_data": "api",
     "compare": "api",
+    "compare_across": "api",
     "compare_data": "api",
     "evaluate": "api",
     "Explanation": "explanation.explanation",

@@ -12,6 +12,7 @@ import pytest
 
 from stresslens.comparison.schema import (
     CONTRAST_COLUMNS,
+    BestSet,
     ComparisonFile,
     Contrast,
     Convergence,
@@ -70,6 +71,7 @@ COMPARISON = ComparisonFile(
         p_holm=MATRIX,
         real=[[None, True], [True, None]],
     ),
+    best=BestSet(level=0.95, variants=["y"], beaten={"x": "y"}, said="the best is y"),
     claims=[JudgedClaim(contrast="c", claim="y is better", pairs=["noise"], sentence="It is inside noise.")],
     robustness=[
         RobustContrast(
@@ -104,6 +106,7 @@ STUDY = StudyRecord(
     seeds=[0, 1],
     own_seeds={"y": [1]},
     contrasts=[("c", "x", "y")],
+    margins={"c": 0.005},
     claims=[StatedClaim(contrast="c", claim="y is better", protocol=None, pairs=[("x", "y")])],
     curves=[SizeCurve(name="x", runs=[(100, "x"), (200, "y")])],
     command=["stresslens", "run", "s.yaml"],

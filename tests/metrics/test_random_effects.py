@@ -11,6 +11,7 @@ from scipy import stats
 
 from stresslens.metrics.intervals import wilson
 from stresslens.metrics.random_effects import (
+    Goal,
     crossed,
     images_needed,
     moments,
@@ -178,7 +179,7 @@ def test_images_needed_by_one_seed_is_the_textbooks_formula() -> None:
     table = paired_random_effects(moments(disagreeing(1, 360, 10, 30)))
     variance = float(table.ms_images)
     expected = variance * ((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / 0.01) ** 2
-    assert images_needed(table, 0.01, 1) == pytest.approx(expected, rel=0.002)
+    assert images_needed(table, Goal(0.01), 1) == pytest.approx(expected, rel=0.002)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.002, 0.3))
@@ -187,20 +188,20 @@ def test_a_smaller_difference_and_fewer_seeds_never_need_fewer_images(seed: int,
     shares = 0.6 + 0.1 * random.standard_normal((2, 4, 1)) + 0.3 * random.random((1, 1, 60))
     right = (random.random((2, 4, 60)) < shares).astype(float)
     table = paired_random_effects(moments(right[1] - right[0]))
-    assert images_needed(table, difference, 3) >= images_needed(table, 2 * difference, 3)
-    assert images_needed(table, difference, 3) >= images_needed(table, difference, 6)
+    assert images_needed(table, Goal(difference), 3) >= images_needed(table, Goal(2 * difference), 3)
+    assert images_needed(table, Goal(difference), 3) >= images_needed(table, Goal(difference), 6)
     seeds, images = plan(table, difference)
     assert seeds >= table.seeds
     if images is None:
-        assert images_needed(table, difference, seeds) <= table.images
+        assert images_needed(table, Goal(difference), seeds) <= table.images
     elif math.isfinite(images):
-        assert images_needed(table, difference, seeds) == images > table.images
+        assert images_needed(table, Goal(difference), seeds) == images > table.images
 
 
 def test_where_only_seeds_vary_images_do_not_help() -> None:
     values = np.repeat(np.array([[-1.0], [0.0], [1.0]]), 100, axis=1)
     table = crossed(moments(values))
-    assert images_needed(table, 0.5, 3) == math.inf
+    assert images_needed(table, Goal(0.5), 3) == math.inf
     assert plan(table, 0.01)[1] == math.inf
     assert plan(table, 2.0) == (
         5,

@@ -7,7 +7,7 @@ from stresslens.api.attacker import attack, verify
 from stresslens.api.drift import compare_data
 from stresslens.api.evaluator import evaluate, export, layer_table, load, predict
 from stresslens.api.explainer import explain
-from stresslens.api.folders import check_data, compare, open, write_report
+from stresslens.api.folders import check_data, compare, compare_across, open, write_report
 from stresslens.api.label_search import find_label_errors
 from stresslens.api.own_models import as_model
 from stresslens.api.runs import Run
@@ -33,6 +33,7 @@ __all__ = [
     "attack",
     "check_data",
     "compare",
+    "compare_across",
     "compare_data",
     "evaluate",
     "explain",

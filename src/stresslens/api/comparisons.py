@@ -6,12 +6,13 @@ from typing import Any
 
 from stresslens.api.named_scores import ByName
 from stresslens.charts.chart import Chart, card_with_charts
-from stresslens.comparison.schema import Contrast
+from stresslens.comparison.data_sets import DataSetsFile, PairAcrossSets
+from stresslens.comparison.schema import Contrast, MarginVerdict
 from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.tables import PercentagePoints, ResultTable, Tabular
-from stresslens.core.text import brief, counted
-from stresslens.report.comparison import difference_chart
+from stresslens.core.text import brief, counted, enumeration
+from stresslens.report.comparison import difference_chart, forest_chart
 
 SHOWN = 8
 """Contrasts in the chart of a card."""
@@ -34,7 +35,9 @@ class Comparison(ByName[Any], Tabular):
         lead, *rest = self.get("verdicts", []) or ["Nothing was compared."]
         chart = [difference_chart(self._contrasts[:SHOWN])] if self._contrasts else []
         named = [c for c in self._contrasts if c.verdict and c.verdict != lead]
-        verdicts = list(dict.fromkeys([*rest, *(c.verdict for c in named)]))
+        best = [self["best"]["said"]] if "best" in self else []
+        of_margins = [each.verdict for each in self._of_margins]
+        verdicts = list(dict.fromkeys([*of_margins, *best, *rest, *(c.verdict for c in named)]))
         plans = list(dict.fromkeys(c.plan for c in self._contrasts if c.plan and not c.real))
         return card_with_charts(
             brief(lead, 300),
@@ -44,6 +47,10 @@ class Comparison(ByName[Any], Tabular):
             sentences(plans, 1),
             *(sentences(self.get(key, {}).get("sentences", [])) for key in ("corrections", "without_copies")),
         )
+
+    @property
+    def _of_margins(self) -> list[MarginVerdict]:
+        return [verdict for contrast in self._contrasts for verdict in contrast.of_margins]
 
     def to_latex(self) -> str:
         """The differences in percentage points with their intervals and p after Holm's correction, as a
@@ -73,3 +80,49 @@ class Comparison(ByName[Any], Tabular):
             for c in self._contrasts
         ]
         return ResultTable(columns, cells)
+
+
+class AcrossDataSets(ByName[Any], Tabular):
+    """What `stresslens compare --across --json` prints, as a dictionary that shows its verdicts, and the
+    difference on each data set."""
+
+    what = "key"
+
+    def __init__(self, told: DataSetsFile) -> None:
+        super().__init__(told.as_json())
+        self._told = told
+
+    def __repr__(self) -> str:
+        verdicts = [pair.verdict for pair in self._told.pairs]
+        return f"AcrossDataSets({counted(len(verdicts), 'pair')}: {brief(verdicts[0], 200)})"
+
+    def _repr_html_(self) -> str:
+        lead, *rest = self._told.pairs
+        return card_with_charts(
+            brief(lead.verdict, 300),
+            sentences(lead.notes),
+            forest_chart(lead),
+            sentences([pair.verdict for pair in rest], 5),
+            sentences(self._told.left_out, 3),
+        )
+
+    def plot(self, a: str | None = None, b: str | None = None) -> Chart:
+        """The differences of one pair, b minus a, by data set, with the average and a new data set; by
+        default of the first pair. Raises ConfigError for two that were not compared."""
+        return forest_chart(self._pair(a, b))
+
+    def _pair(self, a: str | None, b: str | None) -> PairAcrossSets:
+        for pair in self._told.pairs:
+            if a in (None, pair.a) and b in (None, pair.b):
+                return pair
+        pairs = enumeration([f"{pair.a} and {pair.b}" for pair in self._told.pairs])
+        raise ConfigError(f"a is {a!r} and b is {b!r}; compared were {pairs}")
+
+    def _table(self) -> ResultTable:
+        columns = ("a", "b", "data set", "difference", "with the others")
+        rows = [
+            (pair.a, pair.b, each.data_set, PercentagePoints(each.difference), each.shrunken)
+            for pair in self._told.pairs
+            for each in pair.sets
+        ]
+        return ResultTable(columns, rows)

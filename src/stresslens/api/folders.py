@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from stresslens.api.arguments import path_of, plain_data
 from stresslens.api.arrays import Labels
-from stresslens.api.comparisons import Comparison
+from stresslens.api.comparisons import AcrossDataSets, Comparison
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, Variant, comparable, run_in
 from stresslens.api.subjects import DataNow, ModelLike, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
+from stresslens.comparison.data_sets import compare_data_sets
 from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
+from stresslens.comparison.margins import MarginQuestion, NotWorseGate, margin_of
 from stresslens.comparison.reported_accuracy import compare_reported
 from stresslens.config.data_sets import loaded_data_set
 from stresslens.config.function_files import with_names
@@ -37,7 +39,7 @@ from stresslens.evaluation.prediction_rows import is_prediction_file
 from stresslens.evaluation.prediction_table import PredictionTable, read_predictions
 from stresslens.evaluation.run_data import data_of
 from stresslens.report.page import write_report as write_page
-from stresslens.study.recorded_runs import folders_to_compare, record_runs, temporary_runs
+from stresslens.study.recorded_runs import folders_to_compare, record_runs, temporary_runs, variant_named
 
 Scores: TypeAlias = np.ndarray | Tensor | Mapping[str, Any]
 """Arrays of scores, or several by name."""
@@ -97,6 +99,9 @@ def compare(
     metric: str = "accuracy",
     corrections: str | os.PathLike[str] | None = None,
     without_copies: bool = False,
+    same_within: float | None = None,
+    not_worse_than: Run | Variant | str | os.PathLike[str] | None = None,
+    margin: float | None = None,
     out: str | os.PathLike[str] = "runs",
     trust: bool = False,
 ) -> Comparison:
@@ -114,11 +119,68 @@ def compare(
     "robust@0.05" for runs that were attacked. With `corrections`, a CSV file as `find_label_errors` writes
     it, the predictions are scored by corrected labels, and "corrections" says which verdicts change; the
     data of the runs are read for that, their own plug-ins only with `trust`. `without_copies` leaves out
-    images with a copy in an earlier split, and says the same. Raises ConfigError for folders that cannot be
-    compared, and DataError for corrections that do not belong to the data."""
+    images with a copy in an earlier split, and says the same.
+
+    `same_within` (a share, 0.005 for half a point) asks of each contrast whether the two are the same within
+    this margin: "same" of a contrast has the verdict. `not_worse_than` names the baseline ("first" the first
+    given) than which no other may be worse by more than `margin`: "not_worse" of a contrast. `compare_across`
+    compares over several data sets. Raises ConfigError for folders that cannot be compared, and DataError for
+    corrections that do not belong to the data."""
     if len(runs) == 1 and isinstance(runs[0], list | tuple):
         runs = tuple(runs[0])
     tables = _tables_of(runs, labels)
+    _check_comparison(runs, split, difference, metric, corrections is not None, without_copies)
+    question = _question(same_within, not_worse_than, margin)
+    if tables:
+        if without_copies or corrections is not None:
+            raise ConfigError("copies and corrections are of images, which arrays of scores do not have")
+        with temporary_runs(tables, split) as folders:
+            found = compare_folders(folders, split=split, ask=difference, metric=metric, question=question)
+        return Comparison(found.as_json())
+    files = [Path(each) for each in runs if isinstance(each, str | os.PathLike)]
+    if len(files) == len(runs) and all(is_table_of_accuracies(file, {}) for file in files):
+        if question != MarginQuestion() or metric != "accuracy":
+            raise ConfigError("margins and metrics need predictions, and the files have accuracies alone")
+        return Comparison(compare_reported(read_accuracies(files)).as_json())
+    paths = _paths_to_compare(runs, path_of(out, "out"), split)
+    if without_copies:
+        found = compare_without_copies(paths, split=split, ask=difference, question=question)
+        return Comparison(found.as_json())
+    if corrections is not None:
+        file = path_of(corrections, "corrections")
+        trust = trust or any(isinstance(each, Run | Study | Variant) and each.trust for each in runs)
+        data = next((each.data_now for each in runs if isinstance(each, Run)), None)
+        found = compare_corrected(
+            paths, file, split=split, ask=difference, trust=trust, data=data, question=question
+        )
+        return Comparison(found.as_json())
+    found = compare_folders(paths, split=split, ask=difference, metric=metric, question=question)
+    return Comparison(found.as_json())
+
+
+@public_call()
+def compare_across(
+    *studies: Study | str | os.PathLike[str], split: str = "test", metric: str = "accuracy"
+) -> AcrossDataSets:
+    """Compares the variants of several studies, each on another data set, by the variants' own names: the
+    difference on each data set, on average over data sets such as these, and on a new one of them.
+
+    Returns what `stresslens compare --across --json` prints, by a random-effects meta-analysis (Paule &
+    Mandel 1982; Hartung & Knapp 2001); `plot` draws it. Raises ConfigError for fewer than two studies, and
+    for studies without a pair of variants in common."""
+    given = studies[0] if len(studies) == 1 and isinstance(studies[0], list | tuple) else studies
+    if split not in ("test", "validation"):
+        raise ConfigError(f"split is {split!r}; expected 'test' or 'validation'")
+    if not isinstance(metric, str):
+        raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
+    paths = [folder_of(each, f"study {number} of compare_across") for number, each in enumerate(given, 1)]
+    return AcrossDataSets(compare_data_sets(paths, split=split, metric=metric))
+
+
+def _check_comparison(
+    runs: Sequence[Any], split: Any, difference: Any, metric: Any, corrected: bool, without_copies: bool
+) -> None:
+    """Raises ConfigError for what `compare` cannot take."""
     if not runs:
         raise ConfigError("compare needs two runs or two variants, or one study")
     for number, each in enumerate(runs, 1):
@@ -133,29 +195,23 @@ def compare(
         raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
     if not isinstance(metric, str):
         raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
-    if without_copies and (corrections is not None or metric != "accuracy"):
+    if without_copies and (corrected or metric != "accuracy"):
         raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
-    if corrections is not None and metric != "accuracy":
+    if corrected and metric != "accuracy":
         raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")
-    if tables:
-        if without_copies or corrections is not None:
-            raise ConfigError("copies and corrections are of images, which arrays of scores do not have")
-        with temporary_runs(tables, split) as folders:
-            compared = compare_folders(folders, split=split, ask=difference, metric=metric)
-        return Comparison(compared.as_json())
-    files = [Path(each) for each in runs if isinstance(each, str | os.PathLike)]
-    if len(files) == len(runs) and all(is_table_of_accuracies(file, {}) for file in files):
-        return Comparison(compare_reported(read_accuracies(files)).as_json())
-    paths = _paths_to_compare(runs, path_of(out, "out"), split)
-    if without_copies:
-        return Comparison(compare_without_copies(paths, split=split, ask=difference).as_json())
-    if corrections is not None:
-        file = path_of(corrections, "corrections")
-        trust = trust or any(isinstance(each, Run | Study | Variant) and each.trust for each in runs)
-        data = next((each.data_now for each in runs if isinstance(each, Run)), None)
-        compared = compare_corrected(paths, file, split=split, ask=difference, trust=trust, data=data)
-        return Comparison(compared.as_json())
-    return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())
+
+
+def _question(same_within: Any, baseline: Any, margin: Any) -> MarginQuestion:
+    """What is asked about margins. Raises ConfigError."""
+    if (baseline is None) != (margin is None):
+        raise ConfigError("not_worse_than and margin belong together; margin=0.005 is half a point")
+    same = None if same_within is None else margin_of(same_within, "same_within")
+    if baseline is None:
+        return MarginQuestion(same)
+    named = (
+        variant_named(baseline) if isinstance(baseline, str) else str(folder_of(baseline, "not_worse_than"))
+    )
+    return MarginQuestion(same, NotWorseGate(named, margin_of(margin, "margin")))
 
 
 def _tables_of(runs: Sequence[Any], labels: Labels | None) -> dict[tuple[str, int], PredictionTable]:

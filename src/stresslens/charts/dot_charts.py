@@ -31,6 +31,8 @@ class Interval:
     written: str = ""
     beside: float = math.nan
     """A second value, drawn as an open circle."""
+    inner: tuple[float, float] = (math.nan, math.nan)
+    """A narrower interval, drawn thick."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,24 @@ def interval_chart(
     reference: tuple[float, str] | None = None,
     label: int = LABEL,
     zoom: bool = False,
+    band: tuple[float, float, str] | None = None,
 ) -> Chart:
     """A dot with its whisker for each row, from top to bottom. A reference that is too far off, with
-    `zoom` any that lies outside the rows, is named at the side and not drawn.
+    `zoom` any that lies outside the rows, is named at the side and not drawn. `band` (low, high, name) is
+    shaded behind the rows.
 
     Names are cut to `label` letters; the chart grows wider for those beyond `LABEL`.
     """
     names = [brief(row.name, label) for row in rows]
     longest = max(map(len, names), default=0)
     width, top, line = WIDTH + round(7.6 * max(0, longest - LABEL)), 22, 24
-    known = [v for row in rows for v in (row.value, row.low, row.high, row.beside) if is_drawable(v)]
+    known = [
+        v for row in rows for v in (row.value, row.low, row.high, row.beside, *row.inner) if is_drawable(v)
+    ]
     reference = reference if reference and is_drawable(reference[0]) else None
     close = _inside if zoom else _near
     near = reference is not None and close(reference[0], known)
-    axis = linear_axis([*known, reference[0]] if near and reference else known)
+    axis = linear_axis([*known, *([reference[0]] if near and reference else []), *(band or ())[:2]])
     left = 20 + 7.6 * longest
     right = 14 + 7.2 * max((len(row.written) for row in rows), default=0)
     inside, tall = width - left - right, line * len(rows)
@@ -75,7 +81,7 @@ def interval_chart(
     def at(value: float) -> float:
         return left + inside * axis.place(value)
 
-    svg = []
+    svg = _margin_band(band, at, top, tall) if band else []
     for tick, written in zip(axis.ticks, axis.labels):
         svg.append(f'<path class="grid" d="M{at(tick):.1f} {top}v{tall}"/>')
         svg.append(f'<text class="mid" x="{at(tick):.1f}" y="{top + tall + 16}">{written}</text>')
@@ -94,11 +100,27 @@ def interval_chart(
         svg.append(f'<text {side} y="12">{escape(note)}</text>')
     for i, row in enumerate(rows):
         svg += _interval_row(row, names[i], top + line * (i + 0.5), at, (left - 12, width - 2))
-    columns = distinct(["name", x_label, "low", "high", "open circle"])
-    values = [[r.name, *map(_number, (r.value, r.low, r.high, r.beside))] for r in rows]
-    with_circles = any(is_drawable(row.beside) for row in rows)
-    numbers = [dict(zip(columns if with_circles else columns[:-1], each)) for each in values]
-    return Chart(title, "".join(svg), width, top + tall + 42, numbers)
+    return Chart(title, "".join(svg), width, top + tall + 42, _numbers_of(rows, x_label))
+
+
+def _margin_band(
+    band: tuple[float, float, str], at: Callable[[float], float], top: float, tall: float
+) -> list[str]:
+    low, high = at(band[0]), at(band[1])
+    return [
+        f'<path class="margin" d="M{low:.1f} {top}H{high:.1f}v{tall}H{low:.1f}z">'
+        f"<title>{escape(band[2])}</title></path>"
+    ]
+
+
+def _numbers_of(rows: Sequence[Interval], x_label: str) -> list[dict[str, str | float | None]]:
+    """The numbers of the rows, without those that no row has."""
+    columns = distinct(["name", x_label, "low", "high", "open circle", "thick, low", "thick, high"])
+    values = [[r.name, *map(_number, (r.value, r.low, r.high, r.beside, *r.inner))] for r in rows]
+    circles = any(is_drawable(row.beside) for row in rows)
+    thick = any(is_drawable(row.inner[0]) for row in rows)
+    shown = [True] * 4 + [circles, thick, thick]
+    return [{c: v for c, v, told in zip(columns, each, shown) if told} for each in values]
 
 
 def _interval_row(
@@ -114,6 +136,8 @@ def _interval_row(
         svg.append(
             f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}m0 -4v8M{low:.1f} {y - 4:.1f}v8"/>'
         )
+    if all(map(is_drawable, row.inner)):
+        svg.append(f'<path class="inner" d="M{at(row.inner[0]):.1f} {y:.1f}H{at(row.inner[1]):.1f}"/>')
     if is_drawable(row.beside):
         svg.append(f'<circle class="ring" cx="{at(row.beside):.1f}" cy="{y:.1f}" r="4.5"/>')
     if is_drawable(row.value):

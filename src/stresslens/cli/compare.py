@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stresslens.cli.across_data import data_sets_as_markdown, print_data_sets
 from stresslens.cli.completion import runs_and_studies
 from stresslens.cli.options import DataNow, HeldOutSplit, Json, Out, Trust
 from stresslens.cli.predictions_of_files import (
@@ -19,6 +20,9 @@ from stresslens.cli.predictions_of_files import (
 )
 from stresslens.cli.terminal import print_comparison, print_json, told_short_names
 from stresslens.core.errors import ConfigError, GateNotMet
+
+if TYPE_CHECKING:
+    from stresslens.comparison.margins import MarginQuestion
 
 
 # long: the options of a command are spelled out, one after the other
@@ -46,6 +50,40 @@ def compare(
             "default: the one seen, at least 0.5.",
         ),
     ] = None,
+    same_within: Annotated[
+        float | None,
+        typer.Option(
+            "--same-within",
+            help="A margin as a share (0.005 is half a point): of every pair, say whether the two are the "
+            "same within it.",
+            show_default=False,
+        ),
+    ] = None,
+    not_worse_than: Annotated[
+        str | None,
+        typer.Option(
+            "--not-worse-than",
+            help="A gate: the baseline, by its folder, file or name (first: the first given). Exit code 5 "
+            "unless every other is shown not to be worse by more than --margin.",
+            show_default=False,
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            "--margin",
+            help="The margin of --not-worse-than, as a share: 0.005 is half a point.",
+            show_default=False,
+        ),
+    ] = None,
+    across: Annotated[
+        bool,
+        typer.Option(
+            "--across",
+            help="Several studies with the same variants, each on another data set: the differences on each, "
+            "on average, and on a new data set.",
+        ),
+    ] = False,
     corrections: Annotated[
         Path | None,
         typer.Option(
@@ -80,10 +118,12 @@ def compare(
 
     Two runs: do these two weight files differ? McNemar's exact test over the images. Two variants: do
     they differ over the seeds that both have? A study: its own contrasts. p values are corrected by
-    Holm. For two that are not distinguishable, it says how many images and seeds would be needed. Exit
-    code 5 when a run or variant is really worse than the first; a study's own contrasts have no
-    baseline, and pass.
+    Holm. For two that are not distinguishable, it says how many images and seeds would be needed.
+    Several studies with --across: the same variants on several data sets. Exit code 5 when a run or
+    variant is really worse than the first, or with --not-worse-than not shown to be as good; a study's
+    own contrasts have no baseline, and pass.
     """
+    from stresslens.comparison.data_sets import compare_data_sets
     from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
     from stresslens.comparison.markdown import markdown_of
     from stresslens.evaluation.prediction_rows import is_prediction_file
@@ -103,6 +143,19 @@ def compare(
         raise ConfigError(
             f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"
         )
+    question = _question(same_within, not_worse_than, margin)
+    if across:
+        if idle := _given_idle(question, corrections, without_copies):
+            raise ConfigError(f"{idle} is not for --across; leave one of the two out")
+        check_idle(columns, labels, classes)
+        told = compare_data_sets(folders, split=split, metric=metric)
+        if as_json:
+            print_json(told.as_json())
+        elif as_markdown:
+            typer.echo(data_sets_as_markdown(told), nl=False)
+        else:
+            print_data_sets(told)
+        return
     of_files = [is_prediction_file(folder) for folder in folders]
     reported = accuracies_alone(folders, columns) if all(of_files) else None
     asked: dict[str, object] = {
@@ -111,6 +164,7 @@ def compare(
         "--without-copies": without_copies,
     }
     asked |= {"--corrections": corrections, f"--metric {metric}": metric != "accuracy"}
+    asked |= {"--same-within": same_within, "--not-worse-than": not_worse_than}
     if reported is not None and (given := [name for name, value in asked.items() if value]):
         raise ConfigError(f"{given[0]} needs predictions, and the files have accuracies alone; leave it out")
     if reported is None and all(of_files):
@@ -123,11 +177,13 @@ def compare(
     if reported is not None:
         compared = reported
     elif without_copies:
-        compared = compare_without_copies(folders, split=split, ask=ask)
+        compared = compare_without_copies(folders, split=split, ask=ask, question=question)
     elif corrections is None:
-        compared = compare_folders(folders, split=split, ask=ask, metric=metric)
+        compared = compare_folders(folders, split=split, ask=ask, metric=metric, question=question)
     else:
-        compared = compare_corrected(folders, corrections, split=split, ask=ask, trust=trust, data=moved)
+        compared = compare_corrected(
+            folders, corrections, split=split, ask=ask, trust=trust, data=moved, question=question
+        )
     if as_json:
         print_json(compared.as_json())
     elif as_markdown:
@@ -138,5 +194,34 @@ def compare(
         if compared.kind == "study":
             compared = compared.renamed(told_short_names(folders[0]))
         print_comparison(compared, plans=plan or difference is not None)
-    if compared.regressions:
-        raise GateNotMet("\n".join(compared.regressions))
+    missed = compared.regressions if question.gate is None else compared.gate_missed
+    if missed:
+        raise GateNotMet("\n".join(missed))
+
+
+def _question(same_within: float | None, baseline: str | None, margin: float | None) -> MarginQuestion:
+    """What is asked about margins. Raises ConfigError."""
+    from stresslens.comparison.margins import MarginQuestion, NotWorseGate, margin_of
+    from stresslens.study.recorded_runs import variant_named
+
+    if baseline is not None and margin is None:
+        raise ConfigError("--not-worse-than needs --margin, as a share: 0.005 is half a point")
+    if margin is not None and baseline is None:
+        raise ConfigError(
+            "--margin belongs to --not-worse-than BASELINE; whether two are the same is --same-within"
+        )
+    same = None if same_within is None else margin_of(same_within, "--same-within")
+    if baseline is None or margin is None:
+        return MarginQuestion(same)
+    return MarginQuestion(same, NotWorseGate(variant_named(baseline), margin_of(margin, "--margin")))
+
+
+def _given_idle(question: MarginQuestion, corrections: Path | None, without_copies: bool) -> str:
+    """The first of the options that is given; empty if none is."""
+    given = {
+        "--same-within": question.same_within is not None,
+        "--not-worse-than": question.gate is not None,
+        "--corrections": corrections is not None,
+        "--without-copies": without_copies,
+    }
+    return next((name for name, is_given in given.items() if is_given), "")

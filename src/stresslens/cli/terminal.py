@@ -125,6 +125,8 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
         contrast = contrasts.get(verdict)
         if contrast and contrast.plan and (plans or not contrast.real):
             print(f"    {contrast.plan}")
+        for asked in contrast.of_margins if contrast else ():
+            print("\n    ".join(filter(None, (asked.verdict, asked.plan))))
     if len(printed) < len(compared.verdicts):
         more = len(compared.verdicts) - len(printed)
         print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
@@ -154,6 +156,8 @@ def print_comparison(result: FolderComparison, *, plans: bool) -> None:
         rows,
         f"{compared.split} {metric}",
     )
+    if compared.best:
+        print(compared.best.said)
     print_verdicts(compared, plans=plans)
     for cost in compared.costs:
         print(cost.verdict)

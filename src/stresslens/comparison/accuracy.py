@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stresslens.comparison import costs, errors_by_class
+from stresslens.comparison.best_set import best_set
 from stresslens.comparison.difference import (
     LEVEL,
     Difference,
@@ -23,8 +24,10 @@ from stresslens.comparison.difference import (
     with_holm,
 )
 from stresslens.comparison.headline import balanced_weights, class_sizes, headline_sentences, unbalanced
+from stresslens.comparison.margins import Margins, with_margins
 from stresslens.comparison.schema import ComparisonFile, DifferenceMatrix, ErrorsByClass
 from stresslens.comparison.tested_run import (
+    ONLY_RUN,
     Tested,
     VariantFolders,
     same_function,
@@ -56,13 +59,15 @@ def compare_accuracy(
     ask: float | None = None,
     metric: str = "accuracy",
     read: Callable[[RunFolder, str], Tested] = tested_of,
+    margins: Margins | None = None,
 ) -> ComparisonFile:
     """Compute each variant's accuracy, each contrast's difference, errors by class and costs. For 3
-    to 24 variants, also compute the matrix of all pairs.
+    to 24 variants, also compute the matrix of all pairs, and which of them may be the best.
 
     A contrast uses the seeds that both variants have finished. Both must have been tested on the
     same images; otherwise the verdict says that they were not compared. `ask` is the difference
-    that the plans are for. `read` loads a run's predictions on a split.
+    that the plans are for. `read` loads a run's predictions on a split. `margins` are those that the
+    contrasts are asked about.
     """
     tested = {
         name: {seed: read(folder, split) for seed, folder in folders.items()}
@@ -85,14 +90,19 @@ def compare_accuracy(
         metric=metric,
         level=LEVEL,
         recipes=accuracies,
-        contrasts=[difference.as_contrast() for difference in differences],
+        contrasts=with_margins(differences, margins),
         errors=pairs.errors,
         costs=[ratio.as_cost() for ratio in costs.compare_costs(records, contrasts, level=LEVEL)],
         refused=pairs.refused,
         verdicts=verdicts if accuracies else [],
     )
     if 3 <= len(accuracies) <= LARGEST_MATRIX:
-        compared.matrix = _matrix(list(accuracies), tested)
+        names = list(accuracies)
+        every_pair = _every_pair(names, tested)
+        compared.matrix = _matrix(names, every_pair)
+        runs = all(seed == ONLY_RUN for seeds in variants.values() for seed in seeds)
+        if (best := best_set(names, every_pair, noun="run" if runs else "variant")) is not None:
+            compared.best = best
     return compared
 
 
@@ -148,12 +158,14 @@ def compare_study_accuracy(
     split: str = "test",
     ask: float | None = None,
     read: Callable[[RunFolder, str], Tested] = tested_of,
+    margins: Margins | None = None,
 ) -> ComparisonFile:
     """Run `compare_accuracy` on a study's folder: the finished runs and the contrasts of its
-    study.json."""
+    study.json, with the margins that it states, or with others."""
     study = read_study_record(folder)
     variants = variants_of(folder, lambda run: run.predictions(split).exists())
-    return compare_accuracy(variants, study.contrasts, split=split, ask=ask, read=read)
+    margins = margins or Margins(study.margins)
+    return compare_accuracy(variants, study.contrasts, split=split, ask=ask, read=read, margins=margins)
 
 
 def _accuracy(seeds: list[Tested]) -> Estimate | None:
@@ -196,11 +208,14 @@ def paired_accuracy(
     return replace(found, under=pairs[0][0].under, threat=pairs[0][0].threat)
 
 
-def _matrix(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> DifferenceMatrix:
-    """Every pair: accuracy of the row minus accuracy of the column. Holm's correction is over the
-    pairs. None where a pair cannot be compared."""
+def _every_pair(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> list[Difference]:
+    """The difference of every two that can be compared. Holm's correction is over them."""
     pairs = [paired_accuracy("", b, a, tested, None) for a, b in itertools.combinations(names, 2)]
-    differences = with_holm([pair for pair in pairs if isinstance(pair, Difference)])
+    return with_holm([pair for pair in pairs if isinstance(pair, Difference)])
+
+
+def _matrix(names: list[str], differences: Sequence[Difference]) -> DifferenceMatrix:
+    """Accuracy of the row minus accuracy of the column. None where a pair cannot be compared."""
     index = {name: k for k, name in enumerate(names)}
     empty: list[list[Any]] = [[None] * len(names) for _ in names]
     cells = {key: [list(row) for row in empty] for key in ("difference", "low", "high", "p_holm", "real")}

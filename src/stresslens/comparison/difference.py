@@ -36,7 +36,8 @@ class Difference:
     `balanced`: the difference in balanced accuracy, if the classes are unbalanced. `too_few_seeds`:
     the images tell the two apart, but two seeds cannot show how much seeds vary. `same_function`:
     see `tested_run.same_function`. `threat`: a full key of that attack, which separates attacks
-    with the same `under`. `ends_at`: the two ends of the interval at a level.
+    with the same `under`. `ends_at`: the two ends of the interval at a level. `needs`: the images and
+    seeds in words, as `takes`, that a `Goal` takes; None where it is not known.
     """
 
     contrast: str
@@ -57,6 +58,7 @@ class Difference:
     too_few_seeds: bool = False
     same_function: bool = False
     ends_at: Callable[[float], tuple[float, float]] | None = field(default=None, compare=False, repr=False)
+    needs: Callable[[random_effects.Goal], str] | None = field(default=None, compare=False, repr=False)
 
     @property
     def adjusted(self) -> Estimate | None:
@@ -103,9 +105,9 @@ class Difference:
         under = f" under {self.under}" if self.under else ""
         same = f"{self.a} and {self.b} are not distinguishable{under}"
         if d.value == 0:
-            return f"{same}: no difference was seen ({self._over})"
+            return f"{same}: no difference was seen ({self.over})"
         after = " after Holm's correction" if self.adjusted else ""
-        over = f"({_ends(d, d.value < 0)}{after}; {self._over})"
+        over = f"({_ends(d, d.value < 0)}{after}; {self.over})"
         if self.real:
             tail = (
                 ""
@@ -121,7 +123,7 @@ class Difference:
                 f"({self.images} images)"
             )
         if abs(d.value) < SAME:
-            over = f"({_ends(d, False)}{after}; {self._over})"
+            over = f"({_ends(d, False)}{after}; {self.over})"
             return f"{same}: {self.b} minus {self.a} is 0.0 points {over}"
         return f"{same}: {better} is ahead by {points} {over}"
 
@@ -135,7 +137,8 @@ class Difference:
         return f"; by balanced accuracy {ahead if abs(e.value) >= SAME else 'no difference was seen'} {over}"
 
     @property
-    def _over(self) -> str:
+    def over(self) -> str:
+        """What was compared, in words: `3 seeds, 360 images`."""
         if self.divisions:
             return f"{self.seeds} divisions, {self.images} test images each"
         return f"{self.seeds} seeds, {self.images} images" if self.seeds > 1 else f"{self.images} images"
@@ -194,7 +197,7 @@ def difference_of(
     )
     ask = ask or planned_difference(value)
     present = f"{seeds} seeds and {images:,} images" if seeds > 1 else f"{images:,} images"
-    takes = _takes(table, images, ask)
+    takes = _takes(table, images, random_effects.Goal(ask, LEVEL))
     too_few = 1 < seeds < random_effects.FEWEST_SEEDS and _images_tell(delta)
     return Difference(
         contrast,
@@ -209,6 +212,7 @@ def difference_of(
         takes,
         too_few_seeds=too_few,
         ends_at=ends_at,
+        needs=lambda goal: _takes(table, images, goal),
     )
 
 
@@ -246,12 +250,15 @@ def divided_difference_of(
     estimate = replace(estimate, low=max(-1.0, estimate.low), high=min(1.0, estimate.high))
     train, test = _sizes(divisions)
     ask = ask or planned_difference(estimate.value)
-    needed = (train + test) * (
-        resampled_reach(difference, test / train, grain=1 / test, level=LEVEL) / ask
-    ) ** 2
     present = f"{len(difference)} divisions of {round(train + test):,} images"
-    more = f"about {_rounded_up(needed)} images in all, divided in the same way"
-    takes = "" if needed <= train + test else more
+
+    def needs(goal: random_effects.Goal) -> str:
+        size = {"grain": 1 / test, "level": goal.level, "power": goal.power}
+        needed = (train + test) * (
+            resampled_reach(difference, test / train, **size) / goal.difference
+        ) ** 2 + goal.room * (train + test) / (test * goal.difference)
+        more = f"about {_rounded_up(needed)} images in all, divided in the same way"
+        return "" if needed <= train + test else more
 
     def ends_at(level: float) -> tuple[float, float]:
         margin, _ = resampled(difference, test / train, grain=1 / test, level=level)
@@ -267,9 +274,10 @@ def divided_difference_of(
         estimate.n,
         ask,
         present,
-        takes,
+        needs(random_effects.Goal(ask, LEVEL)),
         divisions=True,
         ends_at=ends_at,
+        needs=needs,
     )
 
 
@@ -302,9 +310,9 @@ def with_holm(differences: list[Difference]) -> list[Difference]:
     return [replace(d, p_holm=corrected[d.a, d.b, d.under, d.threat]) for d in differences]
 
 
-def _takes(table: random_effects.Crossed, images: int, ask: float) -> str:
-    """The seeds and images that tell a difference in words; empty if the present ones do."""
-    seeds, needed = random_effects.plan(table, ask, level=LEVEL)
+def _takes(table: random_effects.Crossed, images: int, goal: random_effects.Goal) -> str:
+    """The seeds and images that a goal takes in words; empty if the present ones do."""
+    seeds, needed = random_effects.plan_for(table, goal)
     if needed is None:
         return "" if seeds == table.seeds else f"about {seeds} seeds on these {images:,} images"
     if math.isinf(needed):

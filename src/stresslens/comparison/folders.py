@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from stresslens.comparison import accuracy, claims, robustness
 from stresslens.comparison.corrected_labels import CorrectedTests
+from stresslens.comparison.margins import MarginQuestion
 from stresslens.comparison.schema import ComparisonFile
-from stresslens.comparison.tested_run import Tested, VariantFolders, tested_of, variants_of
+from stresslens.comparison.tested_run import ONLY_RUN, Tested, VariantFolders, tested_of, variants_of
 from stresslens.comparison.verdict_changes import VerdictChanges
 from stresslens.comparison.without_copies import TestsWithoutCopies
 from stresslens.config.run_names import ShortNames
@@ -43,6 +44,12 @@ class FolderComparison:
     regressions: list[str]
     changes: VerdictChanges | None = None
 
+    @property
+    def gate_missed(self) -> list[str]:
+        """A sentence for each that is not shown to be as good as the gate asks, with what it would take."""
+        found = [c.not_worse for c in self.comparison.contrasts if c.not_worse and not c.not_worse.shown]
+        return [f"{each.verdict}{f'; {each.plan}' if each.plan else ''}" for each in found]
+
     def renamed(self, names: ShortNames) -> FolderComparison:
         """With the short names of variants."""
         comparison = ComparisonFile.model_validate(names.replaced(self.comparison.as_json()))
@@ -67,6 +74,7 @@ def compare_corrected(
     ask: float | None = None,
     trust: bool = False,
     data: DataPlace = None,
+    question: MarginQuestion | None = None,
 ) -> FolderComparison:
     """As `compare_folders` with the accuracy, by corrected labels of the split's images; `changes` says
     which verdicts are others than before.
@@ -74,23 +82,31 @@ def compare_corrected(
     The data of the runs are read as `data_of` does with `trust` and `data`. Raises DataError for
     corrections that do not belong to them."""
     read = CorrectedTests(LabelCorrections.read(corrections), trust, data)
-    return _compared_anew(paths, read, split, ask)
+    return _compared_anew(paths, read, split, ask, question)
 
 
 def compare_without_copies(
-    paths: Sequence[Path], *, split: str = "test", ask: float | None = None
+    paths: Sequence[Path],
+    *,
+    split: str = "test",
+    ask: float | None = None,
+    question: MarginQuestion | None = None,
 ) -> FolderComparison:
     """As `compare_folders` with the accuracy, without the images that have a copy in an earlier split;
     `changes` says which verdicts are others than before. Raises ConfigError where a run's record does not
     say which images these are."""
-    return _compared_anew(paths, TestsWithoutCopies(), split, ask)
+    return _compared_anew(paths, TestsWithoutCopies(), split, ask, question)
 
 
 def _compared_anew(
-    paths: Sequence[Path], read: CorrectedTests | TestsWithoutCopies, split: str, ask: float | None
+    paths: Sequence[Path],
+    read: CorrectedTests | TestsWithoutCopies,
+    split: str,
+    ask: float | None,
+    question: MarginQuestion | None,
 ) -> FolderComparison:
-    before = compare_folders(paths, split=split, ask=ask)
-    after = compare_folders(paths, split=split, ask=ask, read=read)
+    before = compare_folders(paths, split=split, ask=ask, question=question)
+    after = compare_folders(paths, split=split, ask=ask, read=read, question=question)
     changes = read.changes(split, before.comparison.contrasts, after.comparison.contrasts)
     return replace(after, changes=changes)
 
@@ -102,16 +118,19 @@ def compare_folders(
     ask: float | None = None,
     metric: str = "accuracy",
     read: Callable[[RunFolder, str], Tested] | None = None,
+    question: MarginQuestion | None = None,
 ) -> FolderComparison:
     """Compare the folders of runs or variants with the first, or make the contrasts of one study
     again.
 
     `metric` is accuracy, or robust@RADIUS: the share of the attacked images that no attack broke at
-    any radius up to this one. `read` loads the results of a run; by default as the metric says.
+    any radius up to this one. `read` loads the results of a run; by default as the metric says. `question`
+    is what is asked about margins; with a gate, its baseline is compared with all others.
 
     Raises ConfigError if the paths are no such folders, of different kinds, unfinished, or were not
     tested on the same images.
     """
+    question = question or MarginQuestion()
     kinds = {path: folder_kind(path) for path in paths}
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{path} is a {KIND_NAMES[kind]}" for path, kind in kinds.items())
@@ -123,13 +142,16 @@ def compare_folders(
                 "compare takes one study and makes its contrasts again; "
                 "to compare variants, give their folders"
             )
-        return FolderComparison(kind, _compared_study(paths[0], split, ask, metric, read), [])
+        return FolderComparison(kind, _compared_study(paths[0], split, ask, metric, read, question), [])
     if len(paths) < 2:
         raise ConfigError(f"{paths[0]} is a {KIND_NAMES[kind]}; give at least one more to compare it with")
     names = _names(paths, kind)
     variants = {name: _seeds(path, kind, split) for name, path in zip(names, paths)}
-    first, *others = variants
-    contrasts = [("against the first", first, other) for other in others]
+    baseline = next(iter(variants))
+    if question.gate is not None:
+        baseline = question.gate.baseline_of(dict(zip(variants, paths)))
+    against = "against the first" if baseline == next(iter(variants)) else f"against {baseline}"
+    contrasts = [(against, baseline, other) for other in variants if other != baseline]
     compared = accuracy.compare_accuracy(
         variants,
         contrasts,
@@ -137,6 +159,7 @@ def compare_folders(
         ask=ask,
         metric=metric,
         read=read or _reader(metric, variants, split),
+        margins=question.margins({}),
     )
     if compared.refused:
         raise ConfigError("\n".join(compared.refused))
@@ -150,14 +173,29 @@ def _compared_study(
     ask: float | None,
     metric: str,
     read: Callable[[RunFolder, str], Tested] | None,
+    question: MarginQuestion,
 ) -> ComparisonFile:
+    study = read_study_record(folder)
+    contrasts, margins = study.contrasts, question.margins(study.margins)
     if metric == "accuracy":
-        compared = accuracy.compare_study_accuracy(folder, split=split, ask=ask, read=read or tested_of)
+        variants, read = variants_of(folder, lambda run: run.predictions(split).exists()), read or tested_of
+    else:
+        variants = variants_of(folder, lambda run: any(run.path.glob("robustness/*/result.json")))
+        read = _reader(metric, variants, split)
+    if question.gate is not None:
+        named = {name: folder / name for name, seeds in variants.items() if seeds}
+        baseline = question.gate.baseline_of(named, study.own_names)
+        if len(named) < 2:
+            raise ConfigError(f"{folder} has only one variant with results, so there is none to check")
+        contrasts = [(f"against {baseline}", baseline, other) for other in named if other != baseline]
+    compared = accuracy.compare_accuracy(
+        variants, contrasts, split=split, ask=ask, metric=metric, read=read, margins=margins
+    )
+    if question.gate is not None and compared.refused:
+        raise ConfigError("\n".join(compared.refused))
+    if metric == "accuracy" and question.gate is None:
         compared.claims = claims.study_claims(folder, compared)
-        return compared
-    variants = variants_of(folder, lambda run: any(run.path.glob("robustness/*/result.json")))
-    contrasts, read = read_study_record(folder).contrasts, _reader(metric, variants, split)
-    return accuracy.compare_accuracy(variants, contrasts, split=split, ask=ask, metric=metric, read=read)
+    return compared
 
 
 def _reader(metric: str, variants: VariantFolders, split: str) -> Callable[[RunFolder, str], Tested]:
@@ -230,7 +268,7 @@ def _seeds(path: Path, kind: Kind, split: str) -> dict[str, RunFolder]:
             raise ConfigError(
                 f"{path} is not finished ({record.status}); run the command that made it again to resume it"
             )
-        return {"weights": RunFolder(path)}
+        return {ONLY_RUN: RunFolder(path)}
     folders = [RunFolder(record.parent) for record in sorted(path.glob("seed-*/record.json"))]
     finished = {folder.path.name: folder for folder in folders if read_record(folder).usable}
     if not finished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from stresslens.comparison.folders import FolderComparison
+from stresslens.comparison.margins import in_points
 from stresslens.core.format import percent
 
 
@@ -17,20 +18,25 @@ def markdown_of(result: FolderComparison) -> str:
     compared = result.comparison
     contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
     lines = [f"### {compared.split} {compared.metric}: {_summary(result)}", ""]
+    if compared.best:
+        lines.append(f"- {in_markdown(compared.best.said)}")
     for verdict in compared.verdicts:
-        lines.append(f"- {plain_markdown(verdict)}")
+        lines.append(f"- {in_markdown(verdict)}")
         contrast = contrasts.get(verdict)
         if contrast and contrast.plan and not contrast.real:
-            lines.append(f"  - {plain_markdown(contrast.plan)}")
-    lines += [f"- {plain_markdown(cost.verdict)}" for cost in compared.costs]
+            lines.append(f"  - {in_markdown(contrast.plan)}")
+        for asked in contrast.of_margins if contrast else ():
+            lines.append(f"- {in_markdown(asked.verdict)}")
+            lines += [f"  - {in_markdown(asked.plan)}"] if asked.plan else []
+    lines += [f"- {in_markdown(cost.verdict)}" for cost in compared.costs]
     lines += [
-        f"- {plain_markdown(sentence)}" for sentence in (result.changes.sentences if result.changes else ())
+        f"- {in_markdown(sentence)}" for sentence in (result.changes.sentences if result.changes else ())
     ]
     kind = "run" if result.kind == "run" else "variant"
     lines += ["", f"| {kind} | {compared.metric}, % (95 % interval) | n | method |", "|---|---|---|---|"]
     lines += [
-        f"| {plain_markdown(name)} | {percent(e)} | {e.n:,} | {plain_markdown(e.method)} |"
-        for name, e in compared.recipes.items()
+        f"| {in_markdown(name)} | {percent(estimate)} | {estimate.n:,} | {in_markdown(estimate.method)} |"
+        for name, estimate in compared.recipes.items()
     ]
     return "\n".join([*lines, ""])
 
@@ -38,6 +44,12 @@ def markdown_of(result: FolderComparison) -> str:
 def _summary(result: FolderComparison) -> str:
     """What was decided, in a few words."""
     pairs = result.comparison.contrasts
+    gated = [pair.not_worse for pair in pairs if pair.not_worse]
+    if gated:
+        shown, more = sum(each.shown for each in gated), f"by more than {in_points(gated[0].margin)}"
+        if len(gated) == 1:
+            return f"{'' if shown else 'not shown to be '}not worse {more}"
+        return f"{shown} of {len(gated)} are not worse {more}"
     if result.kind == "study":
         return f"{sum(pair.real for pair in pairs)} of {len(pairs)} differences are real"
     better = sum(pair.real and pair.difference.value > 0 for pair in pairs)
@@ -47,6 +59,6 @@ def _summary(result: FolderComparison) -> str:
     return f"{', '.join(said)}, against the first"
 
 
-def plain_markdown(text: str) -> str:
+def in_markdown(text: str) -> str:
     """Text without characters that Markdown would read as structure."""
     return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))

@@ -14,13 +14,34 @@ from pydantic import model_validator
 from stresslens.core.json_file import Figure, JsonFile
 
 
+class MarginVerdict(JsonFile):
+    """Whether two are the same within a `margin` (a share), or the second is not worse by more than it.
+
+    `p` is 1 - level of the interval that just lies inside the margin, which is twice the p of the one-sided
+    test (for sameness of the larger of two), before and after Holm's correction over the pairs. `interval`
+    is the difference with the interval that has to lie inside; it is missing where the seeds are too few.
+    `plan` says what it would take, where it is not shown.
+    """
+
+    kind: Literal["same", "not worse"]
+    margin: float
+    shown: bool
+    p: float
+    p_holm: float
+    interval: Figure | None = None
+    too_few_seeds: bool = False
+    verdict: str
+    plan: str | None = None
+
+
 class Contrast(JsonFile):
     """Accuracy of b minus accuracy of a, with p before and after Holm's correction.
 
     `plan` says how many images and seeds would be needed to tell a difference. `balanced` is the
     difference in balanced accuracy, where the classes are unbalanced. `too_few_seeds`: the images of
     each seed tell the two apart, but the seeds are too few to test. `adjusted` is the difference with
-    its interval after Holm's correction, where that alone includes 0.
+    its interval after Holm's correction, where that alone includes 0. `same` and `not_worse` are what
+    the margins say that were asked for.
     """
 
     contrast: str
@@ -35,6 +56,23 @@ class Contrast(JsonFile):
     balanced: Figure | None = None
     too_few_seeds: bool = False
     adjusted: Figure | None = None
+    same: MarginVerdict | None = None
+    not_worse: MarginVerdict | None = None
+
+    @property
+    def of_margins(self) -> list[MarginVerdict]:
+        """The verdicts on the margins that were asked for."""
+        return [each for each in (self.same, self.not_worse) if each is not None]
+
+
+class BestSet(JsonFile):
+    """The variants that may be the best of all that were compared: with the chance `level` the truly best
+    is among them. `beaten` are the others, each with one that is shown to be better."""
+
+    level: float
+    variants: list[str]
+    beaten: dict[str, str] = {}
+    said: str
 
 
 class ContrastColumn(NamedTuple):
@@ -218,6 +256,7 @@ class ComparisonFile(JsonFile):
     refused: list[str] = []
     verdicts: list[str] = []
     matrix: DifferenceMatrix | None = None
+    best: BestSet | None = None
     claims: list[JudgedClaim] = []
     robustness: list[RobustContrast | UncomparedPair] = []
     importance: ImportanceTable | None = None

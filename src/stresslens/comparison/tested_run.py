@@ -21,6 +21,9 @@ ROUNDING = 1e-5
 VariantFolders = Mapping[str, Mapping[str, RunFolder]]
 """Each variant's finished runs. Runs of two variants with the same key (`seed-0`) form a pair."""
 
+ONLY_RUN = "weights"
+"""The key of a run that is compared alone, whatever its seed, so that runs of different seeds are a pair."""
+
 
 @dataclass(frozen=True)
 class Tested:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from stresslens.config.dotted_keys import set_dotted
@@ -14,6 +15,9 @@ from stresslens.config.schema import STRICT
 from stresslens.config.study_record import ClaimOf, StatedClaim
 from stresslens.core.errors import ConfigError, Problem
 from stresslens.core.spelling import closest
+
+WIDEST_MARGIN = 0.2
+"""As a share; a larger one is meant in points."""
 
 Pairs = list[tuple[str, str, str]]
 """(contrast, variant, variant), by the names of the variants' folders."""
@@ -24,7 +28,8 @@ class ContrastSection:
     """One contrast: named pairs of variants, or all pairs that differ in one setting only (`vary`).
 
     `claim` is an earlier conclusion: the second variant of each pair is better, in `claim_of`.
-    `protocol` is the name of the study that repeats the procedure of that time.
+    `protocol` is the name of the study that repeats the procedure of that time. With `same_within`, each
+    pair is also asked whether it is the same within this margin.
     """
 
     pairs: list[tuple[str, str]] | None = None
@@ -35,6 +40,8 @@ class ContrastSection:
     """An earlier conclusion that is checked."""
     claim_of: ClaimOf = "accuracy"
     """The quantity that the claim is about."""
+    same_within: Annotated[float, Field(gt=0, le=WIDEST_MARGIN)] | None = None
+    """A margin, as a share (0.005 is half a point): are the two the same within it?"""
     protocol: str | None = None
     """Name of the study that repeats the procedure of that time."""
 
@@ -109,6 +116,11 @@ def claims_of(
         for name, c in contrasts.items()
         if c.claim is not None
     ]
+
+
+def margins_of(contrasts: Mapping[str, ContrastSection]) -> dict[str, float]:
+    """The margins of sameness of the contrasts that have one."""
+    return {name: each.same_within for name, each in contrasts.items() if each.same_within is not None}
 
 
 def differ_only(first: Mapping[str, Any], second: Mapping[str, Any], dotted: str) -> bool:

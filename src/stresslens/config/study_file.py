@@ -18,7 +18,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from stresslens.config import old_words, registry
-from stresslens.config.contrasts import claims_of, pairs_of
+from stresslens.config.contrasts import claims_of, margins_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.grid import Cell, Change, cells, checked_grid, number_of_cells
@@ -65,8 +65,7 @@ class Variant:
 
 @dataclass(config=STRICT)
 class Study:
-    """An expanded study: its variants, its seeds, and the pairs to compare as (contrast,
-    variant, variant)."""
+    """An expanded study: its variants, its seeds, and the pairs to compare: (contrast, variant, variant)."""
 
     name: str
     variants: list[Variant]
@@ -74,17 +73,17 @@ class Study:
     contrasts: list[tuple[str, str, str]]
     source: Path | None
     claims: list[StatedClaim] = field(default_factory=list)
+    margins: dict[str, float] = field(default_factory=dict)
+    """The margins of sameness, by contrast."""
     repeats: Repeats | None = None
     """How each seed splits the data, if each has its own split."""
     curves: list[tuple[str, list[tuple[int, str]]]] = field(default_factory=list)
     """Each data-size curve: its name, and its (size, variant) pairs."""
     sweep: Sweep | None = None
-    """The hyperparameter search of each variant. Its best settings are then trained with every
-    seed and tested."""
+    """The search of each variant; its best settings are then trained with every seed and tested."""
     executor: ExecutorName = "local"
     own_names: dict[str, str] = field(default_factory=dict)
-    """The variants' names in the study file, by the names of their folders, which hold the overrides
-    too."""
+    """The names in the study file, by the names of the folders, which hold the overrides too."""
     overrides: dict[str, list[str]] = field(default_factory=dict)
     """The overrides of each variant, by the names of their folders."""
     kept_names: dict[str, list[str]] = field(default_factory=dict)
@@ -208,6 +207,7 @@ def expand_study(
         contrasts,
         source,
         claims,
+        margins_of(keys.contrasts or {}),
         repeats,
         list(curves.items()),
         keys.sweep,

@@ -50,7 +50,7 @@ class StudyRecord(JsonFile):
 
     REMEDY = "the command of the study (`stresslens run` or `train`) writes it anew"
 
-    LATER_KEYS = frozenset({"own_names", "overrides", "own_seeds"})
+    LATER_KEYS = frozenset({"own_names", "overrides", "own_seeds", "margins"})
 
     format: Literal[1] = 1
     name: str = ""
@@ -60,6 +60,7 @@ class StudyRecord(JsonFile):
     seeds: list[int] = []
     own_seeds: dict[str, list[int]] = {}
     contrasts: list[tuple[str, str, str]] = []
+    margins: dict[str, float] = {}
     claims: list[StatedClaim] = []
     curves: list[SizeCurve] = []
     command: list[str] = []

@@ -10,7 +10,7 @@ from typing import Any
 from stresslens.core.text import brief as brief
 from stresslens.core.types import Estimate
 
-UNITS = {"images": "images", "seeds": "seeds", "both": "images and seeds"}
+UNITS = {"images": "images", "seeds": "seeds", "both": "images and seeds", "data sets": "data sets"}
 
 
 def percent(estimate: Estimate | None) -> str:

@@ -224,7 +224,8 @@ def _of_values(operation: Callable[[float, float], float]) -> tuple[Any, Any]:
 class Estimate:
     """A value with its confidence interval.
 
-    `unit` is what the interval accounts for: the images of the split, the seeds, or both. Without
+    `unit` is what the interval accounts for: the images of the split, the seeds, both, or also the data
+    sets (`n` then counts these). Without
     an interval both bounds are NaN; an infinite bound says that this end cannot be known. Where it is
     computed with, its value alone counts, and the result is a plain number without an interval.
     """
@@ -235,7 +236,7 @@ class Estimate:
     n: int
     method: str
     level: float = 0.95
-    unit: Literal["images", "seeds", "both"] = "images"
+    unit: Literal["images", "seeds", "both", "data sets"] = "images"
 
     def __str__(self) -> str:
         low, high = math.isfinite(self.low), math.isfinite(self.high)

@@ -212,19 +212,28 @@ def proportion(right: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
     return Estimate(float(of.of_seeds.mean()), float(low), float(high), images, method, level, unit)
 
 
-def images_needed(table: Crossed, difference: float, seeds: int, *, level: float = 0.95) -> float:
-    """The number of images with which 8 of 10 studies of `seeds` seeds detect `difference`.
+@dataclass(frozen=True)
+class Goal:
+    """What a study is planned for: that its interval of `level` ends within `difference` of the middle, with
+    the chance `power`. An interval of sameness ends `room` / images further out."""
+
+    difference: float
+    level: float = 0.95
+    power: float = POWER
+    room: float = 0.0
+
+
+def images_needed(table: Crossed, goal: Goal, seeds: int) -> float:
+    """The number of images with which 8 of 10 studies of `seeds` seeds (or as many as `goal.power` says)
+    detect the goal's difference.
 
     It is infinite if `MOST_IMAGES` are not enough. The variances of the (single) table are taken as
-    known: difference = margin + z · √variance, with the z of `POWER`.
+    known: difference = margin + z · √variance, with the z of the power.
     """
     from scipy.special import ndtri, stdtrit
 
-    t, z, z_power = (
-        float(-stdtrit(max(seeds - 1, 1), (1 - level) / 2)),
-        float(-ndtri((1 - level) / 2)),
-        float(ndtri(POWER)),
-    )
+    tail = (1 - goal.level) / 2
+    t, z, z_power = float(-stdtrit(max(seeds - 1, 1), tail)), float(-ndtri(tail)), float(ndtri(goal.power))
     per_seed, rest, per_image = (
         float(table.var_seed) / seeds,
         float(table.ms_rest) / seeds,
@@ -233,19 +242,25 @@ def images_needed(table: Crossed, difference: float, seeds: int, *, level: float
 
     def detectable(images: float) -> float:
         between_seeds, added = per_seed + rest / images, per_image / images
-        return math.sqrt(t * t * between_seeds + z * z * added) + z_power * math.sqrt(between_seeds + added)
+        margin = math.sqrt(t * t * between_seeds + z * z * added) + goal.room / images
+        return margin + z_power * math.sqrt(between_seeds + added)
 
     low, high = 1.0, float(MOST_IMAGES)
-    if detectable(high) > difference:
+    if detectable(high) > goal.difference:
         return math.inf
     while high > low * 1.001:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if detectable(middle) <= difference else (middle, high)
+        low, high = (low, middle) if detectable(middle) <= goal.difference else (middle, high)
     return math.ceil(high)
 
 
 def plan(table: Crossed, difference: float, *, level: float = 0.95) -> tuple[int, float | None]:
-    """The numbers of seeds and images with which 8 of 10 studies detect `difference`.
+    """`plan_for` a difference that is to be told from 0."""
+    return plan_for(table, Goal(difference, level))
+
+
+def plan_for(table: Crossed, goal: Goal) -> tuple[int, float | None]:
+    """The numbers of seeds and images with which 8 of 10 studies (or as many as the goal says) reach it.
 
     None instead of a number of images stands for the present images. If at most four times as many
     seeds (or ten) are enough, more seeds alone are the plan. Otherwise it is the smallest number of
@@ -255,7 +270,7 @@ def plan(table: Crossed, difference: float, *, level: float = 0.95) -> tuple[int
     """
 
     def needed(seeds: int) -> float:
-        return images_needed(table, difference, seeds, level=level)
+        return images_needed(table, goal, seeds)
 
     if table.seeds == 1:
         return 1, images if (images := needed(1)) > table.images else None

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from stresslens.charts.chart import Chart
 from stresslens.charts.curve_colours import INK
 from stresslens.charts.dot_charts import Interval, interval_chart
+from stresslens.comparison.data_sets import PairAcrossSets
+from stresslens.comparison.margins import in_points
 from stresslens.comparison.schema import (
     CONTRAST_COLUMNS,
     Contrast,
@@ -54,6 +56,8 @@ class Question:
     pairs: int
     untested: int
     """The pairs that too few seeds leave untested."""
+    shown: int
+    """The pairs whose verdicts there is room for."""
     claim: JudgedClaim | None = None
     section: str = "contrasts"
     """The page's section with the other verdicts."""
@@ -66,7 +70,8 @@ def opening(study: StudyFolder) -> list[str]:
         of_contrasts = {c.verdict for c in study.comparison.contrasts}
         rest = [sentence for sentence in study.comparison.verdicts if sentence not in of_contrasts]
         names = (*(variant.name for variant in study.variants if variant.name), *_data_names(study))
-        rest = [*chosen_settings(study)[:SWEEPS], *rest]
+        best = [study.comparison.best.said] if study.comparison.best else []
+        rest = [*chosen_settings(study)[:SWEEPS], *rest, *best]
         return [each if each.startswith(names) else each[:1].upper() + each[1:] for each in rest]
     sentences = []
     variants = headline(study)
@@ -103,7 +108,7 @@ def questions(study: StudyFolder) -> list[Question]:
     all_questions = []
     for (section, name), contrasts in by_contrast.items():
         ordered = sorted(contrasts, key=lambda c: not c.real)
-        verdicts = [Verdict(c.verdict, c.real, "" if c.real else c.plan or "") for c in ordered[:room]]
+        verdicts = [each for contrast in ordered[:room] for each in _verdicts(contrast)]
         claims = study.comparison.claims if study.comparison else []
         of = "accuracy" if section == "contrasts" else "robustness"
         claim = next((each for each in claims if each.contrast == name and each.of == of), None)
@@ -115,11 +120,18 @@ def questions(study: StudyFolder) -> list[Question]:
                 sum(c.real for c in contrasts),
                 len(contrasts),
                 sum(c.too_few_seeds and not c.real for c in contrasts),
+                min(room, len(contrasts)),
                 claim,
                 section,
             )
         )
     return sorted(all_questions, key=lambda question: not question.real)
+
+
+def _verdicts(contrast: Contrast) -> list[Verdict]:
+    """What is said of a contrast: whether it is real, and what its margins say."""
+    first = Verdict(contrast.verdict, contrast.real, "" if contrast.real else contrast.plan or "")
+    return [first, *(Verdict(each.verdict, each.shown, each.plan or "") for each in contrast.of_margins)]
 
 
 def contrast_rows(study: StudyFolder) -> tuple[list[Contrast], int]:
@@ -152,22 +164,70 @@ def contrasts_chart(study: StudyFolder) -> Chart | None:
 
 
 def difference_chart(contrasts: Sequence[Contrast]) -> Chart:
-    """The difference of each contrast with its interval."""
+    """The difference of each contrast with its interval; where one margin was asked for, this margin, and
+    thick the interval that has to lie inside it."""
+    asked = [verdict for c in contrasts for verdict in c.of_margins]
+    margins = {verdict.margin for verdict in asked}
+    margin = margins.pop() if len(margins) == 1 else None
+    rows = [_difference_row(c, margin is not None) for c in contrasts]
+    caption = "Differences, with their intervals"
+    band = None
+    if margin is not None:
+        one_sided = all(verdict.kind == "not worse" for verdict in asked)
+        inside = "right of the margin" if one_sided else "inside the margin"
+        caption += f", and the margin of {in_points(margin)} (shaded): what is thick must lie {inside}"
+        band = (-100 * margin, 100 * margin, f"within {in_points(margin)}")
+    return interval_chart(
+        rows,
+        title=caption,
+        x_label="percentage points",
+        reference=(0.0, "no difference"),
+        label=44,
+        band=band,
+    )
+
+
+def _difference_row(contrast: Contrast, thick: bool) -> Interval:
+    e = contrast.adjusted or contrast.difference
+    tested = [verdict.interval for verdict in contrast.of_margins if verdict.interval] if thick else []
+    inner = (100 * tested[0].low, 100 * tested[0].high) if tested else (math.nan, math.nan)
+    return Interval(
+        f"{contrast.b} − {contrast.a}",
+        100 * e.value,
+        100 * e.low,
+        100 * e.high,
+        INK,
+        points(e).split(" ")[0],
+        inner=inner,
+    )
+
+
+def forest_chart(pair: PairAcrossSets) -> Chart:
+    """The difference on each data set, the average over them, and that on a new one; open circles are the
+    estimates together with the other data sets."""
     rows = [
         Interval(
-            f"{c.b} − {c.a}",
-            100 * e.value,
-            100 * e.low,
-            100 * e.high,
+            each.data_set,
+            100 * each.difference.value,
+            100 * each.difference.low,
+            100 * each.difference.high,
             INK,
-            points(e).split(" ")[0],
+            points(each.difference),
+            math.nan if each.shrunken is None else 100 * each.shrunken,
         )
-        for c in contrasts
-        for e in [c.adjusted or c.difference]
+        for each in pair.sets
     ]
-    caption = "Differences, with their intervals"
+    if pair.average is not None and pair.new is not None:
+        e, new = pair.average, pair.new
+        rows.append(Interval("average", 100 * e.value, 100 * e.low, 100 * e.high, 0, points(e)))
+        written = points(new).partition("(")[2].rstrip(")")
+        rows.append(Interval("a new data set", math.nan, 100 * new.low, 100 * new.high, 0, written))
     return interval_chart(
-        rows, title=caption, x_label="percentage points", reference=(0.0, "no difference"), label=44
+        rows,
+        title=f"{pair.b} minus {pair.a}, by data set",
+        x_label="percentage points",
+        reference=(0.0, "no difference"),
+        label=44,
     )
 
 

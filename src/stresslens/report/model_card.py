@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stresslens.comparison.markdown import plain_markdown
+from stresslens.comparison.markdown import in_markdown
 from stresslens.config import registry
 from stresslens.config.yaml_source import parse_value, yaml_text
 from stresslens.core.errors import ConfigError, StresslensError
@@ -47,7 +47,7 @@ def render_model_card(folder: RunFolder) -> str:
     values = config if isinstance(config, Mapping) else {}
     title = f"{run.record.study}/{run.name}" if run.record.study else run.name
     lines = ["---", yaml_text(_front_matter(run, split, title, values)).strip(), "---", ""]
-    lines += [f"# {plain_markdown(title)}", "", *_opening(run, split, values)]
+    lines += [f"# {in_markdown(title)}", "", *_opening(run, split, values)]
     lines += _section("Data", _data(run, values))
     lines += _section(f"Scores on {split}", _scores(run, split))
     lines += _section("By class", _classes(run, split))
@@ -100,17 +100,17 @@ def _dataset_type(values: Mapping[str, Any]) -> str:
 
 def _opening(run: Run, split: str, values: Mapping[str, Any]) -> list[str]:
     record = run.record
-    classes = enumeration([plain_markdown(name) for name in run.classes], CLASSES)
+    classes = enumeration([in_markdown(name) for name in run.classes], CLASSES)
     what = f"An image classifier of {counted(len(run.classes), 'class', 'classes')}: {classes}."
     if record.shape is not None:
         what += f" It takes images of {' × '.join(map(str, record.shape))} (channels, height, width)."
     if record.source:
-        what += f" Only its predictions are known, from {plain_markdown(record.source)}."
+        what += f" Only its predictions are known, from {in_markdown(record.source)}."
     model = values.get("estimator") or values.get("model")
     if model is not None and not record.source:
         kind = "estimators" if values.get("estimator") else "models"
-        what += f" Architecture: {plain_markdown(plugin_text(*registry.name_and_options(kind, model)))}."
-    return [what, "", " ".join(map(plain_markdown, run_opening(run, split)))]
+        what += f" Architecture: {in_markdown(plugin_text(*registry.name_and_options(kind, model)))}."
+    return [what, "", " ".join(map(in_markdown, run_opening(run, split)))]
 
 
 def _data(run: Run, values: Mapping[str, Any]) -> list[str]:
@@ -118,20 +118,20 @@ def _data(run: Run, values: Mapping[str, Any]) -> list[str]:
     if not data.name:
         return []
     sizes = ", ".join(f"{n:,} {split}" for split, n in data.sizes.items())
-    lines = [f"{plain_markdown(data.name)}: {sizes} images (fingerprint `{data.fingerprint}`)."]
+    lines = [f"{in_markdown(data.name)}: {sizes} images (fingerprint `{data.fingerprint}`)."]
     facts = _facts(values)
     if facts is not None:
         lines += [
             "",
-            f"- Published as {plain_markdown(f'{facts.title} ({facts.source})')}",
-            f"- Licence: {plain_markdown(facts.licence)}",
-            f"- Known copies: {plain_markdown(facts.duplicates)}",
-            f"- Known wrong labels: {plain_markdown(facts.label_noise)}",
+            f"- Published as {in_markdown(f'{facts.title} ({facts.source})')}",
+            f"- Licence: {in_markdown(facts.licence)}",
+            f"- Known copies: {in_markdown(facts.duplicates)}",
+            f"- Known wrong labels: {in_markdown(facts.label_noise)}",
         ]
-    lines += [f"- {plain_markdown(note)}" for note in data.on_files()]
+    lines += [f"- {in_markdown(note)}" for note in data.on_files()]
     lines += ["", *_audits(data.findings, "the data")] if data.findings else []
     (card,) = data_cards([run])
-    return lines + [f"- {plain_markdown(text)}" for text in card.without_copies]
+    return lines + [f"- {in_markdown(text)}" for text in card.without_copies]
 
 
 def _facts(values: Mapping[str, Any]) -> PublishedFacts | None:
@@ -149,19 +149,19 @@ def _audits(findings: Sequence[Finding], what: str) -> list[str]:
     clean = sum(each.status == "no sign" for each in findings)
     unchecked = [each.audit for each in findings if each.status == "not checked"]
     lines = [
-        f"- **{each.severity}: {plain_markdown(each.audit)}**: {plain_markdown(each.evidence)}"
-        + (f" ({plain_markdown(each.remedy)})" if each.remedy else "")
+        f"- **{each.severity}: {in_markdown(each.audit)}**: {in_markdown(each.evidence)}"
+        + (f" ({in_markdown(each.remedy)})" if each.remedy else "")
         for each in signs
     ]
     lines.append(f"- {counted(clean, 'check')} of {what} found no sign; the report says how each one looked")
     if unchecked:
-        lines.append(f"- not checked: {plain_markdown(enumeration(unchecked, CLASSES))}")
+        lines.append(f"- not checked: {in_markdown(enumeration(unchecked, CLASSES))}")
     return lines
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cut = [f"{len(rows) - ROWS} more rows are in the report."] if len(rows) > ROWS else []
-    lines = [heads, ["---"] * len(heads), *([plain_markdown(cell) for cell in row] for row in rows[:ROWS])]
+    lines = [heads, ["---"] * len(heads), *([in_markdown(cell) for cell in row] for row in rows[:ROWS])]
     return [*(f"| {' | '.join(line)} |" for line in lines), *(["", *cut] if cut else [])]
 
 
@@ -198,7 +198,7 @@ def _slices(run: Run, split: str) -> list[str]:
             else ""
         )
         rows = [(row.value, f"{row.n:,}", percent(row.accuracy)) for row in found.rows]
-        lines += ["", f"{plain_markdown(found.by)}{p}:", ""]
+        lines += ["", f"{in_markdown(found.by)}{p}:", ""]
         lines += _table(["group", "images", "accuracy, % (95 % interval)"], rows)
     return lines[1:]
 
@@ -218,12 +218,12 @@ def _robustness(run: Run) -> list[str]:
     for robust in run.stress.robust:
         result = robust.result
         rows = [(radius(eps), percent(e), f"{e.n:,}") for eps, e in worst_case(result)]
-        lines += ["", f"{plain_markdown(title_of(robust))}, {result.n:,} images of {result.split}:", ""]
+        lines += ["", f"{in_markdown(title_of(robust))}, {result.n:,} images of {result.split}:", ""]
         lines += _table(["radius", "robust accuracy, % (95 % interval)", "n"], rows)
     for certificate in run.stress.certificates:
         found = certificate.result
         name = plugin_text(found.certificate, found.options)
-        lines += ["", f"Certificate {plain_markdown(name)}, {found.norm}, {found.n:,} images:", ""]
+        lines += ["", f"Certificate {in_markdown(name)}, {found.norm}, {found.n:,} images:", ""]
         certified = [(radius(each.radius), percent(each.certified)) for each in found.curve]
         lines += _table(["radius", "certified accuracy, %"], certified)
     if (corrupted := run.stress.corruptions) is not None:
@@ -237,12 +237,12 @@ def _robustness(run: Run) -> list[str]:
 def _training(run: Run, values: Mapping[str, Any]) -> list[str]:
     training, environment = run.record.training, run.environment
     if run.record.source:
-        return [f"Nothing is known of the training of {plain_markdown(run.record.source)}."]
+        return [f"Nothing is known of the training of {in_markdown(run.record.source)}."]
     lines = []
     if training.epochs is not None:
         lines.append(f"{counted(training.epochs, 'epoch')}. {chosen_epoch(training)}".strip())
     if (weights := run.record.weights) is not None and weights.said:
-        lines.append(f"{plain_markdown(weights.said)}.")
+        lines.append(f"{in_markdown(weights.said)}.")
     torch = environment.get("packages.torch", "")
     versions = f"stresslens {run.record.version}{f', torch {torch}' if torch else ''}"
     lines.append(f"Seed {run.seed}, {versions}. The settings, which `stresslens run config.yaml` repeats:")
@@ -277,8 +277,8 @@ def _limits(run: Run, split: str) -> list[str]:
         )
     else:
         lines.append("- Images unlike the training images are not marked.")
-    lines += [f"- {plain_markdown(note.message)}" for note in record.findings]
-    lines += [f"- {name} failed: {plain_markdown(each.message)}" for name, each in record.failures.items()]
+    lines += [f"- {in_markdown(note.message)}" for note in record.findings]
+    lines += [f"- {name} failed: {in_markdown(each.message)}" for name, each in record.failures.items()]
     if not record.data.findings:
         lines.append("- The data were not checked for copies, bad pictures or shortcuts.")
     return lines

@@ -252,6 +252,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         seeds=every_seed,
         own_seeds={run: seeds for run, seeds in seeds_of.items() if seeds != every_seed},
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
+        margins={**kept.margins, **study.margins},
         claims=study.claims,
         curves=[study_record.SizeCurve(name=name, runs=runs) for name, runs in study.curves],
         command=command_line(),

@@ -21,6 +21,7 @@ from stresslens.core.image_files import digest
 from stresslens.core.run_folder import FORMAT, RunFolder, command_line, environment
 from stresslens.core.version import __version__
 from stresslens.evaluation.paired_predictions import shared_images
+from stresslens.evaluation.prediction_rows import FORMATS
 from stresslens.evaluation.prediction_table import PredictionTable, read_predictions
 from stresslens.evaluation.record import DataRecord, RunRecord, read_record, write_record
 from stresslens.evaluation.scores import Predictions, summary_without_images
@@ -29,6 +30,12 @@ from stresslens.report.page import write_report
 
 Place: TypeAlias = tuple[str, int]
 """A variant and a seed."""
+
+
+def variant_named(text: str) -> str:
+    """The variant of a file of predictions; any other text as it is."""
+    path = Path(text)
+    return variant_and_seed(path)[0] if path.suffix.lower() in FORMATS else text
 
 
 def record_runs(tables: Sequence[PredictionTable], out: Path, *, split: str = "test") -> list[RunFolder]:

@@ -86,4 +86,5 @@ def _spherical(z: Tensor, x: Tensor, length: Tensor, draws: Draws) -> Tensor:
     norm = torch.linalg.vector_norm(move, dim=1, keepdim=True).clamp_min(torch.finfo(z.dtype).tiny)
     step = length[:, None]
     direction = (outward + step * move / norm) / (1 + step.square()).sqrt()
-    return (x + (distance * direction).reshape(z.shape)).clamp(0, 1)
+    moved: Tensor = (x + (distance * direction).reshape(z.shape)).clamp(0, 1)
+    return moved

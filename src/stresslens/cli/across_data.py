@@ -1,0 +1,51 @@
+"""Differences over several data sets, as `stresslens compare --across` prints them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stresslens.cli.terminal import print_table
+
+if TYPE_CHECKING:
+    from stresslens.comparison.data_sets import DataSetsFile, PairAcrossSets
+
+COLUMNS = ["data set", "difference, points", "95 % interval", "images", "with the others"]
+
+
+def print_data_sets(told: DataSetsFile) -> None:
+    """Print a table for each pair of variants, and below it what it says."""
+    for pair in told.pairs:
+        print_table(COLUMNS, _rows(pair), f"{told.split} {told.metric}: {pair.b} minus {pair.a}")
+        print("\n    ".join([pair.verdict, *pair.notes]))
+    for sentence in told.left_out:
+        print(sentence)
+
+
+def data_sets_as_markdown(told: DataSetsFile) -> str:
+    """The same as Markdown of GitHub's kind. Names cannot add to its structure."""
+    from stresslens.comparison.markdown import in_markdown
+
+    lines = [f"### {told.split} {told.metric} over data sets", ""]
+    for pair in told.pairs:
+        lines += [f"- {in_markdown(pair.verdict)}", *(f"  - {in_markdown(note)}" for note in pair.notes)]
+    lines += [f"- {in_markdown(sentence)}" for sentence in told.left_out]
+    for pair in told.pairs:
+        title = in_markdown(f"{pair.b} minus {pair.a}")
+        lines += ["", f"| {title}: {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+        lines += [f"| {' | '.join(map(in_markdown, row))} |" for row in _rows(pair)]
+    return "\n".join([*lines, ""])
+
+
+def _rows(pair: PairAcrossSets) -> list[list[str]]:
+    from stresslens.core.format import points, signed
+
+    rows = []
+    for each in pair.sets:
+        value, _, interval = points(each.difference).partition(" ")
+        shrunken = "" if each.shrunken is None else signed(each.shrunken)
+        rows.append([each.data_set, value, interval.strip("()"), f"{each.difference.n:,}", shrunken])
+    for name, estimate in (("average", pair.average), ("a new data set", pair.new)):
+        if estimate is not None:
+            value, _, interval = points(estimate).partition(" ")
+            rows.append([name, value if estimate is pair.average else "", interval.strip("()"), "", ""])
+    return rows
