@@ -9,6 +9,7 @@ from stresslens.api.evaluator import evaluate, export, layer_table, load, predic
 from stresslens.api.explainer import explain
 from stresslens.api.folders import check_data, compare, open, write_report
 from stresslens.api.label_search import find_label_errors
+from stresslens.api.prediction_sets import prediction_sets
 from stresslens.api.runs import Run
 from stresslens.api.split_results import (
     ClassTable,
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "open",
     "predict",
+    "prediction_sets",
     "run",
     "train",
     "verify",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stresslens.metrics.intervals import Floats
 
-PLANS = 200
+PLANS = 60
 """How many sizes of a larger calibration set are tried, from the present one to `MORE` times it."""
 MORE = 1000
 

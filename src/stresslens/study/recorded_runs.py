@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from stresslens.comparison.accuracy import compare_study_accuracy
 from stresslens.config.run_names import folder_name
 from stresslens.config.study_record import FILE, StudyRecord, read_study_record
@@ -19,7 +17,7 @@ from stresslens.core.version import __version__
 from stresslens.evaluation.paired_predictions import shared_images
 from stresslens.evaluation.prediction_table import PredictionTable
 from stresslens.evaluation.record import DataRecord, RunRecord, read_record, write_record
-from stresslens.evaluation.scores import Predictions, summary_without_images
+from stresslens.evaluation.scores import summary_without_images
 from stresslens.report.page import write_reports_of
 
 SEED = re.compile(r"^(.*?)[-_. ]*(?:seed|run|rep)[-_. =]*(\d+)$", re.IGNORECASE)
@@ -69,9 +67,7 @@ def _write(
     folder: RunFolder, table: PredictionTable, place: tuple[str, int], split: str, fingerprint: str
 ) -> None:
     """Writes the run of a table on a split; what is known of other splits of the same images stays."""
-    predictions = Predictions(
-        table.scores.astype(np.float64), table.labels, np.arange(len(table)), table.kind
-    )
+    predictions = table.predictions
     predictions.save(folder.predictions(split))
     write_json(folder.environment, environment({}).as_json())
     study = folder.path.parent.parent.name
