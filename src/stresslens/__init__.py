@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stresslens.api import load as load
     from stresslens.api import open as open
     from stresslens.api import predict as predict
+    from stresslens.api import prediction_sets as prediction_sets
     from stresslens.api import run as run
     from stresslens.api import train as train
     from stresslens.api import verify as verify
@@ -88,6 +89,7 @@ _HOMES = {
     "load": "api",
     "open": "api",
     "predict": "api",
+    "prediction_sets": "api",
     "run": "api",
     "train": "api",
     "write_report": "api",

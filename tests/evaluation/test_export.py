@@ -200,6 +200,7 @@ def test_weights_alone_build_the_model_without_the_run(
         "model.safetensors",
         "model.json",
         "export.json",
+        "calibration.npz",
         "likeness.npz",
     }
     run.path.rename(tmp_path / "gone")
@@ -219,14 +220,16 @@ def test_a_folder_by_any_name(
     first = export_run(run, "safetensors", out=Path(out)).file
     assert first == Path(out).resolve()
     assert (first / "likeness.npz").is_file()
+    assert (first / "calibration.npz").is_file()
     run.likeness.unlink()
+    run.predictions("validation").unlink()
     assert export_run(run, "safetensors", out=Path(out)).file == first
     assert {path.name for path in first.iterdir()} == {"model.safetensors", "model.json", "export.json"}
     assert open_predictor(first).ood is None
     assert not list(tmp_path.rglob(".*.partial"))
 
 
-@pytest.mark.parametrize("kept", range(6))
+@pytest.mark.parametrize("kept", range(7))
 def test_an_export_goes_on_where_a_kill_left_it(
     kept: int, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,10 +249,10 @@ def test_an_export_goes_on_where_a_kill_left_it(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", killed)
-        with pytest.raises(KeyboardInterrupt) if kept < 5 else nullcontext():
+        with pytest.raises(KeyboardInterrupt) if kept < 6 else nullcontext():
             export_run(run, "safetensors", out=out)
     begun = (out / "export.json").exists()
-    assert not begun or kept in (0, 5)
+    assert not begun or kept in (0, 6)
     export_run(run, "safetensors", out=out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole | {"notes.txt": b"mine"}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -10,6 +10,7 @@ from stresslens.api.explainer import explain
 from stresslens.api.folders import check_data, compare, compare_across, open, write_report
 from stresslens.api.label_search import find_label_errors
 from stresslens.api.own_models import as_model
+from stresslens.api.prediction_sets import prediction_sets
 from stresslens.api.runs import Run
 from stresslens.api.split_results import (
     ClassTable,
@@ -43,6 +44,7 @@ __all__ = [
     "load",
     "open",
     "predict",
+    "prediction_sets",
     "run",
     "train",
     "verify",

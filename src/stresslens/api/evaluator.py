@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 from stresslens.api.arguments import is_word, path_of, views_of
 from stresslens.api.arrays import Images, Labels
 from stresslens.api.named_scores import Scores
+from stresslens.api.prediction_sets import guaranteed
 from stresslens.api.runs import Run
 from stresslens.api.subjects import (
     DataNow,
@@ -42,6 +43,8 @@ from stresslens.core.types import Shape
 from stresslens.evaluation.averaged_views import AveragedViews, gain_of, score_averaged
 from stresslens.evaluation.export import Exported, export_run
 from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.guarantee_scores import score_on_split
+from stresslens.evaluation.guarantees import Wanted, check_calibrated, wanted
 from stresslens.evaluation.inputs import arrays_as_split
 from stresslens.evaluation.predictor import EXPORT, Predictor, open_predictor, with_prompts
 from stresslens.evaluation.record import read_record
@@ -102,6 +105,11 @@ def predict(
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
     tta: str | Sequence[str] = (),
+    coverage: float | None = None,
+    sets: str | None = None,
+    by_class: bool = False,
+    wrong_at_most: float | None = None,
+    recall: Mapping[str, float] | None = None,
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> np.ndarray:
@@ -115,12 +123,30 @@ def predict(
     `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each
     is put into every one of the `templates`. `tta` ("flip", "vertical_flip", "quarter_turns", "five_crops",
     or a list of them) averages the probabilities over these views of an image, the image itself included;
-    they are not calibrated then. `trust` and `module` are as in `load`. Raises ConfigError for captions
-    that the text encoder cannot tell apart and for views that the model does not allow, and DataError for
-    images that cannot be used."""
-    views = views_of(tta)
+    they are not calibrated then.
+
+    A run can give one of three guarantees, which its held-out images calibrate. With `coverage`, such as
+    0.95, (N, K) truth values come back: sets that hold the true class of at least this share of images,
+    made by `sets` ("lac", "aps" or "raps"), `by_class` in every class. With `wrong_at_most`, such as 0.01,
+    images have NaN that the model is not sure of; at most this share of the other answers is wrong. With
+    `recall`, such as {"malignant": 0.95}, (N, classes) truth values say where each of these is found.
+
+    `trust` and `module` are as in `load`. Raises ConfigError for captions that the text encoder cannot tell
+    apart, for views that the model does not allow and for guarantees that nothing calibrates, and
+    DataError for images that cannot be used."""
+    views, asked = views_of(tta), wanted(coverage, sets, by_class, wrong_at_most, recall)
+    if len(asked.options) > 1:
+        raise ConfigError(f"{asked.options[0]} does not go with {asked.options[1]}; give one of them")
+    if asked and (prompts is not None or views):
+        other = "prompts" if prompts is not None else "tta"
+        raise ConfigError(f"{asked.options[0]} does not go with {other}; leave one of them out")
     if not isinstance(model, nn.Module) and is_path(model):
-        return _predicted(model, images, prompts, templates, views, trust, module)
+        return _predicted(model, images, prompts, templates, views, asked, trust, module)
+    if asked:
+        raise ConfigError(
+            f"{asked.options[0]} needs a run, whose held-out images calibrate it; with arrays of your own "
+            "use stresslens.prediction_sets"
+        )
     net, given = usable_module(model_of(model)), arrays_as_split(images, None)
     if prompts is not None:
         net = with_prompts(net, prompts, templates)
@@ -135,10 +161,11 @@ def _predicted(
     prompts: Sequence[str] | None,
     templates: Sequence[str],
     views: Sequence[str],
+    asked: Wanted,
     trust: bool,
     module: nn.Module | None,
 ) -> np.ndarray:
-    """The probabilities of a run, or of an exported file."""
+    """The probabilities of a run, or of an exported file, or what is asked for of them."""
     path = Path(model)
     if path.suffix not in (".onnx", ".pt2") and not (path / EXPORT).is_file():
         run = run_of(model, what="model", trust=trust, module=module)
@@ -146,7 +173,9 @@ def _predicted(
     opened = open_predictor(
         path, trust=trust, module=module, captions=prompts, templates=templates, views=views
     )
-    return _probabilities(opened, arrays_as_split(images_for(opened.facts, images), None))
+    split = arrays_as_split(images_for(opened.facts, images), None)
+    probabilities = _probabilities(opened, split)
+    return guaranteed(opened, asked, split, probabilities) if asked else probabilities
 
 
 def _probabilities(predictor: Predictor, split: Split) -> np.ndarray:
@@ -166,6 +195,11 @@ def evaluate(
     *,
     split: str | None = None,
     tta: str | Sequence[str] = (),
+    coverage: float | None = None,
+    sets: str | None = None,
+    by_class: bool = False,
+    wrong_at_most: float | None = None,
+    recall: Mapping[str, float] | None = None,
     data: DataNow = None,
     trust: bool = False,
     module: nn.Module | None = None,
@@ -183,18 +217,35 @@ def evaluate(
 
     With `tta`, as in `predict`, the scores are those of probabilities averaged over views; `accuracy_gain`
     is by how much the accuracy is higher than that of the image alone, with a paired interval. A run keeps
-    them in its record, beside the scores of the image alone. `trust` and `module` are as in `load`. Raises
-    DataError for other input, and ConfigError when the model does not return logits of shape (N, K)."""
-    views = views_of(tta)
+    them in its record, beside the scores of the image alone.
+
+    With `coverage`, `wrong_at_most` and `recall`, as in `predict`, there are also the scores of a run's
+    guarantees: coverage and mean size of sets (`coverage_lac`, `set_size_lac`, …), the share that is
+    answered and the share of wrong answers, and recall, precision and specificity of the classes.
+
+    `trust` and `module` are as in `load`. Raises DataError for other input, and ConfigError when the model
+    does not return logits of shape (N, K)."""
+    views, asked = views_of(tta), wanted(coverage, sets, by_class, wrong_at_most, recall)
     run = run_behind(model, trust=trust, module=module, data=data)
     if is_word(images) and split is None:  # `evaluate(run, "validation")`
         images, split = None, images
     if images is None:
         if run is None or labels is not None:
             raise ConfigError("evaluate needs images and their labels; only a run has its own")
-        return _own_scores(run, split, views)
+        if asked and views:
+            raise ConfigError(f"{asked.options[0]} does not go with tta; leave one of them out")
+        return _own_scores(run, split, views, asked)
+    if asked:
+        raise ConfigError(f"{asked.options[0]} is scored on a run's own images; leave the images out")
     if split is not None or data is not None:
         raise ConfigError("split and data are those of a run; leave them out, or leave the images out")
+    return _scores_of_images(model, run, images, labels, views)
+
+
+def _scores_of_images(
+    model: ModelLike, run: Run | None, images: Images | Split, labels: Labels | None, views: Sequence[str]
+) -> Scores:
+    """The scores on images of the caller's; with `views` of averaged probabilities."""
     net = usable_module(model_of(model) if run is None else run.model())
     card = None if run is None else card_of(run)
     images = images_for(card, images)
@@ -220,19 +271,22 @@ def evaluate(
     return Scores(scores_of(averaged, given.labels.cpu().numpy()) | gain)
 
 
-def _own_scores(run: Run, split: str | None, views: Sequence[str]) -> Scores:
+def _own_scores(run: Run, split: str | None, views: Sequence[str], asked: Wanted) -> Scores:
     """The scores of a run on a split of its own data; with `views` of averaged probabilities."""
-    wanted = split or run.split
-    if wanted not in ("train", "validation", "test"):
-        raise ConfigError(f"split is {wanted!r}; expected 'train', 'validation' or 'test'")
+    chosen, folder = split or run.split, RunFolder(run.folder)
+    if chosen not in ("train", "validation", "calibration", "test"):
+        raise ConfigError(f"split is {chosen!r}; expected 'train', 'validation' or 'test'")
     if views:
-        return _averaged_scores(run, wanted, views)
-    if wanted in run.record.get("scores", {}):
-        return run.scores(wanted)
-    record = evaluate_again(
-        RunFolder(run.folder), wanted, trust=run.trust, module=run.module, data=run.data_now
-    )
-    return Scores(record.scores[wanted])
+        return _averaged_scores(run, chosen, views)
+    if asked:
+        check_calibrated(folder, chosen)
+    elif chosen in run.record.get("scores", {}):
+        return run.scores(chosen)
+    record = read_record(folder)
+    if chosen not in record.scores:
+        record = evaluate_again(folder, chosen, trust=run.trust, module=run.module, data=run.data_now)
+    further = score_on_split(asked, folder, record, chosen).named(record.classes) if asked else {}
+    return Scores({**record.scores[chosen], **further})
 
 
 def _averaged_scores(run: Run, split: str, views: Sequence[str]) -> Scores:

@@ -26,7 +26,8 @@ from stresslens.core.run_paths import runs_in
 from stresslens.core.text import enumeration
 from stresslens.core.types import Shape
 from stresslens.evaluation.inputs import arrays_as_split
-from stresslens.evaluation.predictor import EXPORT, ModelInfo
+from stresslens.evaluation.model_info import ModelInfo
+from stresslens.evaluation.predictor import EXPORT
 
 RunLike: TypeAlias = Run | Study | str | os.PathLike[str]
 """A run, the folder of a run, or a study or a variant that has a single run."""

@@ -166,8 +166,8 @@ def train(
 
     `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is
     copied and stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes
-    only device, precision, threads, memory_format and subset. `data` is a plug-in by name, the path of your
-    images, or Data.from_arrays(images, labels).
+    only device, precision, threads, memory_format, subset and calibration. `data` is a plug-in by name, the
+    path of your images, or Data.from_arrays(images, labels).
 
     The run's folder is `out/name/seed-<seed>`; the default name holds the data, the model and the options,
     so that calls with other arguments make other runs. A second call with the same arguments returns the

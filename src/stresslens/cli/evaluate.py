@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stresslens.cli.completion import words
+from stresslens.cli.guarantee_tables import print_guarantee_scores
+from stresslens.cli.guaranteed import (
+    ByClass,
+    Calibrate,
+    Coverage,
+    Recall,
+    Sets,
+    WrongAtMost,
+    check_alone,
+)
 from stresslens.cli.model_files import SetOption, is_model_file, run_of_model
 from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, Out, RunOrFile, Trust
 from stresslens.cli.predictions_of_files import (
     ClassesOption,
     ColumnsOption,
     LabelsOption,
+    calibrating,
     check_idle,
     recorded,
 )
@@ -23,6 +34,7 @@ from stresslens.core.errors import ConfigError
 if TYPE_CHECKING:
     from stresslens.evaluation.slice_record import FoundSlices
 
+SPLITS = ("train", "validation", "calibration", "test")
 LISTED = 4
 """Images of a slice that are named."""
 
@@ -43,6 +55,12 @@ def evaluate(
         bool,
         typer.Option("--find-slices", help="Also find groups of similar images of low accuracy."),
     ] = False,
+    coverage: Coverage = None,
+    sets: Sets = None,
+    by_class: ByClass = False,
+    wrong_at_most: WrongAtMost = None,
+    recall: Recall = None,
+    calibrate: Calibrate = None,
     columns: ColumnsOption = None,
     labels: LabelsOption = None,
     classes: ClassesOption = None,
@@ -64,25 +82,39 @@ def evaluate(
     instead those of averaged probabilities; the record and the run's page keep them beside those of the
     image alone, with their paired difference. With --find-slices half of the images are clustered by
     their features, and clusters of low accuracy are tested on the other half; the page shows them.
+
+    With --coverage, --wrong-at-most and --recall the sets, answers and thresholds of `stresslens predict`
+    are scored; images that the run held out calibrate them, or for a file those of --calibrate.
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder
+    from stresslens.evaluation import guarantees
     from stresslens.evaluation.averaged_views import averaged_in_words, score_averaged
     from stresslens.evaluation.finished_run import finished
+    from stresslens.evaluation.guarantee_scores import score_on_split
     from stresslens.evaluation.prediction_rows import is_prediction_file
     from stresslens.evaluation.record import read_record
     from stresslens.metrics.leaked_copies import without_copies_in_words
     from stresslens.report.page import write_reports_of
     from stresslens.study.predict_stage import evaluate_again
 
-    if split not in ("train", "validation", "test"):
+    if split not in SPLITS:
         raise ConfigError(f"--split {split}: expected train, validation or test")
+    wanted = guarantees.wanted(coverage, sets, by_class, wrong_at_most, recall)
+    check_alone(wanted, tta=bool(tta))
     if tta and find_slices:
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
-    asked = gates.parsed(fail_under or [])
+    asked, guaranteed = gates.parsed(fail_under or []), None
     of_file, of_model = is_prediction_file(run), is_model_file(run)
     if not of_file:
-        check_idle(columns, labels, classes)
+        check_idle(columns, labels, classes, calibrate)
+    elif wanted and calibrate is None:
+        raise ConfigError(
+            f"{wanted.options[0]} of a file needs --calibrate: a file of the same model's predictions "
+            "for other images"
+        )
+    elif calibrate is not None and not wanted:
+        raise ConfigError("--calibrate belongs to --coverage, --wrong-at-most and --recall; give one of them")
     if settings and not of_model:
         raise ConfigError("--set is for model files; leave it out")
     if of_model:
@@ -93,6 +125,9 @@ def evaluate(
         record = read_record(folder)
         if split not in record.scores:
             record = evaluate_again(folder, split, trust=True)
+        if wanted:
+            guarantees.check_calibrated(folder, split)
+            guaranteed = score_on_split(wanted, folder, record, split)
         scores, document = record.scores[split], record.as_json()
         typer.echo(f"run: {folder.path}", err=True)
     elif of_file:
@@ -103,12 +138,20 @@ def evaluate(
         record = read_record(folder)
         scores, document = record.scores[split], record.as_json()
         typer.echo(f"page: {folder.path / 'report.html'}", err=True)
+        if calibrate is not None:
+            images = calibrating(calibrate, run, columns=columns, labels=labels, classes=classes)
+            guaranteed = score_on_split(wanted, folder, record, split, images)
     elif tta:
         with finished(RunFolder(run), split, trust=trust, data=data) as (model, found, record):
             averaged = score_averaged(RunFolder(run), model, found, record, tta, [split])
         scores, document = averaged.scores[split], averaged.as_json()
     else:
-        record = evaluate_again(RunFolder(run), split, trust=trust, data=data, find_slices=find_slices)
+        folder = RunFolder(run)
+        if wanted:
+            guarantees.check_calibrated(folder, split)
+        record = evaluate_again(folder, split, trust=trust, data=data, find_slices=find_slices)
+        if wanted:
+            guaranteed = score_on_split(wanted, folder, record, split)
         scores, document = record.scores[split], record.as_json()
     if tta or find_slices:
         write_reports_of(run)
@@ -116,6 +159,8 @@ def evaluate(
         extra = {"tta": document["views"], "gain": document["gain"][split]} if tta else {}
         if find_slices:
             extra["found_slices"] = document["found_slices"][split]
+        if guaranteed is not None:
+            extra["guarantees"] = guaranteed.as_json(record.classes)
         print_json({"run": str(run), "split": split, "scores": document["scores"][split], **extra})
     else:
         print_scores(scores, f"{run}: {split}")
@@ -125,6 +170,8 @@ def evaluate(
             print(averaged_in_words(averaged))
         elif find_slices:
             _print_slices(record.found_slices[split], record.classes)
+        if guaranteed is not None:
+            print_guarantee_scores(guaranteed, record.classes, split)
     gates.check(asked, {str(run): scores})
 
 

@@ -9,6 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from stresslens.cli.completion import runs
+from stresslens.cli.guaranteed import (
+    ByClass,
+    Coverage,
+    Recall,
+    Sets,
+    WrongAtMost,
+    check_alone,
+    guaranteed_columns,
+)
 from stresslens.cli.options import AverageOver, Json
 from stresslens.cli.run_arguments import runs_then_pictures
 from stresslens.cli.terminal import CsvPredictions, meaning_of_predictions, print_json, print_predictions
@@ -50,6 +59,11 @@ def predict(
         ),
     ] = None,
     tta: AverageOver = None,
+    coverage: Coverage = None,
+    sets: Sets = None,
+    by_class: ByClass = False,
+    wrong_at_most: WrongAtMost = None,
+    recall: Recall = None,
     csv: Annotated[
         bool, typer.Option("--csv", help="Print comma-separated values, each line as soon as it is known.")
     ] = False,
@@ -72,9 +86,13 @@ def predict(
     rate. Files that cannot be read are listed at the end (exit code 3); the others are classified.
     Files of other types in a folder are counted. With your own captions, for a run with a text encoder
     (openclip), and with --tta, probabilities are not calibrated.
+
+    With --coverage, --wrong-at-most and --recall there is a set of classes, an answer or none, and the
+    classes that are found, with a guarantee that images which the run held out calibrate.
     """
     from stresslens.core.errors import DataError
     from stresslens.core.image_formats import left_out
+    from stresslens.evaluation import guarantees
     from stresslens.evaluation.classify_files import Classifier, Prediction, picture_files
     from stresslens.evaluation.predictor import open_predictor
 
@@ -82,12 +100,13 @@ def predict(
         raise ConfigError("--csv goes neither with --json nor with --page")
     if templates and not prompts:
         raise ConfigError("--templates belong to your own captions; give these with --prompts")
+    wanted = guarantees.wanted(coverage, sets, by_class, wrong_at_most, recall)
+    check_alone(wanted, prompts=bool(prompts), tta=bool(tta))
     runs, pictures = runs_then_pictures(paths)
     others: list[str] = []
     files = picture_files(pictures, others)
-    said = "; ".join(filter(None, left_out(others) or ()))
-    if said:
-        typer.echo(said, err=True)
+    if files_left := "; ".join(filter(None, left_out(others) or ())):
+        typer.echo(files_left, err=True)
     table: CsvPredictions | None = None
     documents: list[dict[str, Any]] = []
     shown: list[tuple[str, list[Prediction], str]] = []
@@ -97,11 +116,12 @@ def predict(
         classifier = Classifier(
             open_predictor(
                 run, trust=trust, captions=prompts, templates=templates or ("{}",), views=tta or ()
-            )
+            ),
+            wanted,
         )
         info, rate = classifier.facts, classifier.ood.rate if classifier.ood else None
         if csv and table is None:
-            table = CsvPredictions(top, with_run=len(runs) > 1)
+            table = CsvPredictions(top, with_run=len(runs) > 1, more=guaranteed_columns(wanted))
         read: list[Prediction] = []
         for row in classifier.classify(files, top=ranked):
             if row.unreadable is not None:
@@ -111,7 +131,8 @@ def predict(
             else:
                 read.append(row)
         why_not = info.not_calibrated or "no temperature was fitted"
-        meaning = meaning_of_predictions(rate, info.calibrated_on, why_not)
+        said = classifier.guarantees.sentences if classifier.guarantees else []
+        meaning = "\n".join([meaning_of_predictions(rate, info.calibrated_on, why_not), *said])
         shown.append((str(run), read, meaning))
         told = [replace(row, classes=row.classes[:top]) for row in read]
         if as_json:
@@ -123,9 +144,13 @@ def predict(
             }
             averaged = {"tta": tta} if tta else {}
             pictures_told = [row.as_json() for row in told]
-            documents.append({"run": str(run), **facts, **averaged, "pictures": pictures_told})
+            guaranteed = {"guarantees": said} if wanted else {}
+            documents.append({"run": str(run), **facts, **averaged, **guaranteed, "pictures": pictures_told})
         elif not csv:
-            print_predictions(told, meaning, "predictions" if len(runs) == 1 else f"predictions of {run}")
+            title = "predictions" if len(runs) == 1 else f"predictions of {run}"
+            print_predictions(told, meaning, title, guaranteed_columns(wanted))
+        else:
+            typer.echo("\n".join(said), err=True, nl=bool(said))
     if page:
         from stresslens.report.predicted_images import write_predictions
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stresslens.comparison.folders import FolderComparison
     from stresslens.config.recorded_study import RecordedStudy
     from stresslens.core.run_folder import RunFolder
+    from stresslens.evaluation.guarantees import CalibrationImages
     from stresslens.evaluation.prediction_table import PredictionTable
 
 ColumnsOption = Annotated[
@@ -55,14 +56,9 @@ def recorded(
 ) -> list[RunFolder]:
     """The folders of runs that are made from files of predictions, with what there is to say of each
     file on the terminal."""
-    from stresslens.evaluation.prediction_table import read_predictions
-    from stresslens.evaluation.true_labels import read_labels
     from stresslens.study.recorded_runs import record_runs
 
-    given = _pairs(columns)
-    truth = None if labels is None else read_labels(labels)
-    names = None if classes is None else [name.strip() for name in classes.split(",")]
-    tables = [read_predictions(file, columns=given, labels=truth, classes=names) for file in files]
+    tables = [_table(file, columns, labels, classes) for file in files]
     _tell(tables)
     return record_runs(tables, out, split=split)
 
@@ -123,9 +119,43 @@ def accuracies_alone(files: Sequence[Path], columns: str | None) -> FolderCompar
     return compare_reported(read_accuracies(files, given))
 
 
-def check_idle(columns: str | None, labels: Path | None, classes: str | None) -> None:
+def calibrating(
+    file: Path, other: Path, *, columns: str | None, labels: Path | None, classes: str | None
+) -> CalibrationImages:
+    """The images of a file, which calibrate what is scored on the images of the `other` file. Raises
+    DataError where both have an image, or other classes."""
+    from stresslens.core.errors import DataError
+    from stresslens.core.text import enumeration
+    from stresslens.evaluation.guarantees import images_of
+
+    held_out, scored = (_table(each, columns, labels, classes) for each in (file, other))
+    if held_out.classes != scored.classes:
+        raise DataError(
+            f"{file} has the classes {enumeration(held_out.classes)}, and {other} has "
+            f"{enumeration(scored.classes)}; give all of them in the order of the scores with --classes"
+        )
+    if both := sorted(set(held_out.names) & set(scored.names)):
+        raise DataError(
+            f"{len(both)} images are in {file} and in {other}: {enumeration(both)}; images that calibrate "
+            "must not be those that are scored"
+        )
+    return images_of(held_out.predictions, f"images of {file.name}", str(file))
+
+
+def _table(file: Path, columns: str | None, labels: Path | None, classes: str | None) -> PredictionTable:
+    from stresslens.evaluation.prediction_table import read_predictions
+    from stresslens.evaluation.true_labels import read_labels
+
+    truth = None if labels is None else read_labels(labels)
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    return read_predictions(file, columns=_pairs(columns), labels=truth, classes=names)
+
+
+def check_idle(
+    columns: str | None, labels: Path | None, classes: str | None, calibrate: Path | None = None
+) -> None:
     """Raises ConfigError for an option of files of predictions where there is none."""
-    given = {"--columns": columns, "--labels": labels, "--classes": classes}
+    given = {"--columns": columns, "--labels": labels, "--classes": classes, "--calibrate": calibrate}
     if idle := [name for name, value in given.items() if value is not None]:
         raise ConfigError(f"{idle[0]} is for files of predictions; leave it out")
 

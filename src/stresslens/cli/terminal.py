@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stresslens.cli.guaranteed import guaranteed_cells
 from stresslens.cli.harmless_stream import terminal_behind
 from stresslens.core.text import NOT_FINITE, duration, harmless
 
@@ -324,9 +325,9 @@ def meaning_of_predictions(rate: float | None, calibrated_on: str | None, why_no
     return f"Probabilities are {on}; {flag}."
 
 
-def print_predictions(rows: Sequence[Prediction], said: str, title: str) -> None:
-    """Print a table of predictions, and below it a sentence on what they mean; nothing without a
-    prediction."""
+def print_predictions(rows: Sequence[Prediction], said: str, title: str, more: Sequence[str] = ()) -> None:
+    """Print a table of predictions, with `more` columns of guarantees, and below it a sentence on what
+    they mean; nothing without a prediction."""
     if not rows:
         return
     marked = any(row.out_of_distribution for row in rows)
@@ -340,10 +341,12 @@ def print_predictions(rows: Sequence[Prediction], said: str, title: str) -> None
                 first,
                 f"{100 * probability:.1f} %" if row.classes else "",
                 next_best,
+                *guaranteed_cells(row.guaranteed),
                 *(["out of distribution" if row.out_of_distribution else ""] if marked else []),
             ]
         )
-    print_table(["image", "class", "probability", "next", *(["marked"] if marked else [])], cells, title)
+    columns = ["image", "class", "probability", "next", *more, *(["marked"] if marked else [])]
+    print_table(columns, cells, title)
     print(said)
 
 
@@ -351,18 +354,20 @@ class CsvPredictions:
     """Prints a line of names, then one CSV line for each image as it arrives; `with_run`, each begins
     with the run."""
 
-    def __init__(self, top: int, *, with_run: bool) -> None:
+    def __init__(self, top: int, *, with_run: bool, more: Sequence[str] = ()) -> None:
         self.top, self.with_run, self.writer = top, with_run, csv.writer(sys.stdout)
         ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
         # `unlike` and `p_like` are the names of version 0.1; they stay for one more version.
         names = ["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"]
-        self.writer.writerow([*(["run"] if with_run else []), *names])
+        self.writer.writerow([*(["run"] if with_run else []), *names, *more])
 
     def write(self, row: Prediction, run: str) -> None:
         ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")] or [NOT_FINITE]
         blank = [""] * (2 * self.top - len(ranked))
         marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
-        self.writer.writerow([*([run] if self.with_run else []), row.file, *ranked, *blank, *marks, *marks])
+        given = guaranteed_cells(row.guaranteed, "|")
+        first = [run] if self.with_run else []
+        self.writer.writerow([*first, row.file, *ranked, *blank, *marks, *marks, *given])
 
 
 def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile], run: Path) -> None:

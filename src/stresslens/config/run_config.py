@@ -21,6 +21,7 @@ class TrainedOn(JsonFile):
     """The part of `train` that says which images were used."""
 
     subset: Subset | None = None
+    calibration: int | float | None = None
 
 
 class RunData(JsonFile):

@@ -22,7 +22,11 @@ Target = Literal["least_likely", "random"] | ClassName
 """The target class of an attack."""
 Split = Literal["train", "validation", "test"]
 
-LATER_SETTINGS: dict[tuple[str, ...], Any] = {("input", "crop"): "auto", ("evaluation",): None}
+LATER_SETTINGS: dict[tuple[str, ...], Any] = {
+    ("input", "crop"): "auto",
+    ("evaluation",): None,
+    ("train", "calibration"): None,
+}
 """Settings that earlier versions did not have, which are left out of config.yaml and of fingerprints
 where they have this default."""
 
@@ -32,7 +36,7 @@ training."""
 
 COMPUTE_KEYS = ("device", "precision", "threads", "memory_format")
 """Settings of `train` that the exact bits of any result depend on."""
-ESTIMATOR_KEYS = (*COMPUTE_KEYS, "subset")
+ESTIMATOR_KEYS = (*COMPUTE_KEYS, "subset", "calibration")
 """Keys of `train` that also apply to estimators."""
 
 MONITORING_KEYS = ("watch", "log_every", "evaluate_every")
@@ -134,6 +138,8 @@ class Train:
     """How often each batch is repeated in a row."""
     subset: Subset | None = None
     """Trains on some of the training images."""
+    calibration: Positive | Share | None = None
+    """Validation images, a number or a share, that choose nothing and calibrate prediction sets."""
     shuffle: bool = True
     """A new order in each epoch, or file order."""
     lr: Annotated[float, Field(gt=0)] = 0.001

@@ -295,6 +295,8 @@ class Data(Tabular):
     values."""
     parts: str = ""
     """Which parts the user's files gave and which were drawn, in words."""
+    calibration: Split | None = None
+    """Validation images that were set aside: they chose nothing, and calibrate prediction sets."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", names_as_given(self.classes))
@@ -331,7 +333,8 @@ class Data(Tabular):
 
     @property
     def splits(self) -> dict[str, Split]:
-        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        named: dict[str, Split | None] = {"train": self.train, "validation": self.validation}
+        named |= {"calibration": self.calibration, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
     @property

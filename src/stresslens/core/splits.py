@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresslens.core.data import Data, Split, part_of
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, naming
 from stresslens.core.sampling import balanced_subset, divide, fold_positions, shuffled
 from stresslens.core.stored_images import Stored
 
@@ -91,6 +91,41 @@ def fewer(data: Data, size: int, *, balanced: bool = True, seed: int) -> Data:
             f"has {int(counts.min())}; the other classes fill it up",
         )
     return replace(data, train=data.train.select(rows), notes=notes)
+
+
+def set_aside(data: Data, calibration: int | float | None) -> Data:
+    """The data set with some of its validation images, a count or a share of them, as calibration split.
+
+    They are drawn at random, stratified by class, the same ones in every call. Images with the same
+    value in the column "group" stay together. Raises ConfigError where no validation image is left,
+    and DataError where a class has too few.
+    """
+    if calibration is None:
+        return data
+    rows = calibration_rows(data, calibration)
+    assert data.validation is not None
+    parts = {name: data.validation.select(rows[name]) for name in ("train", "calibration")}
+    return replace(data, validation=parts["train"], calibration=parts["calibration"])
+
+
+def calibration_rows(data: Data, calibration: int | float) -> dict[str, Tensor]:
+    """The positions in the validation split of the images that are set aside ("calibration") and of the
+    others ("train"). Raises as `set_aside` does."""
+    whole = data.validation
+    n = 0 if whole is None else len(whole)
+    if whole is None or n < 2 or calibration >= n:
+        raise ConfigError(
+            f"train.calibration: {calibration} validation images are to be set aside, and some must be left "
+            f"to choose the epoch; {data.name} has {n or 'no'} validation images"
+        )
+    with naming("train.calibration"):
+        return divide(
+            whole.labels,
+            {"calibration": calibration},
+            seed=0,
+            names=data.classes,
+            groups=whole.columns.get("group"),
+        )
 
 
 @dataclass(frozen=True)

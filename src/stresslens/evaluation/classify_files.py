@@ -17,14 +17,17 @@ import torch
 
 from stresslens.core.answers import NOT_FINITE, answered
 from stresslens.core.errors import DataError, Notice
+from stresslens.core.fingerprint import image_keys
 from stresslens.core.image_files import Frame, Unreadable, decode, files_below, quietly, read_image
 from stresslens.core.image_formats import SUFFIXES, is_image, left_out
 from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.progress import advance
 from stresslens.core.run_paths import runs_in
 from stresslens.core.text import printable
+from stresslens.evaluation.guarantees import Guaranteed, Wanted, guarantees_of
 from stresslens.evaluation.predictor import Predictor
 from stresslens.metrics.classification import log_softmax
+from stresslens.metrics.conformal import IMAGE_DRAWS, uniform_of
 
 BATCH = 128
 """Image files that are decoded together."""
@@ -48,6 +51,8 @@ class Prediction:
     ood_p_value: float | None = None
     out_of_distribution: bool | None = None
     unreadable: str | None = None
+    guaranteed: Guaranteed | None = None
+    """Its set of classes and the like, where these were asked for."""
 
     def as_json(self) -> dict[str, Any]:
         if self.unreadable is not None:
@@ -62,17 +67,22 @@ class Prediction:
             "ood_p_value": self.ood_p_value,
             "unlike": self.out_of_distribution,  # the names of version 0.1, for one more version
             "p_like": self.ood_p_value,
+            **(self.guaranteed.as_json() if self.guaranteed else {}),
         }
 
 
 class Classifier:
-    """Classifies image files with a predictor, its temperature and its OOD detector."""
+    """Classifies image files with a predictor, its temperature and its OOD detector, and with what is
+    wanted of its predictions."""
 
-    def __init__(self, predictor: Predictor) -> None:
-        """Raises DataError if image files cannot have the number of channels that the model
-        takes."""
+    def __init__(self, predictor: Predictor, wanted: Wanted | None = None) -> None:
+        """Raises DataError if image files cannot have the number of channels that the model takes, and
+        ConfigError for what is wanted where no image calibrates it."""
         self.facts, self.answer, self.ood = predictor.facts, predictor.answer, predictor.ood
         self.size = at_most(BATCH, COPIES * FLOAT * math.prod(self.facts.shape))
+        self.guarantees = (
+            guarantees_of(wanted, predictor.calibration(), self.facts.classes) if wanted else None
+        )
         self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run, self.facts.white)
 
     def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
@@ -103,19 +113,23 @@ class Classifier:
 
     def _classes(
         self, images: np.ndarray, top: int
-    ) -> Iterator[tuple[tuple[tuple[str, float], ...], float | None, bool | None]]:
+    ) -> Iterator[tuple[tuple[tuple[str, float], ...], float | None, bool | None, None, Guaranteed | None]]:
         x = torch.from_numpy(images).float() / 255
         logits, sample = self.answer(x)
         known = answered(logits)
         probabilities = np.exp(log_softmax(np.where(known[:, None], logits, 0) / self.facts.temperature))
         p_values = self.ood.p_values(sample) if self.ood else None
+        guaranteed: Sequence[Guaranteed | None] = [None] * len(x)
+        if self.guarantees is not None:
+            masked = np.where(known[:, None], probabilities, np.nan)
+            guaranteed = self.guarantees.of(masked, uniform_of(image_keys(x).numpy(), IMAGE_DRAWS))
         for i, row in enumerate(probabilities):
             best = np.argsort(-row, kind="stable")[:top]
             ranked = tuple((self.facts.classes[k], float(row[k])) for k in best if known[i])
             if self.ood is None or p_values is None:
-                yield ranked, None, None
+                yield ranked, None, None, None, guaranteed[i]
             else:
-                yield ranked, float(p_values[i]), bool(p_values[i] <= self.ood.rate)
+                yield ranked, float(p_values[i]), bool(p_values[i] <= self.ood.rate), None, guaranteed[i]
 
 
 def picture_files(paths: Iterable[Path], others: list[str] | None = None) -> list[Path]:

@@ -38,13 +38,15 @@ from stresslens.core.text import brief, counted
 from stresslens.core.types import Shape
 from stresslens.evaluation import scores
 from stresslens.evaluation.finished_run import data_of
+from stresslens.evaluation.guarantees import calibration_content
+from stresslens.evaluation.model_info import ModelInfo, model_info
 from stresslens.evaluation.predictor import (
+    CALIBRATION,
+    CALIBRATION_ARRAYS,
     EXPORT,
     FACTS,
     OOD_ARRAYS,
     Answer,
-    ModelInfo,
-    model_info,
     open_predictor,
 )
 from stresslens.evaluation.saved_model import open_model
@@ -218,7 +220,8 @@ def _move(draft: Path, target: Path) -> None:
         (target / EXPORT).replace(new_name(target / EXPORT))
     else:
         new_name(target / EXPORT).touch()
-    (target / "likeness.npz").unlink(missing_ok=True)
+    for kept in ("likeness.npz", CALIBRATION):
+        (target / kept).unlink(missing_ok=True)
     files = [path.relative_to(draft) for path in draft.rglob("*") if path.is_file()]
     for name in sorted(files, key=lambda name: name.name == EXPORT):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -371,22 +374,28 @@ GRAPHS = {"onnx": _onnx, "torch": _torch}
 
 
 def _metadata(folder: RunFolder, facts: ModelInfo) -> dict[str, str]:
-    """The metadata that a file holds beside its graph: model facts, and the OOD detector if any."""
+    """The metadata that a file holds beside its graph: model facts, and the OOD detector and the
+    calibration images if any."""
     metadata = {FACTS: _json(facts)}
     if folder.likeness.is_file():
         metadata[OOD_ARRAYS] = base64.b64encode(folder.likeness.read_bytes()).decode()
+    if (images := calibration_content(folder)) is not None:
+        metadata[CALIBRATION_ARRAYS] = base64.b64encode(images).decode()
     return metadata
 
 
 def _weights(folder: RunFolder, card: ModelCard, facts: ModelInfo) -> dict[str, bytes]:
-    """The files of a safetensors export by name: weights, card, OOD detector, plug-ins and
-    facts."""
+    """The files of a safetensors export by name: weights, card, OOD detector, plug-ins, calibration
+    images and facts."""
     own = [source for name in own_plugins(card.model) if (source := source_of(name, base=folder.path))]
     sources = [folder.weights, folder.card, *(path for path in (folder.likeness, *own) if path.is_file())]
     inside = [path for path in sources if path.is_relative_to(folder.path)]
-    return {str(path.relative_to(folder.path)): path.read_bytes() for path in inside} | {
-        EXPORT: _json(facts).encode()
-    }
+    images = calibration_content(folder)
+    return (
+        {str(path.relative_to(folder.path)): path.read_bytes() for path in inside}
+        | ({} if images is None else {CALIBRATION: images})
+        | {EXPORT: _json(facts).encode()}
+    )
 
 
 def _json(facts: ModelInfo) -> str:

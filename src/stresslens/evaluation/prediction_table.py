@@ -17,6 +17,7 @@ from stresslens.core.text import counted, enumeration
 from stresslens.evaluation.prediction_columns import Columns, columns_of, is_list
 from stresslens.evaluation.prediction_rows import TableRows, rows_of
 from stresslens.evaluation.ranked_predictions import check_not_ranked, list_of_text
+from stresslens.evaluation.scores import Predictions
 from stresslens.evaluation.true_labels import TrueLabels, word_of
 
 Scores: TypeAlias = NDArray[np.float32]
@@ -49,6 +50,11 @@ class PredictionTable:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def predictions(self) -> Predictions:
+        """The scores and labels."""
+        return Predictions(self.scores.astype(np.float64), self.labels, np.arange(len(self)), self.kind)
 
     def select(self, rows: NDArray[np.int64]) -> PredictionTable:
         columns = {name: values[rows] for name, values in self.columns.items()}

@@ -10,72 +10,40 @@ import json
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from stresslens.config import registry
-from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.extras import extra
-from stresslens.core.files import UnreadableRun, arrays_in, read_json
-from stresslens.core.image_files import Fit
+from stresslens.core.files import arrays_in, read_json
 from stresslens.core.inspection import feature_layer
 from stresslens.core.pieces import FLOAT, at_most, in_pieces
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation import scores
 from stresslens.evaluation.averaged_views import AveragedViews
+from stresslens.evaluation.guarantees import CalibrationImages, calibration_images
+from stresslens.evaluation.model_info import ModelInfo, checked_info, model_info
 from stresslens.evaluation.ood import Features, OODDetector, coarse_of, observed
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import as_computed, open_model
 from stresslens.metrics.intervals import Floats
 
-FACTS, OOD_ARRAYS = "stresslens", "stresslens.likeness"
-"""Metadata keys of an exported file: the `ModelInfo` as JSON, and likeness.npz in base 64."""
-EXPORT = "export.json"
-"""The file with the `ModelInfo` in an exported folder."""
+FACTS, OOD_ARRAYS, CALIBRATION_ARRAYS = "stresslens", "stresslens.likeness", "stresslens.calibration"
+"""Metadata keys of an exported file: the `ModelInfo` as JSON, and likeness.npz and calibration.npz in
+base 64."""
+EXPORT, CALIBRATION = "export.json", "calibration.npz"
+"""The files with the `ModelInfo` and the calibration images in an exported folder."""
 GRAPH = 64
 """A pass through a graph, whose memory cannot be measured here, is taken to need so many times the
 memory of its images."""
 
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
-class ModelInfo:
-    """What is needed to run a trained model on image files, and which run it comes from.
-
-    It is validated when it is read.
-    """
-
-    format: Literal[1]
-    run: str
-    fingerprint: str
-    version: str
-    shape: tuple[int, int, int]
-    classes: list[str]
-    fit: Fit
-    """How images of another size are fitted to `shape`."""
-    temperature: Annotated[float, Field(gt=0)]
-    """Softmax(logits / temperature) gives the calibrated probabilities."""
-    calibrated_on: str | None
-    """The split that the temperature was fitted on; None if the probabilities are not calibrated."""
-    not_calibrated: str = ""
-    """Why the probabilities are not calibrated."""
-    white: Annotated[int, Field(gt=0)] = WHITE
-    """The value of white in image files of more than 8 bits."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, without those that version 0.1.0 does not know where they are the usual ones."""
-        usual = {"not_calibrated": "", "white": WHITE}
-        return {key: v for key, v in dataclasses.asdict(self).items() if key not in usual or v != usual[key]}
-
-
-_facts = TypeAdapter(ModelInfo)
 
 Answer = Callable[[Tensor], tuple[Floats, Features]]
 """Images (N,C,H,W) in [0,1] → logits (N,K), and the features for out-of-distribution detection."""
@@ -89,6 +57,8 @@ class Predictor:
     answer: Answer
     ood: OODDetector | None
     """None if the run or the export has no OOD detector."""
+    calibration: Callable[[], CalibrationImages]
+    """The images that calibrate sets and thresholds. Raises ConfigError where there are none."""
     model: nn.Module | None = None
     """None for a graph (ONNX, torch.export)."""
 
@@ -123,7 +93,7 @@ def _opened(
     folder = RunFolder(path.parent if path.name == "model.safetensors" else path)
     if folder.record.is_file() or (folder.path / EXPORT).is_file():
         exported = folder.path / EXPORT
-        facts = model_info(folder) if folder.record.is_file() else _checked(read_json(exported), exported)
+        facts = model_info(folder) if folder.record.is_file() else checked_info(read_json(exported), exported)
         model = as_computed(open_model(folder, trust=trust, module=module), folder)
         return (
             _of_model(model, facts, folder)
@@ -146,46 +116,36 @@ def _opened(
     )
 
 
-def model_info(folder: RunFolder) -> ModelInfo:
-    """Reads the ModelInfo of a run. Raises UnreadableRun if its files are missing or damaged."""
-    card, record = folder.load_card(), read_record(folder)
-    calibration = record.calibration
-    why_not = calibration.why_not if calibration else "the run has no validation images"
-    return _checked(
-        {
-            "format": 1,
-            "run": f"{record.study}/{record.run}/seed-{record.seed}",
-            "fingerprint": record.fingerprint,
-            "version": record.version,
-            "shape": card.shape,
-            "classes": card.classes,
-            "fit": card.fit,
-            "white": card.white,
-            "temperature": calibration.temperature if calibration else 1.0,
-            "calibrated_on": calibration.fitted_on if calibration and not why_not else None,
-            "not_calibrated": why_not,
-        },
-        folder.record,
-    )
-
-
-def _checked(values: Any, name: Path) -> ModelInfo:
-    try:
-        return _facts.validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UnreadableRun(
-            f"{name} does not describe a model: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from None
-
-
 def _of_model(model: nn.Module, facts: ModelInfo, folder: RunFolder) -> Predictor:
     def answer(x: Tensor) -> tuple[Floats, Features]:
         split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
         return observed(model, split, lambda: scores.logits_of(model, split).double().numpy())
 
     detector = OODDetector.load(folder.likeness) if folder.likeness.is_file() else None
-    return Predictor(facts, answer, detector, model)
+    return Predictor(facts, answer, detector, partial(_calibration_of, folder), model)
+
+
+def _calibration_of(folder: RunFolder) -> CalibrationImages:
+    if folder.record.is_file():
+        return calibration_images(folder, read_record(folder))
+    path = folder.path / CALIBRATION
+    if not path.is_file():
+        raise _not_calibrated(folder.path)
+    return CalibrationImages.of_content(_content(path), path)
+
+
+def _not_calibrated(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} holds no calibration images, which sets and thresholds need: it was exported before "
+        "version 0.4, or from a run without validation images; export the run again"
+    )
+
+
+def _refused(why: str) -> Callable[[], CalibrationImages]:
+    def refuse() -> CalibrationImages:
+        raise ConfigError(f"nothing calibrates sets and thresholds here: {why}")
+
+    return refuse
 
 
 class _Graph(nn.Module):
@@ -212,7 +172,8 @@ def averaged_predictor(predictor: Predictor, views: Sequence[str]) -> Predictor:
 
     why_not = f"averaged over {averaging.passes} views of each image"
     info = dataclasses.replace(facts, temperature=1.0, calibrated_on=None, not_calibrated=why_not)
-    return Predictor(info, answer, predictor.ood, averaging)
+    refuse = _refused("the calibration images were not averaged over views; leave out --tta")
+    return Predictor(info, answer, predictor.ood, refuse, averaging)
 
 
 def _of_captions(
@@ -230,7 +191,8 @@ def _of_captions(
         not_calibrated="the captions are your own",
     )
     prompted = with_prompts(model, captions, templates, called=registry.name_and_options(kind, plain)[0])
-    predictor = _of_model(prompted, info, folder)
+    refuse = _refused("the calibration images have other classes than your captions; leave out --prompts")
+    predictor = dataclasses.replace(_of_model(prompted, info, folder), calibration=refuse)
     # Where the features are the logits, the detector was fitted on those of other classes.
     logits_are_features = feature_layer(prompted, facts.shape)[0] is prompted
     return dataclasses.replace(predictor, ood=None) if logits_are_features else predictor
@@ -341,7 +303,7 @@ def _facts_in(metadata: Mapping[str, str], path: Path) -> ModelInfo:
             "the classes, the shape of images, how images are fitted to it, and the temperature"
         )
     try:
-        return _checked(json.loads(metadata[FACTS]), path)
+        return checked_info(json.loads(metadata[FACTS]), path)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: its metadata {FACTS!r} cannot be read as JSON: {error}") from error
 
@@ -369,12 +331,21 @@ def _of_graph(
         raise ConfigError(
             f"{path}: its graph and its metadata do not belong together: {first_line(error)}"
         ) from error
-    return Predictor(facts, answer, detector)
+    return Predictor(facts, answer, detector, partial(_calibration_in, metadata, path))
 
 
 def _detector_in(text: str, path: Path) -> OODDetector:
+    return OODDetector.of_arrays(arrays_in(io.BytesIO(_decoded(text, OOD_ARRAYS)), path), path)
+
+
+def _calibration_in(metadata: Mapping[str, str], path: Path) -> CalibrationImages:
+    if CALIBRATION_ARRAYS not in metadata:
+        raise _not_calibrated(path)
+    return CalibrationImages.of_content(_decoded(metadata[CALIBRATION_ARRAYS], CALIBRATION_ARRAYS), path)
+
+
+def _decoded(text: str, key: str) -> bytes:
     try:
-        content = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise ConfigError(f"its metadata {OOD_ARRAYS!r} is damaged: {error}") from error
-    return OODDetector.of_arrays(arrays_in(io.BytesIO(content), path), path)
+        raise ConfigError(f"its metadata {key!r} is damaged: {error}") from error

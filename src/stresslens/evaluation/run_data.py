@@ -19,7 +19,7 @@ from stresslens.core.data_root import data_in
 from stresslens.core.errors import ConfigError, DataError, reworded
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.splits import fewer, split_named
+from stresslens.core.splits import calibration_rows, fewer, set_aside, split_named
 from stresslens.evaluation.record import read_record
 
 DataPlace: TypeAlias = Data | Path | None
@@ -43,7 +43,9 @@ def data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -
     splits = read_record(folder).data.splits
     if splits and "test" not in splits:
         found = replace(found, test=None)
-    return found if subset is None else fewer(found, subset.images, balanced=subset.balanced, seed=seed)
+    if subset is not None:
+        found = fewer(found, subset.images, balanced=subset.balanced, seed=seed)
+    return set_aside(found, config.train.calibration)
 
 
 def undivided_data_of(folder: RunFolder, *, trust: bool = False, data: DataPlace = None) -> Data:
@@ -69,11 +71,14 @@ def pooled_positions(
     Raises ConfigError for the validation images of a run that divided the data anew, where the split is
     missing, and where the labels have changed since the run was tested.
     """
-    repeats = read_run_data(folder.config).repeats
+    config = read_run_data(folder.config)
+    repeats, calibration = config.repeats, config.train.calibration
     if isinstance(repeats, list):
         of_split = split_named(data, split)
         start = sum(map(len, takewhile(lambda each: each is not of_split, data.splits.values())))
         positions = np.arange(start, start + len(of_split))
+        if split == "validation" and calibration is not None:
+            positions = positions[calibration_rows(data, calibration)["train"].numpy()]
     elif split == "test":
         positions = repeats.division.test_positions(data, whole, repeats.seeds[0]).numpy()
     else:

@@ -55,8 +55,9 @@ def predict_stage(
         record.likeness = LikenessRecord(
             rate=None, why="there is no validation split to set the out-of-distribution threshold"
         )
-    if data.test is not None:
-        predict_split(folder, model, data, "test", record)
+    for split in ("calibration", "test"):
+        if split in data.splits:
+            predict_split(folder, model, data, split, record)
     record.scores = {**record.scores, "train": scores.scores_of(seen, seen.labels)}
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
-import numpy as np
-
 from stresslens.comparison.accuracy import compare_study_accuracy
 from stresslens.comparison.claims import study_claims
 from stresslens.config.recorded_study import RecordedStudy, variant_and_seed
@@ -24,7 +22,7 @@ from stresslens.evaluation.paired_predictions import shared_images
 from stresslens.evaluation.prediction_rows import FORMATS
 from stresslens.evaluation.prediction_table import PredictionTable, read_predictions
 from stresslens.evaluation.record import DataRecord, RunRecord, read_record, write_record
-from stresslens.evaluation.scores import Predictions, summary_without_images
+from stresslens.evaluation.scores import summary_without_images
 from stresslens.evaluation.true_labels import read_labels
 from stresslens.report.page import write_report
 
@@ -130,9 +128,7 @@ def _write(
     folder: RunFolder, table: PredictionTable, place: tuple[str, int], split: str, fingerprint: str
 ) -> None:
     """Writes the run of a table on a split; what is known of other splits of the same images stays."""
-    predictions = Predictions(
-        table.scores.astype(np.float64), table.labels, np.arange(len(table)), table.kind
-    )
+    predictions = table.predictions
     predictions.save(folder.predictions(split))
     write_json(folder.environment, environment({}).as_json())
     study = folder.path.parent.parent.name

@@ -28,7 +28,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.pretrained import PretrainedWeights
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.splits import Division, fewer
+from stresslens.core.splits import Division, fewer, set_aside
 from stresslens.training import initial_weights
 from stresslens.training.corrections import corrections
 
@@ -86,7 +86,7 @@ class Plan:
         train = values["train"] | (asdict(task.compute) if task.compute is not None else {})
         if task.config.estimator is None:
             return {key: value for key, value in values.items() if key != "estimator"} | {"train": train}
-        train = {key: train[key] for key in ESTIMATOR_KEYS}
+        train = {key: train[key] for key in ESTIMATOR_KEYS if key in train}
         return {key: value for key, value in values.items() if key not in ("model", "input")} | {
             "train": train
         }
@@ -202,7 +202,9 @@ def load_data(task: Task) -> Data:
         load = _loaded if task.until is None else _without_test
         data = load(value, task.base, corrected)
     subset = task.config.train.subset
-    return data if subset is None else fewer(data, subset.images, balanced=subset.balanced, seed=task.seed)
+    if subset is not None:
+        data = fewer(data, subset.images, balanced=subset.balanced, seed=task.seed)
+    return set_aside(data, task.config.train.calibration)
 
 
 @lru_cache(maxsize=2)
