@@ -24,14 +24,15 @@ DOTS = 90
 
 @dataclass(frozen=True)
 class Series:
-    """One line. `band` holds (x, low, high) behind it, `marks` the points to ring; `place` is its
-    number in the chart, which gives colour and dash."""
+    """One line. `band` holds (x, low, high) behind it, `marks` the points to ring, which a pointer names
+    `mark`; `place` is its number in the chart, which gives colour and dash."""
 
     name: str
     points: Sequence[Point]
     place: int
     band: Sequence[tuple[float, float, float]] = ()
     marks: Sequence[Point] = ()
+    mark: str = "chosen"
 
 
 def decimate(points: Sequence[Point], limit: int = POINTS_A_LINE) -> list[Point]:
@@ -97,7 +98,7 @@ def line_chart(
             )
         if few or len(s.points) == 1:
             svg += [_dot("dot", 2.2, at(x, y), s, f"{x_label} {x:.4g}: {y:.4g}") for x, y in s.points]
-        svg += [_dot("ring", 4.5, at(x, y), s, f"chosen: {x_label} {x:.4g}: {y:.4g}") for x, y in s.marks]
+        svg += [_dot("ring", 4.5, at(x, y), s, f"{s.mark}: {x_label} {x:.4g}: {y:.4g}") for x, y in s.marks]
     if labels:
         ends = [(s.name, s.place, frame.down(s.points[-1][1])) for s in drawn if s.points]
         svg += direct_labels(ends, frame.left + frame.inside, frame.top, frame.height - frame.bottom)

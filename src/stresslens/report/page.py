@@ -43,6 +43,7 @@ from stresslens.report import (
     found_slices,
     per_class,
     provenance,
+    ranking,
     robust_contrasts,
     run_robustness,
     settings,
@@ -234,6 +235,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "corruptions": corruptions.run_corruption_section(run),
         "certificates": certificates.run_certificate_sections(run),
         "class_table": per_class.class_table(run, split),
+        "ranking": ranking.ranking_section(run, split),
         "reliability": curves.run_reliability(run, split),
         "risk": curves.run_risk(run, split),
         "slices": slices,
@@ -288,6 +290,7 @@ def _digest(run: Run, home: str) -> str:
     examples = sorted(folder.examples.iterdir()) if folder.examples.is_dir() else []
     stress = sorted(file for pattern in STRESS for file in folder.path.glob(pattern))
     sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples, *stress]
+    sources += ranking.sources(run, split_of([run]))
     named = [run.title, *run.overrides]
     digest = hashlib.sha256(
         "\0".join([__version__, home, *named, _style(), *map(_asset, TEMPLATES)]).encode(errors="replace")
