@@ -18,7 +18,8 @@ from stresslens.cli.predictions_of_files import (
     check_idle,
     recorded,
 )
-from stresslens.cli.terminal import print_comparison, print_json, told_short_names
+from stresslens.cli.terminal import print_json
+from stresslens.cli.verdicts import print_comparison, told_short_names
 from stresslens.core.errors import ConfigError, GateNotMet
 
 if TYPE_CHECKING:

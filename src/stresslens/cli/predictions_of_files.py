@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stresslens.cli.terminal import print_accuracy, print_json, print_verdicts
+from stresslens.cli.terminal import print_accuracy, print_json
+from stresslens.cli.verdicts import print_verdicts
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:

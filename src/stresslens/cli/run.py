@@ -21,10 +21,9 @@ from stresslens.cli.terminal import (
     print_finished,
     print_json,
     print_serious,
-    print_verdicts,
-    told_short_names,
 )
 from stresslens.cli.training_progress import progress, silent
+from stresslens.cli.verdicts import print_verdicts, told_short_names
 from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.text import counted
 

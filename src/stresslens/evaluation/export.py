@@ -374,8 +374,7 @@ GRAPHS = {"onnx": _onnx, "torch": _torch}
 
 
 def _metadata(folder: RunFolder, facts: ModelInfo) -> dict[str, str]:
-    """The metadata that a file holds beside its graph: model facts, and the OOD detector and the
-    calibration images if any."""
+    """The metadata beside a graph: model facts; the OOD detector and calibration images if any."""
     metadata = {FACTS: _json(facts)}
     if folder.likeness.is_file():
         metadata[OOD_ARRAYS] = base64.b64encode(folder.likeness.read_bytes()).decode()
@@ -385,8 +384,7 @@ def _metadata(folder: RunFolder, facts: ModelInfo) -> dict[str, str]:
 
 
 def _weights(folder: RunFolder, card: ModelCard, facts: ModelInfo) -> dict[str, bytes]:
-    """The files of a safetensors export by name: weights, card, OOD detector, plug-ins, calibration
-    images and facts."""
+    """The files of a safetensors export by name: weights, card, plug-ins, and what `_metadata` holds."""
     own = [source for name in own_plugins(card.model) if (source := source_of(name, base=folder.path))]
     sources = [folder.weights, folder.card, *(path for path in (folder.likeness, *own) if path.is_file())]
     inside = [path for path in sources if path.is_relative_to(folder.path)]

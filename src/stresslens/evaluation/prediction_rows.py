@@ -38,7 +38,11 @@ class TableRows(NamedTuple):
 
 
 def is_prediction_file(path: Path) -> bool:
-    """Whether a path is a file of one of the `FORMATS`, or a folder of text files of ultralytics."""
+    """Whether a path is a file of one of the `FORMATS`, or a folder of text files of ultralytics. A .pt
+    file of TorchScript is a model."""
+    if path.suffix.lower() == ".pt" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return not any("/code/" in name for name in archive.namelist())
     return (path.suffix.lower() in FORMATS and path.is_file()) or _is_folder_of_texts(path)
 
 

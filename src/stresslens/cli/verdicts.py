@@ -1,0 +1,83 @@
+"""Verdicts of a comparison on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stresslens.cli.terminal import print_table
+
+if TYPE_CHECKING:
+    from stresslens.comparison.folders import FolderComparison
+    from stresslens.comparison.schema import ComparisonFile
+    from stresslens.config.run_names import ShortNames
+
+VERDICTS = 24
+"""If there are more verdicts, those that are not distinguishable are not printed."""
+
+
+def told_short_names(folder: Path, *, quiet: bool = False) -> ShortNames:
+    """The short names of the variants of a study's folder. Unless `quiet`, prints what they leave out."""
+    from stresslens.config.study_record import read_study_record, short_names_of
+
+    study = read_study_record(folder)
+    short = short_names_of(study, study.runs)
+    if short.shared and not quiet:
+        print(f"all runs: {', '.join(short.shared)}")
+    if short.keys and not quiet:
+        print(f"names of variants give their {', '.join(short.keys)}")
+    return short
+
+
+def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
+    """Print the headline and each contrast's verdict. Below verdicts that are not distinguishable
+    (with `plans`, below all), print how many images and seeds would be needed."""
+    contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
+    printed = compared.verdicts
+    if len(printed) > VERDICTS:
+        printed = [verdict for verdict in printed if verdict not in contrasts or contrasts[verdict].real][
+            :VERDICTS
+        ]
+    for verdict in printed:
+        print(verdict)
+        contrast = contrasts.get(verdict)
+        if contrast and contrast.plan and (plans or not contrast.real):
+            print(f"    {contrast.plan}")
+        for asked in contrast.of_margins if contrast else ():
+            print("\n    ".join(filter(None, (asked.verdict, asked.plan))))
+    if len(printed) < len(compared.verdicts):
+        more = len(compared.verdicts) - len(printed)
+        print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
+    for pair in compared.robustness:
+        print(pair.verdict)
+    for claim in compared.claims:
+        print(f"claim: {claim.claim}. {claim.sentence}")
+
+
+def print_comparison(result: FolderComparison, *, plans: bool) -> None:
+    """Print the accuracies as a table, then the verdicts on accuracy and on costs."""
+    compared = result.comparison
+    rows = [
+        [
+            name,
+            f"{e.value * 100:.2f} %",
+            f"{e.low * 100:.2f} to {e.high * 100:.2f}" if e.low == e.low else "–",
+            str(e.n),
+            e.method,
+        ]
+        for name, e in compared.recipes.items()
+    ]
+    metric, of_seeds = compared.metric, any(e.unit == "seeds" for e in compared.recipes.values())
+    over = "n" if of_seeds else "images"
+    print_table(
+        ["run" if result.kind == "run" else "variant", metric, "95 % interval", over, "method"],
+        rows,
+        f"{compared.split} {metric}",
+    )
+    if compared.best:
+        print(compared.best.said)
+    print_verdicts(compared, plans=plans)
+    for cost in compared.costs:
+        print(cost.verdict)
+    for sentence in result.changes.sentences if result.changes else ():
+        print(sentence)
