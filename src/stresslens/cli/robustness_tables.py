@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def print_robustness(result: ResultFile, title: str) -> None:
     """Print robust accuracy at each radius and what broke the images, each attack by itself, and
     the audits."""
+    from stresslens.robustness.robust_curves import query_tables
+
     rows = [] if result.aimed or _has_zero(result.curve) else [["0", *_percent(result.clean), "no attack"]]
     for level in result.curve:
         robust = result.targeted_success(level.robust) if result.aimed else level.robust
@@ -56,6 +58,9 @@ def print_robustness(result: ResultFile, title: str) -> None:
             f"{attack.label} by itself, on the images it returned"
             + (f", without the {attack.left_out} images of its target class" if attack.left_out else ""),
         )
+    for table in query_tables(result):
+        print_table(list(table.columns), [list(row) for row in table.rows], table.title)
+        print(table.note)
     if result.outside:
         print(result.outside)
     cost = result.cost

@@ -363,3 +363,13 @@ def _distinct(attacks: list[BoundAttack]) -> list[BoundAttack]:
         count = seen[attack.label] = seen.get(attack.label, 0) + 1
         labelled.append(replace(attack, label=f"{attack.label} ({count})") if count > 1 else attack)
     return labelled
+
+
+def settings_of_result(threat: ThreatModel) -> dict[str, Any]:
+    """The settings that a result depends on besides the model and the images, as in JSON."""
+    return {
+        **{key: value for key, value in threat.settings.items() if key != "alone"},
+        "radii": list(threat.radii),
+        "attempts": [[attack.label, attack.value] for attack in threat.attempts],
+        "alone": [[attack.label, attack.value, attack.target, list(attack.radii)] for attack in threat.alone],
+    }

@@ -164,6 +164,8 @@ class Trace:
     untouched_in: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """For each of the `groups` of the attacked images, in the batches that have untouched ones: how
     many came back untouched, and how many were not broken."""
+    broke_within: Mapping[int, int] = field(default_factory=dict)
+    """How many images were broken within so many queries, if the attack counts them."""
     may_be_flat: bool | None = None
     """Whether the attack's loss may have a gradient of exactly zero on its way, though the model
     has one; None if the attack does not say it."""
@@ -171,14 +173,15 @@ class Trace:
     def as_json(self) -> dict[str, Any]:
         values = asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
         later = {"no_answer": 0, "judged": 0, "backwards": 0, "untouched": 0, "untouched_in": {}}
-        absent = {"may_be_flat": None, **later}
+        absent = {"may_be_flat": None, "broke_within": {}, **later}
         return {key: value for key, value in values.items() if key not in absent or value != absent[key]}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Trace:
         counts = {name: (a, b) for name, (a, b) in values.get("untouched_in", {}).items()}
         excess = math.inf if values["excess"] is None else values["excess"]
-        return Trace(**{**values, "excess": excess, "untouched_in": counts})
+        queries = {int(mark): count for mark, count in values.get("broke_within", {}).items()}
+        return Trace(**{**values, "excess": excess, "untouched_in": counts, "broke_within": queries})
 
 
 class Probe(Protocol):

@@ -74,6 +74,26 @@ def difference_of_proportions(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(value, max(-1.0, low), min(1.0, high), first.n + second.n, "Newcombe", second.level)
 
 
+def order_median(values: Floats, *, level: float = 0.95) -> Estimate:
+    """The median of values, which may be infinite, with the interval between two of them.
+
+    No assumption on their distribution: the number of values below the median is binomial, and the
+    bounds are the closest values that leave at most (1 - level)/2 on each side (David & Nagaraja 2003,
+    section 7.1). A bound is infinite where too few values are there. Without values, NaN.
+    """
+    from scipy.special import bdtr
+
+    n, ordered = len(values), np.sort(np.asarray(values, dtype=np.float64))
+    if n == 0:
+        return Estimate(math.nan, -math.inf, math.inf, 0, "order statistics", level)
+    shares = bdtr(np.arange(n + 1), n, 0.5)  # of at most so many values below the median
+    below = int(np.searchsorted(shares, (1 - level) / 2))
+    low, high = (ordered[below - 1], ordered[n - below]) if below else (-math.inf, math.inf)
+    middle = ordered[(n - 1) // 2], ordered[n // 2]
+    value = middle[0] if middle[0] == middle[1] else (middle[0] + middle[1]) / 2
+    return Estimate(float(value), float(low), float(high), n, "order statistics", level)
+
+
 def balanced(parts: Sequence[Estimate]) -> Estimate:
     """The mean of independent proportions, such as the recalls of the classes.
 

@@ -24,7 +24,7 @@ from stresslens.report.stress import AttackFolder
 from stresslens.report.threats import title_of
 from stresslens.robustness.example_file import AdversarialExample
 from stresslens.robustness.result_file import ResultFile
-from stresslens.robustness.robust_curves import result_chart, worst_case
+from stresslens.robustness.robust_curves import QueryTable, query_tables, result_chart, worst_case
 
 BYTES = 450_000
 """Largest size of all sheets of attacked images of a page, as text."""
@@ -88,6 +88,7 @@ class RunRobustnessSection:
     note: str
     warnings: Sequence[str]
     cost: str
+    queries: Sequence[QueryTable]
     pictures: AdversarialGroups | None
 
 
@@ -114,6 +115,7 @@ def _section(run: Run, robust: AttackFolder, pictures: AdversarialGroups | None)
         footnote(e for _, e in worst_case(result)),
         list(oddities(run.name, robust)),
         _cost(result),
+        query_tables(result),
         pictures,
     )
 

@@ -4,7 +4,7 @@ attack."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -22,6 +22,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import UNTOUCHED, Trace, groups
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.pieces import in_pieces
+from stresslens.robustness.query_curves import QueryLog, query_marks
 
 LAST, FLAT, LEAST = 10, 0.05, 20
 """How `_Watch.rising` decides that a loss still rises: it looks at the last `LAST` iterates, where
@@ -71,6 +72,8 @@ class AttackBatch:
         """(N, K) float32 logits of the adversarial images; None before the first forward pass."""
         self.steps = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         """(N,) iterates of each image up to the one that broke it, summed over all attacks."""
+        self.query_sizes = torch.zeros(len(x), 0, device=x.device)
+        """(N, marks) `QueryLog.sizes` of the last attack."""
 
     def fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
         """(n,) whether the logits (n, K) of the images `rows` meet the criterion. No answer
@@ -128,12 +131,14 @@ class AttackBatch:
         if not len(rows):
             return trace, returned
         began = time.perf_counter()
-        watch = _Watch(self, rows, trace)
+        watch = _Watch(self, rows, trace, query_marks(attack))
         start = None if start is None else start[rows]
         result = self._call_attack(attack, model, draws.select(rows), watch, name, start, surrogate)
         self._check_returned(
             result, rows, trace, watch.moved, check_all=not (self.drop and attack.asks_for("watch"))
         )
+        self.query_sizes = watch.queries.sizes(len(self.x), rows)
+        trace.broke_within = watch.queries.counts(self.ball.radius(self.x).flatten()[rows])
         trace.zero_at_start, trace.zero_on_path = (int(n) for n in watch.zero_gradient.sum(1))
         left = ~self.is_adversarial[rows]
         self.steps[rows[left]] += watch.seen[left]
@@ -219,8 +224,9 @@ class _Watch:
     """The `watch` callback of one attack (`core.attack_base.Watch`). Its n rows are positions among
     the images that were not broken when the attack began."""
 
-    def __init__(self, batch: AttackBatch, rows: Tensor, trace: Trace) -> None:
+    def __init__(self, batch: AttackBatch, rows: Tensor, trace: Trace, marks: Sequence[int] = ()) -> None:
         self.batch, self.rows, self.trace = batch, rows, trace
+        self.queries = QueryLog(marks, len(rows), rows.device)
         self.seen = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
         """(n,) iterates of each image so far."""
         self.moved = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
@@ -266,10 +272,17 @@ class _Watch:
             if not self.mean:
                 self.losses.append((rows, loss))
         unbroken = ~batch.is_adversarial[batch_rows]
-        candidates = (batch.fooled(logits, batch_rows) & unbroken).nonzero().flatten()
+        fooled = batch.fooled(logits, batch_rows)
+        candidates = (fooled & unbroken).nonzero().flatten()
         if len(candidates):
             broken = candidates[batch.check(batch_rows[candidates], x_adv[candidates])]
             batch.steps[batch_rows[broken]] += self.seen[rows[broken]]
+            unbroken[broken] = False
+        if len(self.queries.marks):  # what the float32 model refutes inside the ball does not count
+            inside = batch.ball.select(batch_rows).holds(x_adv, batch.x[batch_rows])
+            box = ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
+            size = batch.ball.size(x_adv - batch.x[batch_rows])
+            self.queries.note(rows, torch.where(fooled & box & ~(inside & unbroken), size, torch.inf))
         return ~batch.is_adversarial[batch_rows] if batch.drop else torch.ones_like(rows, dtype=torch.bool)
 
     def rising(self, left: Tensor) -> tuple[int, int]:

@@ -15,7 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from stresslens.config.threat_model import RULES, BoundAttack, ThreatModel, why_not_attacked
+from stresslens.config.threat_model import (
+    RULES,
+    BoundAttack,
+    ThreatModel,
+    settings_of_result,
+    why_not_attacked,
+)
 from stresslens.core import devices
 from stresslens.core.attack_base import agrees_with_itself, attacked
 from stresslens.core.data import Split
@@ -34,7 +40,7 @@ from stresslens.robustness import kept_result
 from stresslens.robustness.attack_batch import verdict_model
 from stresslens.robustness.autotune import AttackCompute, autotune_attack
 from stresslens.robustness.radius_search import ImageChunk, RadiusSearch, save_chunk
-from stresslens.robustness.result import AttackResult, result_arrays, result_file, threat_settings
+from stresslens.robustness.result import AttackResult, result_arrays, result_file
 from stresslens.robustness.result_file import attacked_images
 from stresslens.robustness.surrogate import check_surrogate
 
@@ -82,7 +88,7 @@ def measure(
     check_surrogate(threat, surrogate, model, images)
     model = straight_through(model, threat.config.bpda)
     with attacked(model, seed=threat.seed):
-        request = fingerprint_of([threat_settings(threat), images.fingerprint])
+        request = fingerprint_of([settings_of_result(threat), images.fingerprint])
         first = images.floats(images.images[: kept_result.PROBED]).to(torch.float32)
         fingerprint = kept_result.attack_fingerprint(request, model, surrogate, first)
         key = f"{threat.norm}-{threat.protocol}-{request[:8]}"

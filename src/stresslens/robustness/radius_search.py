@@ -32,6 +32,7 @@ from stresslens.core.evidence import Trace
 from stresslens.core.files import UnreadableRun, write_arrays
 from stresslens.robustness.attack_batch import AttackBatch, VerdictModel, batched_logits
 from stresslens.robustness.autotune import RESOLVED, AttackCompute, step_of
+from stresslens.robustness.query_curves import no_sizes
 
 SAVED_ARRAYS = {
     "clean": "clean_logits",
@@ -44,6 +45,7 @@ SAVED_ARRAYS = {
     "ranks": "ranks",
     "valid": "valid",
     "ladder": "ladder",
+    "query_sizes": "query_sizes",
 }
 """The arrays of a chunk's npz file, and the fields of `ImageChunk` that they hold."""
 REMEDY = "delete it, and the same command computes it again"
@@ -85,6 +87,8 @@ class ImageChunk:
     """(individual attacks, radii, n) whether the returned image is inside ball and box."""
     ladder: Tensor
     """(individual attacks, radii, C, H, W) the returned images of the first image of the chunk."""
+    query_sizes: Tensor
+    """(n, individual attacks, radii, marks) see `QueryLog.sizes`; infinite before the attack."""
     traces: list[Trace] = field(default_factory=list)
     unfinished_round: dict[str, Any] = field(default_factory=dict)
     """The saved state of a round that was interrupted: its next attack, and what it has found."""
@@ -108,7 +112,8 @@ class ImageChunk:
         UnreadableRun."""
         arrays = self._schema(path).read(path)
         for name, field_ in SAVED_ARRAYS.items():
-            setattr(self, field_, torch.from_numpy(arrays[name]).to(self.x.device))
+            if name in arrays:
+                setattr(self, field_, torch.from_numpy(arrays[name]).to(self.x.device))
         self.unfinished_round = {
             name.removeprefix("round_"): torch.from_numpy(value).to(self.x.device)
             for name, value in arrays.items()
@@ -123,6 +128,7 @@ class ImageChunk:
         """The arrays of a saved chunk: those of this one, and of a round that was interrupted."""
         forms = {name: Form(values.dtype.kind, values.shape) for name, values in self.arrays().items()}
         forms |= {"high": replace(forms["high"], least=0), "by": replace(forms["by"], least=-1)}
+        forms["query_sizes"] = replace(forms["query_sizes"], optional=True)
         undecided = {
             "next": Form(INTEGER, (), least=0),
             "broken": Form(BOOL, ("undecided",)),
@@ -218,6 +224,7 @@ class RadiusSearch:
             ranks=ranks,
             valid=torch.zeros_like(ranks, dtype=torch.bool),
             ladder=x[:1].expand(len(individual), most_radii, *x.shape[1:]).clone(),
+            query_sizes=no_sizes([attack.bound for attack in individual], most_radii, x),
         )
         if saved is not None and saved.exists():
             chunk.read_into(saved)
@@ -236,14 +243,8 @@ class RadiusSearch:
                 target = targets_of(
                     attack.target, chunk.clean_logits, chunk.y, self._draws(chunk, attack_index, level)
                 )
-                batch = AttackBatch(
-                    self.float32_logits,
-                    chunk.x,
-                    chunk.y,
-                    Ball(self.threat.norm, eps),
-                    target=target,
-                    drop=False,
-                )
+                ball = Ball(self.threat.norm, eps)
+                batch = AttackBatch(self.float32_logits, chunk.x, chunk.y, ball, target=target, drop=False)
                 trace, returned = self._run_attack(
                     attack, batch, self._draws(chunk, attack_index, level), eps, None, exact=True
                 )
@@ -255,6 +256,7 @@ class RadiusSearch:
                 chunk.ranks[attack_index, level] = torch.where(answered(logits), ranks, logits.shape[1])
                 chunk.valid[attack_index, level] = batch.ball.holds(returned, chunk.x)
                 chunk.ladder[attack_index, level] = returned[0]
+                chunk.query_sizes[:, attack_index, level, : batch.query_sizes.shape[1]] = batch.query_sizes
                 if not self.threat.targeted_success:
                     all_rows = torch.arange(len(chunk.x), device=chunk.x.device)
                     self._record_broken(chunk, all_rows, batch, torch.full_like(all_rows, attack_index))

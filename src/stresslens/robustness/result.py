@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stresslens.charts.chart import Chart
-from stresslens.config.threat_model import BoundAttack, ThreatModel
+from stresslens.config.threat_model import BoundAttack, ThreatModel, settings_of_result
 from stresslens.core.answers import NO_ANSWER, confidence, predicted
 from stresslens.core.ball import Ball, same_radius, single_radius
 from stresslens.core.errors import ConfigError, Notice, ends_at_caller
@@ -30,6 +30,7 @@ from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import VerdictModel, batched_logits
 from stresslens.robustness.autotune import AttackCompute
 from stresslens.robustness.certificate_file import CertificateFile
+from stresslens.robustness.query_curves import query_levels
 from stresslens.robustness.radius_search import ImageChunk
 from stresslens.robustness.result_cards import result_card, result_line, result_table
 from stresslens.robustness.result_file import (
@@ -59,9 +60,10 @@ class AttackResult(RowTable):
     attack in `names`, -1 if not broken), steps, repeated (whether an earlier image has the same
     pixels and label). Arrays with an entry for each of the m broken images: rows (their positions in
     the arrays above), adversarials (m, C, H, W), adversarial_prediction, adversarial_confidence,
-    size (norm of the perturbation). ladder (individual attacks, radii, C, H, W) holds the first
-    image as each individual attack returned it. `certificates` are those that the attack of a run
-    asked for.
+    size (norm of the perturbation). query_sizes (n, individual attacks, radii, marks) is there if an
+    individual attack counts queries (`query_curves`). ladder (individual attacks, radii, C, H, W) holds
+    the first image as each individual attack returned it. `certificates` are those that the attack of
+    a run asked for.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -249,6 +251,7 @@ def result_arrays(
         "ladder_prediction": ladder_answer.reshape(ladder.shape[:2]),
         "ladder_confidence": ladder_confidence.reshape(ladder.shape[:2]),
         "size": Ball(threat.norm, 0.0).size(x_adv - x).double().cpu().numpy(),
+        **({"query_sizes": sizes} if (sizes := joined(lambda c: c.query_sizes)).size else {}),
     }
 
 
@@ -316,7 +319,7 @@ def result_file(
             gradients=sum(trace.gradients for trace in traces),
             audit_seconds=0.0,
         ),
-        settings=threat_settings(threat),
+        settings=settings_of_result(threat),
     )
 
 
@@ -362,6 +365,7 @@ def _individual(
         valid = torch.cat([chunk.valid[attack_index, level] for chunk in chunks])[kept]
         wrong = torch.cat([~chunk.right for chunk in chunks])[kept]
         n, classes = len(ranks), chunks[0].clean_logits.shape[1]
+        sizes = torch.cat([chunk.query_sizes[:, attack_index, level] for chunk in chunks])[kept]
         silent = sum(
             t.silent
             for chunk in chunks
@@ -376,6 +380,7 @@ def _individual(
                 valid=wilson(int(((ranks == 0) | (~valid & ~wrong)).sum()), n),
                 outside=int((~valid).sum()),
                 silent=silent,
+                by_queries=query_levels(attack.bound, sizes.cpu().numpy(), ~wrong.cpu().numpy(), eps),
             )
         )
     left_out = int((~kept).sum())
@@ -388,13 +393,3 @@ def _described(attack: BoundAttack) -> dict[str, Any]:
     name = attack.bound.function.__name__
     value = attack.value if isinstance(attack.value, dict) else {attack.value: {}}
     return {"name": name, "label": attack.label, "options": dict(next(iter(value.values())) or {})}
-
-
-def threat_settings(threat: ThreatModel) -> dict[str, Any]:
-    """The settings that a result depends on besides the model and the images, as in JSON."""
-    return {
-        **{key: value for key, value in threat.settings.items() if key != "alone"},
-        "radii": list(threat.radii),
-        "attempts": [[attack.label, attack.value] for attack in threat.attempts],
-        "alone": [[attack.label, attack.value, attack.target, list(attack.radii)] for attack in threat.alone],
-    }

@@ -52,10 +52,23 @@ class CurveLevel(JsonFile):
     newly_broken_by: dict[str, int] = Field(default_factory=dict)
 
 
+class QueryLevel(JsonFile):
+    """What an attack has reached after so many queries for each image: the robust accuracy at its
+    radius, and the median size of the smallest perturbation that fools the model, over the images that
+    are correct without attack. The size is None where half of them have none yet."""
+
+    queries: int
+    robust: Figure
+    perturbation: Figure | None = None
+
+
 class IndividualAttackRow(JsonFile):
     """One radius of an individual attack. `accuracy` and `top5` are those on the returned images.
     In `valid`, an image counts as broken only if the returned image is inside ball and box.
-    `outside` is the number of images outside; for `silent`, see `core.evidence.Trace`."""
+    `outside` is the number of images outside; for `silent`, see `core.evidence.Trace`. `by_queries` is
+    given for an attack that counts its queries."""
+
+    LATER_KEYS = frozenset({"by_queries"})
 
     eps: float
     accuracy: Figure
@@ -63,6 +76,7 @@ class IndividualAttackRow(JsonFile):
     valid: Figure | None = None
     outside: int = 0
     silent: int = 0
+    by_queries: Sequence[QueryLevel] = ()
 
 
 class IndividualAttackCurve(DescribedAttack):
@@ -99,6 +113,7 @@ PER_IMAGE = (
     "repeated",
     "by",
     "steps",
+    "query_sizes",
 )
 """The arrays of result.npz with an entry for each image."""
 PER_BROKEN = ("rows", "adversarials", "adversarial_prediction", "adversarial_confidence", "size")
@@ -125,6 +140,7 @@ RESULT_ARRAYS = ArrayFile(
         "ladder_prediction": Form(INTEGER, ("individual", "radii"), least=-1),
         "ladder_confidence": Form(FLOAT, ("individual", "radii")),
         "size": Form(FLOAT, ("broken",), optional=True),
+        "query_sizes": Form(FLOAT, ("images", "individual", "radii", "marks"), optional=True),
     },
     "delete this result's folder and attack the run again (`stresslens attack`)",
 )

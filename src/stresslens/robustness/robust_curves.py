@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stresslens.charts.axes import PERCENT, linear_axis
 from stresslens.charts.chart import Chart
 from stresslens.charts.curve_colours import INK
 from stresslens.charts.line_charts import Series, line_chart
+from stresslens.core.format import count, percent, plain, radius
 from stresslens.core.types import Estimate
 from stresslens.robustness.result_file import IndividualAttackCurve, ResultFile
 
@@ -59,6 +61,62 @@ def result_chart(result: ResultFile, individual_attacks: Sequence[IndividualAtta
     ]
     title = result.measure.capitalize() + (", and each attack by itself" if individual_attacks else "")
     return robust_chart(lines, result.norm, title)
+
+
+@dataclass(frozen=True)
+class QueryTable:
+    """What an attack reached by queries: column names, and rows of cells. `note` is a sentence."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+
+def query_tables(result: ResultFile) -> list[QueryTable]:
+    """A table for each individual attack that counts its queries, and one for those of the protocol at
+    their largest radius."""
+    tables = [_query_table(attack) for attack in result.individual_attacks if _counts_queries(attack)]
+    labels = [attack.label for attack in result.attacks]
+    traces = [trace for trace in result.traces if trace.broke_within and trace.attack in labels]
+    largest = {trace.attack: trace for trace in sorted(traces, key=lambda trace: trace.eps)}
+    if largest:
+        rows = [
+            [trace.attack, radius(float(f"{trace.eps:.6g}")), count(trace.n), f"{mark:,}", count(broke)]
+            for trace in largest.values()
+            for mark, broke in trace.broke_within.items()
+        ]
+        columns = ("attack", "radius", "images", "queries", "broken")
+        note = "Images that the attacks before it did not break, at its largest radius."
+        tables.append(QueryTable("Attacks of the protocol, by queries for each image", columns, rows, note))
+    return tables
+
+
+def _counts_queries(attack: IndividualAttackCurve) -> bool:
+    return any(row.by_queries for row in attack.rows)
+
+
+def _query_table(attack: IndividualAttackCurve) -> QueryTable:
+    """By queries: the median perturbation, from the largest radius, and the accuracy at each radius."""
+    by_radius = {row.eps: row.by_queries for row in attack.rows if row.by_queries}
+    radii = shown_radii(sorted(by_radius))
+    columns = ("queries", "median perturbation", *(f"accuracy at {radius(eps)}, %" for eps in radii))
+    rows = [
+        [
+            f"{level.queries:,}",
+            plain(level.perturbation) if level.perturbation else "none for half of them",
+            *(percent(by_radius[eps][place].robust) for eps in radii),
+        ]
+        for place, level in enumerate(by_radius[radii[-1]])
+    ]
+    right = next((level.perturbation.n for level in by_radius[radii[-1]] if level.perturbation), 0)
+    note = (
+        "Queries for each image; the smallest perturbation that fools the model, "
+        f"at radius {radius(radii[-1])}"
+        + (f", of the {right} images that are correct without attack" if right else "")
+        + ". The attack goes on with broken images."
+    )
+    return QueryTable(f"{attack.label} by itself, by queries", columns, rows, note)
 
 
 def threat_name(result: ResultFile) -> str:

@@ -31,6 +31,10 @@ def merged_traces(chunks: Sequence[Sequence[Trace]]) -> list[Trace]:
         for name in (*counted, "followed", "rising", "judged", "backwards", "seconds"):
             setattr(total, name, getattr(total, name) + getattr(trace, name))
         total.excess = max(total.excess, trace.excess)
+        total.broke_within = {
+            mark: total.broke_within.get(mark, 0) + trace.broke_within.get(mark, 0)
+            for mark in {**total.broke_within, **trace.broke_within}
+        }
         total.untouched_in = _added(total.untouched_in, trace.untouched_in)
     return list(merged.values())
 

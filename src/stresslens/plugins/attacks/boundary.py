@@ -9,8 +9,11 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Count, Positive
 from stresslens.plugins.attacks._decisions import Decisions
+from stresslens.plugins.attacks._random_points import random_point
 
 FIRST_TOLERANCE = 0.05
+PATIENCE, LEAST_GAIN = 500, 0.02
+"""A walk that came nearer by less than this share within so many queries has ended."""
 SHARE_OF_STEPS, SHARE_OF_APPROACHES = 0.5, 0.25
 """The shares of steps along the sphere, and of steps towards the image, that should fool the
 model."""
@@ -46,7 +49,8 @@ def boundary(
     Returns the smallest adversarial image if it is inside the ball, or else its projection onto the
     ball. Differences from the paper, for small budgets: the walk begins at the boundary, by bisection;
     both step lengths of an image change after each of its steps by a power of `adaptation`, so that half
-    of its spherical steps and a quarter of its approaches succeed, instead of after a hundred of them.
+    of its spherical steps and a quarter of its approaches succeed, instead of after a hundred of them; a
+    walk that no longer comes nearer begins anew at another random point.
     Raises ConfigError for a norm other than l2.
     """
     if ball.norm != "l2":
@@ -57,9 +61,17 @@ def boundary(
     z[begun] = decisions.bisected(begun, decisions.nearest.found[begun], FIRST_TOLERANCE)
     along = torch.full((len(x),), spherical_step, dtype=x.dtype, device=x.device)
     inward = torch.full_like(along, source_step)
+    size, left = ball.size(z - x), decisions.left.clone()  # where each walk was PATIENCE queries ago
     index = 0
     while len(rows := decisions.asking(begun)):
         index += 1
+        due = rows[left[rows] - decisions.left[rows] >= PATIENCE]
+        now = ball.size(z[due] - x[due])
+        ended = due[now > (1 - LEAST_GAIN) * size[due]]
+        size[due], left[due] = now, decisions.left[due]
+        fresh, points = _fresh(decisions, ended, draws.fork(3, index), index)
+        z[fresh], along[fresh], inward[fresh], size[fresh] = points, spherical_step, source_step, torch.inf
+        rows = decisions.asking(rows)
         origin = x[rows]
         on_sphere = _spherical(z[rows], origin, along[rows], draws.fork(2, index).select(rows))
         fooled = decisions.ask(rows, on_sphere)
@@ -86,5 +98,13 @@ def _spherical(z: Tensor, x: Tensor, length: Tensor, draws: Draws) -> Tensor:
     norm = torch.linalg.vector_norm(move, dim=1, keepdim=True).clamp_min(torch.finfo(z.dtype).tiny)
     step = length[:, None]
     direction = (outward + step * move / norm) / (1 + step.square()).sqrt()
-    moved: Tensor = (x + (distance * direction).reshape(z.shape)).clamp(0, 1)
-    return moved
+    moved: Tensor = x + (distance * direction).reshape(z.shape)
+    return moved.clamp(0, 1)
+
+
+def _fresh(decisions: Decisions, rows: Tensor, draws: Draws, index: int) -> tuple[Tensor, Tensor]:
+    """Those of `rows` that a new random point fools, and the boundary on the way to it."""
+    far = random_point(decisions.x[rows], draws.select(rows), index)
+    fooled = decisions.ask(rows, far)
+    rows, far = rows[fooled], far[fooled]
+    return rows, decisions.bisected(rows, far, FIRST_TOLERANCE)
