@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stresslens.api import check_data as check_data
     from stresslens.api import compare as compare
     from stresslens.api import compare_data as compare_data
+    from stresslens.api import ensemble as ensemble
     from stresslens.api import evaluate as evaluate
     from stresslens.api import explain as explain
     from stresslens.api import export as export
@@ -72,6 +73,7 @@ _HOMES = {
     "check_data": "api",
     "compare": "api",
     "compare_data": "api",
+    "ensemble": "api",
     "evaluate": "api",
     "Explanation": "explanation.explanation",
     "explain": "api",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from stresslens.api.attacker import attack, verify
 from stresslens.api.drift import compare_data
+from stresslens.api.ensembles import ensemble
 from stresslens.api.evaluator import evaluate, export, layer_table, load, predict
 from stresslens.api.explainer import explain
 from stresslens.api.folders import check_data, compare, open, write_report
@@ -32,6 +33,7 @@ __all__ = [
     "check_data",
     "compare",
     "compare_data",
+    "ensemble",
     "evaluate",
     "explain",
     "export",

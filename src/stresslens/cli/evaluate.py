@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stresslens.cli.completion import words
+from stresslens.cli.ood import Detectors, OODSets, check_ood, print_ood, scored_ood
 from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, Out, RunOrFile, Trust
 from stresslens.cli.predictions_of_files import (
     ClassesOption,
@@ -42,6 +43,8 @@ def evaluate(
         bool,
         typer.Option("--find-slices", help="Also find groups of similar images of low accuracy."),
     ] = False,
+    ood: OODSets = None,
+    detector: Detectors = None,
     columns: ColumnsOption = None,
     labels: LabelsOption = None,
     classes: ClassesOption = None,
@@ -60,6 +63,7 @@ def evaluate(
     instead those of averaged probabilities; the record and the run's page keep them beside those of the
     image alone, with their paired difference. With --find-slices half of the images are clustered by
     their features, and clusters of low accuracy are tested on the other half; the page shows them.
+    With --ood detectors of out-of-distribution images are compared on that set, beside the split.
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder
@@ -75,6 +79,7 @@ def evaluate(
         raise ConfigError(f"--split {split}: expected train, validation or test")
     if tta and find_slices:
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
+    check_ood(run, split, ood, detector, tta=tta, find_slices=find_slices)
     asked = gates.parsed(fail_under or [])
     of_file = is_prediction_file(run)
     if not of_file:
@@ -94,12 +99,16 @@ def evaluate(
     else:
         record = evaluate_again(RunFolder(run), split, trust=trust, data=data, find_slices=find_slices)
         scores, document = record.scores[split], record.as_json()
-    if tta or find_slices:
+    if ood:
+        found_ood = scored_ood(run, split, ood, detector or [], data=data, trust=trust)
+    if tta or find_slices or ood:
         write_reports_of(run)
     if as_json:
         extra = {"tta": document["views"], "gain": document["gain"][split]} if tta else {}
         if find_slices:
             extra["found_slices"] = document["found_slices"][split]
+        if ood:
+            extra["ood"] = found_ood.as_json()
         print_json({"run": str(run), "split": split, "scores": document["scores"][split], **extra})
     else:
         print_scores(scores, f"{run}: {split}")
@@ -109,6 +118,8 @@ def evaluate(
             print(averaged_in_words(averaged))
         elif find_slices:
             _print_slices(record.found_slices[split], record.classes)
+        if ood:
+            print_ood(found_ood, ood)
     gates.check(asked, {str(run): scores})
 
 

@@ -154,6 +154,8 @@ def _card_of_net(folder: RunFolder, to: str, module: nn.Module | None) -> ModelC
             f"{folder.path} is the estimator {name}, not a network; "
             f"what it has learned is in {folder.estimator}"
         )
+    if any(isinstance(member, EstimatorCard) for member in card.members):
+        raise ConfigError(f"{folder.path} is an ensemble with an estimator, which is not a network")
     if module is None and str(card.model).startswith("own module"):
         raise ConfigError(
             f"{folder.path} was trained on your {card.model}; "

@@ -29,6 +29,7 @@ from stresslens.core.layers import straight_through
 from stresslens.core.progress import advance, foretell
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.core.splits import split_named
+from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.run_data import DataPlace
@@ -43,6 +44,8 @@ from stresslens.robustness.surrogate import check_class_names
 
 AUDIT_ROUNDS = 6
 """How often the audits attack an image with the whole protocol: at four radii, and with twice the steps."""
+
+FOLLOWED = "attacks follow gradients; black-box attacks alone would overstate its robustness"
 
 
 def robustness_config(values: Mapping[str, Any]) -> Robustness:
@@ -69,9 +72,7 @@ def attack_run(
     Raises ConfigError, before any computing, if the run cannot be attacked in this way.
     """
     if folder.record.is_file():
-        _check_gradients(
-            folder, "attacks follow gradients; black-box attacks alone would overstate its robustness"
-        )
+        _check_gradients(folder, FOLLOWED)
     # the user typed these settings, so they may name own plug-ins; the opened run needs `trust` for it
     threat = resolved_threat_model(config, base)
     opening: dict[str, Any] = {"trust": trust, "device": device, "module": module, "data": data}
@@ -99,6 +100,8 @@ def attack_stage(
 ) -> AttackResult:
     """The attack stage of a run: measures, audits, certifies if the section asks for it, saves
     example images, and counts the result in the record."""
+    if any(isinstance(part, Estimated) for part in model.modules()):
+        _check_gradients(folder, FOLLOWED)
     threat = threat_on(data, threat)
     config = threat.config
     split = data.splits[config.split]
@@ -246,8 +249,16 @@ def open_surrogate(folder: RunFolder, data: Data, *, trust: bool) -> nn.Module:
 
 
 def _check_gradients(folder: RunFolder, why: str) -> None:
-    """Raises ConfigError if the run's model is an estimator; `why` says why that cannot be used."""
+    """Raises ConfigError if the run's model is an estimator, or an ensemble with one; `why` says why that
+    cannot be used."""
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
         estimator = registry.name_and_options("estimators", card.estimator)[0]
         raise ConfigError(f"{folder.path} is the estimator {estimator}, without gradients: {why}")
+    of_estimators = [member for member in card.members if isinstance(member, EstimatorCard)]
+    if of_estimators:
+        first = registry.name_and_options("estimators", of_estimators[0].estimator)[0]
+        raise ConfigError(
+            f"{folder.path} is an ensemble with the estimator {first}, without gradients: {why}; make an "
+            "ensemble of the other members"
+        )
