@@ -1,10 +1,12 @@
-"""Out-of-distribution (OOD) detection: the share of images that is marked, by kind of image.
+"""Out-of-distribution (OOD) detection: the share of images that is marked, by kind of image, and the
+detectors by name on each kind.
 
     python benchmarks/ood.py RUN [PHOTOGRAPHS]
 
 RUN is a finished run (…/seed-0) of digits or mnist; PHOTOGRAPHS is a folder of photographs. Marked
 test images are false alarms; the other kinds of images are out of distribution. Prints each share
-at the run's stated rate, with Wilson's interval and n.
+at the run's stated rate, with Wilson's interval and n; then the AUROC of every detector for each kind,
+and its FPR at 95 % TPR, with intervals. The record of the run is not changed.
 """
 
 from __future__ import annotations
@@ -16,13 +18,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
 
+from stresslens.core.data import Data, Split
+from stresslens.core.format import percent, plain
 from stresslens.core.image_files import Frame, decode, files_below, read_image
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Shape
 from stresslens.evaluation import ood
 from stresslens.evaluation.finished_run import data_of
+from stresslens.evaluation.ood_detectors import MOST, score_ood
+from stresslens.evaluation.ood_sets import OODSet
+from stresslens.evaluation.picture_set import PictureSet
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.metrics.intervals import wilson
 
@@ -82,6 +90,25 @@ def main() -> None:
             f"  {name:28} {100 * share.value:5.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}), "
             f"n = {share.n}"
         )
+    compare_detectors(folder, model, data, {name: x for name, x in kinds.items() if x is not test})
+
+
+def compare_detectors(folder: RunFolder, model: nn.Module, data: Data, kinds: dict[str, Tensor]) -> None:
+    """Prints a row for each detector and kind of image."""
+    labels = {name: torch.zeros(len(x), dtype=torch.int64) for name, x in kinds.items()}
+    sets = [
+        OODSet(
+            name, PictureSet(name, [""] * len(x), len(x), splits=[Split(x[:MOST], labels[name][:MOST], 1.0)])
+        )
+        for name, x in kinds.items()
+    ]
+    found = score_ood(folder, model, data, read_record(folder), sets)
+    print(f"{found.n} test images, thresholds of {found.validation} validation images")
+    for name, each in found.sets.items():
+        print(f"  {name} (n = {each.n}): {each.verdict}")
+        for detector, scores in each.detectors.items():
+            rate = "" if scores.fpr95 is None else f", FPR {percent(scores.fpr95)} %"
+            print(f"    {detector:12} AUROC {plain(scores.auroc)}{rate}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stresslens.api import compare as compare
     from stresslens.api import compare_across as compare_across
     from stresslens.api import compare_data as compare_data
+    from stresslens.api import ensemble as ensemble
     from stresslens.api import evaluate as evaluate
     from stresslens.api import explain as explain
     from stresslens.api import export as export
@@ -79,6 +80,7 @@ _HOMES = {
     "compare": "api",
     "compare_across": "api",
     "compare_data": "api",
+    "ensemble": "api",
     "evaluate": "api",
     "Explanation": "explanation.explanation",
     "explain": "api",

@@ -67,6 +67,7 @@ FUNCTIONS: dict[str, Callable[[Any, Path], Any]] = {
     "open": lambda given, tmp: sl.open(given),
     "compare": lambda given, tmp: sl.compare(given),
     "compare with itself": lambda given, tmp: sl.compare(given, given),
+    "ensemble": lambda given, tmp: sl.ensemble(given, out=tmp),
     "write_report": lambda given, tmp: sl.write_report(given),
     "check_data": lambda given, tmp: sl.check_data(given),
     "compare_data": lambda given, tmp: sl.compare_data(given, "digits", split_b="test"),
@@ -158,6 +159,12 @@ TABLE: dict[str, Mapping[str, str]] = {
         **dict.fromkeys(RUNS, TWICE),
         **NO_FOLDER,
         **dict.fromkeys(("a study of one run", "a study of two runs"), "compare takes one study"),
+    },
+    "ensemble": {
+        **row_of_runs(a_run_of_an_own_module="was trained on your own module"),
+        **dict.fromkeys(NOT_A_RUN, "expected a path"),
+        "a study of two runs": "name one of its variants",
+        "another folder": "it has no config.yaml",
     },
     "write_report": row_of_runs(
         a_module="a module, which has no report",

@@ -60,6 +60,11 @@ OWN: dict[str, tuple[str, dict[str, Any], Any]] = {
         {"model": 1, "x": 2, "y": 3},
     ),
     "views": ("def __call__(self, model, *, train): return (model, train)", {}, {"model": 1, "train": 2}),
+    "detectors": (
+        "def __init__(self, features, labels): self.given = (features, labels)",
+        {},
+        {"features": 1, "labels": 2},
+    ),
     "trackers": (
         "def __init__(self, folder, config): self.given = (folder, config)",
         {},
@@ -83,6 +88,7 @@ ANSWERS: dict[str, Any] = {
     "certificates": 6,
     "explainers": 2,
     "views": (1, 2),
+    "detectors": (1, 2),
     "trackers": (1, 2),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from stresslens.api.attacker import attack, verify
 from stresslens.api.drift import compare_data
+from stresslens.api.ensembles import ensemble
 from stresslens.api.evaluator import evaluate, export, layer_table, load, predict
 from stresslens.api.explainer import explain
 from stresslens.api.folders import check_data, compare, compare_across, open, write_report
@@ -36,6 +37,7 @@ __all__ = [
     "compare",
     "compare_across",
     "compare_data",
+    "ensemble",
     "evaluate",
     "explain",
     "export",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import nn
 
 from stresslens.api.found_slices import SlicesOfSplit
 from stresslens.api.named_scores import ByName, Scores, scores_table
+from stresslens.api.ood_results import DetectorComparison
 from stresslens.api.run_cards import run_card, run_chart
 from stresslens.api.split_results import (
     ClassTable,
@@ -31,6 +32,9 @@ from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable, RowTable
 from stresslens.core.text import counted
+from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.ood_detectors import score_ood
+from stresslens.evaluation.ood_sets import ood_set
 from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.evaluation.run_data import same_data_of
 from stresslens.evaluation.saved_model import open_model
@@ -176,6 +180,31 @@ class Run(RowTable):
             write_reports_of(self.folder)
             self.__dict__.pop("_record", None)
         return SlicesOfSplit(record.found_slices[wanted], self.classes, wanted)
+
+    @public_call()
+    def detect_ood(
+        self, *sets: str | Mapping[str, Any] | Data, detectors: Sequence[Any] = (), split: str | None = None
+    ) -> DetectorComparison:
+        """Compares detectors of out-of-distribution images on `sets`: data sets by name, folders of images,
+        Data, "uniform_noise", "gaussian_noise" or "blurred". `detectors` are by default all; `split` is
+        the run's own ("test", otherwise "validation"). The record and the run's page keep the result. Raises
+        ConfigError for an unknown set or detector, and DataError for a set of fewer than 10 images."""
+        if not sets:
+            raise ConfigError(
+                "detect_ood needs at least one set: 'uniform_noise', a data set, a folder, Data"
+            )
+        chosen = split or self.split
+        folder, listed = RunFolder(self.folder), [detectors] if isinstance(detectors, str) else detectors
+        opened = finished(folder, chosen, trust=self.trust, module=self.module, data=self.data_now)
+        with opened as (model, data, record):
+            named = [ood_set(each, data, trust=self.trust) for each in sets]
+            found = score_ood(
+                folder, model, data, record, named, split=chosen, detectors=listed, trust=self.trust
+            )
+        object.__setattr__(self, "record", Record(record.as_json()))
+        self.__dict__.pop("_record", None)
+        write_reports_of(self.folder)
+        return DetectorComparison(found)
 
     @property
     def confusion(self) -> ConfusionMatrix | None:

@@ -19,6 +19,7 @@ from stresslens.cli.guaranteed import (
     check_alone,
 )
 from stresslens.cli.model_files import SetOption, is_model_file, run_of_model
+from stresslens.cli.ood import Detectors, OODSets, check_ood, print_ood, scored_ood
 from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, Out, RunOrFile, Trust
 from stresslens.cli.predictions_of_files import (
     ClassesOption,
@@ -61,6 +62,8 @@ def evaluate(
     wrong_at_most: WrongAtMost = None,
     recall: Recall = None,
     calibrate: Calibrate = None,
+    ood: OODSets = None,
+    detector: Detectors = None,
     columns: ColumnsOption = None,
     labels: LabelsOption = None,
     classes: ClassesOption = None,
@@ -85,6 +88,7 @@ def evaluate(
 
     With --coverage, --wrong-at-most and --recall the sets, answers and thresholds of `stresslens predict`
     are scored; images that the run held out calibrate them, or for a file those of --calibrate.
+    With --ood detectors of out-of-distribution images are compared on that set, beside the split.
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder
@@ -104,6 +108,7 @@ def evaluate(
     check_alone(wanted, tta=bool(tta))
     if tta and find_slices:
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
+    check_ood(run, split, ood, detector, tta=tta, find_slices=find_slices)
     asked, guaranteed = gates.parsed(fail_under or []), None
     of_file, of_model = is_prediction_file(run), is_model_file(run)
     if not of_file:
@@ -153,7 +158,9 @@ def evaluate(
         if wanted:
             guaranteed = score_on_split(wanted, folder, record, split)
         scores, document = record.scores[split], record.as_json()
-    if tta or find_slices:
+    if ood:
+        found_ood = scored_ood(run, split, ood, detector or [], data=data, trust=trust)
+    if tta or find_slices or ood:
         write_reports_of(run)
     if as_json:
         extra = {"tta": document["views"], "gain": document["gain"][split]} if tta else {}
@@ -161,6 +168,8 @@ def evaluate(
             extra["found_slices"] = document["found_slices"][split]
         if guaranteed is not None:
             extra["guarantees"] = guaranteed.as_json(record.classes)
+        if ood:
+            extra["ood"] = found_ood.as_json()
         print_json({"run": str(run), "split": split, "scores": document["scores"][split], **extra})
     else:
         print_scores(scores, f"{run}: {split}")
@@ -172,6 +181,8 @@ def evaluate(
             _print_slices(record.found_slices[split], record.classes)
         if guaranteed is not None:
             print_guarantee_scores(guaranteed, record.classes, split)
+        if ood:
+            print_ood(found_ood, ood)
     gates.check(asked, {str(run): scores})
 
 

@@ -26,6 +26,7 @@ from stresslens.cli.data import app as data_app
 from stresslens.cli.data_compare import compare as compare_data
 from stresslens.cli.data_labels import labels
 from stresslens.cli.doctor import doctor
+from stresslens.cli.ensemble import ensemble
 from stresslens.cli.evaluate import evaluate
 from stresslens.cli.explain import explain
 from stresslens.cli.export import export
@@ -63,7 +64,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(run, train, evaluate, compare, attack, corruptions, verify, audit),
+    *(run, train, ensemble, evaluate, compare, attack, corruptions, verify, audit),
     *(explain, predict, export, report, card),
 ):
     app.command(cls=WithOldOptions)(command)

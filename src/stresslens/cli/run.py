@@ -106,6 +106,7 @@ def carry_out_study(
 ) -> None:
     """Carries out the study, prints its verdicts and checks its gates."""
     from stresslens.cli import gates
+    from stresslens.config.ensembles import variant_seeds
     from stresslens.study import pipeline
 
     required = gates.parsed(fail_under)
@@ -116,7 +117,7 @@ def carry_out_study(
     short_named = _short_named(study)
     finished: dict[str, dict[str, Estimate]] = {}
     serious, told = dict[str, None](), set[str]()
-    total = len(study.variants) * len(study.seeds)
+    total = sum(len(variant_seeds(each.config, study.seeds)) for each in study.variants)
     prints_progress = not (quiet or as_json)
     earlier = _trainings(study, out) if prints_progress else {}
 

@@ -40,7 +40,7 @@ from stresslens.core.types import (
 VOCABULARY: dict[str, tuple[str, ...]] = {
     "datasets": (),
     "augmentations": ("x", "y", "draws", "classes"),
-    "models": ("shape", "classes", "names", "train"),
+    "models": ("shape", "classes", "names", "train", "members"),
     "estimators": ("seed",),
     "losses": ("logits", "y"),
     "optimizers": ("parameters", "lr"),
@@ -53,11 +53,12 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "certificates": ("model", "x", "y", "draws"),
     "explainers": ("model", "x", "y", "draws", "train"),
     "views": ("model", "x", "y", "train", "split", "classes", "adversarials"),
+    "detectors": ("features", "labels", "logits", "weight", "bias"),
     "trackers": ("folder", "config"),
 }
 """Each folder, and the positional parameters that its functions may have; all are passed by keyword."""
 
-MADE = ("datasets", "models", "estimators", "optimizers", "schedules", "trackers")
+MADE = ("datasets", "models", "estimators", "optimizers", "schedules", "detectors", "trackers")
 """The folders whose plug-ins return an object for later use; the others are called with what they work on."""
 
 POSITIONS_IN_0_1_0: dict[str, tuple[str, ...]] = {

@@ -181,10 +181,11 @@ def expand_study(
             problems.append(Problem(("runs", cell.name), why))
         elif config is not None:
             variants.append(Variant(folder, config, base))
-            model_name = registry.name_and_options("models", config.model)[0]
+            model = ("model", registry.name_and_options("models", config.model)[0])
             paths[folder] = {
                 "surrogate": place_written(("robustness", "surrogate"), origins),
-                "weights": place_written(("model", model_name, "weights"), origins),
+                "weights": place_written((*model, "weights"), origins),
+                "member": place_written((*model, "runs"), origins),
             }
     folders = {name: folder_name(name, named) for name in names}
     siblings = base.parent.parent if source is not None and source.name == "config.yaml" else None
@@ -273,7 +274,7 @@ def _check_swept(
     fixed |= {key: ("the", "command", "line") for key, _, _ in override_changes}
     if keys.data_sizes is not None and cell.point is not None:
         fixed |= dict.fromkeys(keys.data_sizes.sets, ("the", "data_sizes"))
-    if any(what == "weights" for what, _ in depends_on(config)):
+    if any(what != "surrogate" for what, _ in depends_on(config)):
         why = "a sweep starts before other runs are trained; train the run with the weights first"
         problems.append(
             Problem(("sweep",), f"{why}, and give its file: weights: {{file: RUN/model.safetensors}}")
@@ -357,9 +358,8 @@ def _with_needed_runs(
     """
     for what, needed in depends_on(run.config):
         name, at = folders.get(needed, needed), paths[run.name][what]
-        by_folder = what == "weights" and "/" in needed
         if (
-            not by_folder
+            not (what != "surrogate" and "/" in needed)
             and name not in folders.values()
             and not (siblings is not None and (siblings / name).is_dir())
         ):
@@ -370,7 +370,7 @@ def _with_needed_runs(
             )
             why = f"no run of the study is called {needed!r}; {closest(needed, list(folders))}{more}"
             problems.append(Problem(at, why))
-        if name in estimators:
+        if name in estimators and what != "member":
             why = "no gradients for an attack" if what == "surrogate" else "no weights to start from"
             problems.append(Problem(at, f"{needed} is an estimator and has {why}; name a trained model"))
     return replace(run, config=with_renamed_runs(run.config, folders))

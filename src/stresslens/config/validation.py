@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from stresslens.config import old_words, registry
 from stresslens.config.dotted_keys import LISTS, SLOTS
+from stresslens.config.ensembles import member_runs, untrained, with_renamed_members
 from stresslens.config.schema import (
     ESTIMATOR_KEYS,
     ChannelMoments,
@@ -188,7 +189,7 @@ def check_variant(
         return None
     clashes = [*_clashes(config, values, base, origins)]
     problems += [Problem(place_written(path, origins), message) for path, message in clashes]
-    return None if clashes else config
+    return None if clashes else untrained(config)
 
 
 def _without_training(
@@ -295,13 +296,14 @@ def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
 
 
 def depends_on(config: VariantConfig) -> Iterator[tuple[str, str]]:
-    """The other variants that must be trained before this one: what they provide (`surrogate` or
-    `weights`), and their name."""
+    """The other variants that must be trained before this one: what they provide (`surrogate`, `weights`
+    or, of an ensemble, a `member`), and their name."""
     if config.robustness is not None and config.robustness.surrogate is not None:
         yield "surrogate", config.robustness.surrogate
     weights = _weights(config.model)
     if config.estimator is None and isinstance(weights, dict) and isinstance(weights.get("run"), str):
         yield "weights", weights["run"]
+    yield from (("member", run) for run in member_runs(config))
 
 
 def with_renamed_runs(config: VariantConfig, renamed: Mapping[str, str]) -> VariantConfig:
@@ -309,6 +311,7 @@ def with_renamed_runs(config: VariantConfig, renamed: Mapping[str, str]) -> Vari
     if config.robustness is not None and config.robustness.surrogate is not None:
         surrogate = renamed.get(config.robustness.surrogate, config.robustness.surrogate)
         config = replace(config, robustness=replace(config.robustness, surrogate=surrogate))
+    config = replace(config, model=with_renamed_members(config.model, renamed))
     weights = _weights(config.model)
     if isinstance(weights, dict) and weights.get("run") in renamed:
         name, options = registry.name_and_options("models", config.model)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stresslens.core.center_crop import seen_part
 from stresslens.core.dtypes import as_input
+from stresslens.core.ensembles import ensemble_in
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_graph import is_relu, nodes
 from stresslens.core.spelling import closest
@@ -348,7 +349,8 @@ def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
     """The layer that gives the features, and their number.
 
     It is the linear layer that runs last, whose inputs are the features. Without a linear layer it
-    is the model itself, whose logits are the features.
+    is the model itself, whose logits are the features. Those of an ensemble are the logits of all its
+    members.
     """
     last: list[tuple[nn.Module, int]] = []
 
@@ -362,6 +364,8 @@ def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
         model(images)
         with hooked(model, note):
             logits = model(images)
+    if (ensemble := ensemble_in(model)) is not None:
+        return ensemble.joint, logits.shape[1] * len(ensemble.members)
     return last[0] if last else (model, logits.shape[1])
 
 

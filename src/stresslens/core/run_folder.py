@@ -39,7 +39,7 @@ class Card(JsonFile):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    LATER_KEYS = frozenset({"white", "crop"})
+    LATER_KEYS = frozenset({"white", "crop", "members"})
 
 
 class ModelCard(Card):
@@ -60,6 +60,8 @@ class ModelCard(Card):
     """The value of white in image files of more than 8 bits."""
     crop: tuple[int, int] | None = None
     """The middle part of the image, after resizing to `size`, that the net gets; None: the whole."""
+    members: list[ModelCard | EstimatorCard] = []
+    """The cards of the members of an ensemble."""
 
     @property
     def seen(self) -> tuple[int, int, int]:
@@ -134,6 +136,10 @@ class RunFolder:
     checkpoint = cached_property(lambda self: self.path / "checkpoint.pt")
     likeness = cached_property(lambda self: self.path / "likeness.npz")
     previous_checkpoint = cached_property(lambda self: self.path / "checkpoint.previous.pt")
+
+    def member(self, number: int) -> RunFolder:
+        """Where the run of an ensemble keeps what an estimator among its members has learned."""
+        return RunFolder(self.path / "members" / str(number))
 
     def predictions(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"

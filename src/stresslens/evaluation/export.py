@@ -164,6 +164,8 @@ def _card_of_net(folder: RunFolder, to: str, module: nn.Module | None) -> ModelC
             f"{folder.path} is computed from a file, of which it has a copy; use that: "
             f"{folder.path / kept[0].given}"
         )
+    if any(isinstance(member, EstimatorCard) for member in card.members):
+        raise ConfigError(f"{folder.path} is an ensemble with an estimator, which is not a network")
     if module is None and str(card.model).startswith("own module"):
         raise ConfigError(
             f"{folder.path} was trained on your {card.model}; "

@@ -186,10 +186,10 @@ class OODDetector:
                     f"values of an image, and the model has {values.shape[1]}"
                 )
         n = len(self.calibration)
-        farther = n - np.searchsorted(self.calibration, self._distance(sample), side="left")
+        farther = n - np.searchsorted(self.calibration, self.distance(sample), side="left")
         return np.asarray((1 + farther) / (n + 1))
 
-    def _distance(self, sample: Features) -> Floats32:
+    def distance(self, sample: Features) -> Floats32:
         """(N,) the largest standardised log distance; infinite if the image has none."""
         measurable = sample.measurable
         distance = np.full(len(measurable), np.inf, np.float32)
@@ -272,7 +272,7 @@ def fit_ood_detector(train: Features, validation: Features) -> OODDetector:
         raw = OODDetector(
             features, coarse, logs.mean(0), np.maximum(logs.std(0), 1e-6), np.zeros(0, np.float32)
         )
-        return replace(raw, calibration=np.sort(raw._distance(validation)))
+        return replace(raw, calibration=np.sort(raw.distance(validation)))
 
 
 def _log_distances(features: ClassGaussians, coarse: ClassGaussians, sample: Features) -> Floats32:

@@ -14,6 +14,8 @@ from stresslens.core.json_file import Figure, KeptFinding, OrderedJsonFile
 from stresslens.core.layer_table import LayerTable
 from stresslens.core.pieces import hearing_of_shortages
 from stresslens.core.run_folder import FORMAT, RunFolder
+from stresslens.evaluation.ensemble_record import EnsembleRecord
+from stresslens.evaluation.ood_record import OODRecord
 from stresslens.evaluation.slice_record import FoundSlices
 
 ResultKind = Literal["robustness", "certificates", "explanations", "views"]
@@ -250,7 +252,9 @@ class RunRecord(OrderedJsonFile):
     The stages set fields by assignment, so that the record knows which were set.
     """
 
-    LATER_KEYS = frozenset({"failures", "parent", "input", "averaged", "source", "found_slices"})
+    LATER_KEYS = frozenset(
+        {"failures", "parent", "input", "averaged", "source", "found_slices", "ensemble", "ood"}
+    )
 
     format: Literal[1] = 1
     version: str = ""
@@ -297,6 +301,8 @@ class RunRecord(OrderedJsonFile):
     """By split, like those above."""
     averaged: AveragedRecord | None = None
     likeness: LikenessRecord | None = None
+    ensemble: EnsembleRecord | None = None
+    ood: OODRecord | None = None
     certificates: list[str] = []
     robustness: list[str] = []
     corruptions: str | None = None

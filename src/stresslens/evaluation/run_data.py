@@ -110,24 +110,24 @@ def _loaded(value: Any, folder: RunFolder, place: Path | None, trust: bool) -> D
     """The data set of a configuration, from `place` if that is given."""
     name, options = registry.name_and_options("datasets", value)
     if isinstance(corrections := options.get("corrections"), str):
-        options = {**options, "corrections": str(_found(Path(corrections).expanduser(), folder))}
+        options = {**options, "corrections": str(path_found(Path(corrections).expanduser(), folder))}
         value = {name: options}
     path = Path(options["path"]).expanduser() if isinstance(options.get("path"), str) else None
     if place is not None and path is None:
         with data_in(place):
             return loaded_data_set(value, path=("data",), base=folder.path, trust=trust)
     if path is not None:
-        value = {name: {**options, "path": str(place or _found(path, folder))}}
+        value = {name: {**options, "path": str(place or path_found(path, folder))}}
     try:
         return loaded_data_set(value, path=("data",), base=folder.path, trust=trust)
     except (ConfigError, DataError) as error:
-        missing = not _found(path, folder).exists() if path else isinstance(error, DataError)
+        missing = not path_found(path, folder).exists() if path else isinstance(error, DataError)
         if place is not None or not missing:
             raise
         raise reworded(error, f"{error}. If the data lie elsewhere now, say where: --data PATH") from error
 
 
-def _found(path: Path, folder: RunFolder) -> Path:
+def path_found(path: Path, folder: RunFolder) -> Path:
     """The path, or the same one in a folder above the run, if it is there alone."""
     if path.is_absolute() or path.exists():
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -24,26 +25,30 @@ from stresslens.core.fitted_classifier import is_classifier, of_classifier
 from stresslens.core.foreign_model import ForeignModel, tried
 from stresslens.core.image_files import Frame
 from stresslens.core.inspection import evaluating, to_evaluation_mode
-from stresslens.core.run_folder import Environment, EstimatorCard, RunFolder
+from stresslens.core.run_folder import Environment, EstimatorCard, ModelCard, RunFolder
 from stresslens.core.text import counted
 from stresslens.core.weights_file import load_state
 from stresslens.evaluation import estimator
 
 
 def net_from(
-    value: Any, shape: Any, classes: Any, train: Split | None, base: Path, trust: bool = True
+    value: Any,
+    shape: Any,
+    classes: Any,
+    train: Split | None,
+    base: Path,
+    trust: bool = True,
+    members: Sequence[nn.Module] = (),
 ) -> nn.Module:
-    """Builds the net that a model plug-in names, for images of `shape`.
+    """Builds the net that a model plug-in names, for images of `shape`; `members` are the opened models of
+    an ensemble.
 
     Raises ConfigError if the plug-in cannot build it or does not return a torch.nn.Module.
     """
     bound = registry.resolve("models", value, path=("model",), base=base, trust=trust)
-    return _built(bound, registry.name_and_options("models", value)[0], shape, classes, train)
-
-
-def _built(bound: registry.Bound, name: str, shape: Any, classes: Any, train: Split | None) -> nn.Module:
+    name = registry.name_and_options("models", value)[0]
     try:
-        net = bound(shape=shape, classes=len(classes), names=tuple(classes), train=train)
+        net = bound(shape=shape, classes=len(classes), names=tuple(classes), train=train, members=members)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise ConfigError(
             f"model {name} cannot be built for images of shape {shape} (channels, height, width): {error}"
@@ -87,7 +92,6 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
         return fitted
     if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
         raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
-    shape = card.seen
     folder.check_weights()
     try:
         state = safetensors.torch.load_file(folder.weights)
@@ -97,19 +101,13 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
         raise UnreadableRun(f"{folder.weights} cannot be read: {error}{_way_out(folder)}") from error
     try:
         if module is None:
-            bound = registry.resolve("models", card.model, path=("model",), base=folder.path, trust=trust)
-            name = registry.name_and_options("models", card.model)[0]
             with torch.device("meta"):  # a damaged card may ask for more memory than there is
-                _check_shapes(_built(bound, name, shape, card.classes, None), state)
-            net = _built(bound, name, shape, card.classes, None)
+                _check_shapes(_net_of(card, folder, trust), state)
+            net = _net_of(card, folder, trust)
         else:
             net = copied(eager_module(usable_module(module)))
         load_state(net, state)
-        normalize = layers.Normalize(
-            torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)
-        )
-        crop = CenterCrop(card.crop, card.size or card.shape[1:]) if card.crop else None
-        model = layers.with_input_layers(net, normalize, card.size, card.interpolation, crop)
+        model = _with_input_layers(net, card)
         layers.settle_dtypes(model, card.shape)
         in_dtype(model, torch.float32)
         layers.check_output(model, card.shape, len(card.classes), str(card.model))
@@ -120,6 +118,26 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     to_evaluation_mode(model)
     name_classes(model, card.classes)
     return model
+
+
+def _net_of(card: ModelCard, folder: RunFolder, trust: bool) -> nn.Module:
+    """The net of a card with random weights, and with the nets of its members."""
+    members = []
+    for number, each in enumerate(card.members):
+        if isinstance(each, EstimatorCard):
+            with torch.device("cpu"):  # also while the nets are built without memory
+                fitted = estimator.open_estimator(folder.member(number), each, trust=trust)
+            members.append(nn.Sequential(fitted))
+        else:
+            members.append(_with_input_layers(_net_of(each, folder, trust), each))
+    return net_from(card.model, card.seen, card.classes, None, folder.path, trust, members)
+
+
+def _with_input_layers(net: nn.Module, card: ModelCard) -> nn.Sequential:
+    """The net behind the input layers of its card."""
+    gain, shift = (torch.tensor(values, dtype=torch.float32) for values in (card.gain, card.shift))
+    crop = CenterCrop(card.crop, card.size or card.shape[1:]) if card.crop else None
+    return layers.with_input_layers(net, layers.Normalize(gain, shift), card.size, card.interpolation, crop)
 
 
 def _way_out(folder: RunFolder) -> str:

@@ -107,6 +107,22 @@ def cross_validated_auroc(
     return replace(wilson(mean * trials, trials), n=len(scores))
 
 
+def auroc_difference(
+    one: Floats, other: Floats, positive: NDArray[np.bool_], *, level: float = 0.95
+) -> tuple[Estimate, float]:
+    """The area under the ROC curve of scores `one` (N,) minus that of `other`, of the same images, and p of
+    no difference: normal, with the paired variance of DeLong et al. (1988). Both sides need an image.
+    """
+    from scipy.special import ndtr, ndtri
+
+    (a, of_one, _), (b, of_other, _) = _area(one, positive), _area(other, positive)
+    value, n = a - b, len(positive)
+    error = math.sqrt(float(np.square(of_one - of_other).sum())) / n
+    half = float(ndtri(0.5 + level / 2)) * error
+    p = float(2 * ndtr(-abs(value) / error)) if error > 0 else float(value == 0)
+    return Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, "DeLong, paired", level), p
+
+
 def _lowered(estimate: Estimate, by: float) -> Estimate:
     return replace(estimate, low=max(0.0, estimate.low - by))
 

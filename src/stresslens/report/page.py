@@ -38,9 +38,11 @@ from stresslens.report import (
     corruptions,
     curves,
     data_size,
+    ensembles,
     epochs,
     explanations,
     found_slices,
+    ood,
     per_class,
     provenance,
     ranking,
@@ -217,10 +219,10 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     images = gallery(run) if split == "test" else None
     counts = record.confusion.get(split, [])
     reliability = record.reliability.get(split)
-    slices = record.slices.get(split, [])
     sections: dict[str, Any] = {
         "scores": scores,
         "averaged": averaged.run_averaged_rows(run),
+        "ensemble": ensembles.ensemble_section(run, split),
         "curves": curves.run_curves(run),
         "epochs": epochs.run_epochs(run),
         "accuracy_chart": accuracy_charts.run_accuracy_chart(run),
@@ -238,7 +240,8 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "ranking": ranking.ranking_section(run, split),
         "reliability": curves.run_reliability(run, split),
         "risk": curves.run_risk(run, split),
-        "slices": slices,
+        "ood": ood.ood_section(run),
+        "slices": record.slices.get(split, []),
         "found_slices": found_slices.found_slices_section(run, split),
         "data_cards": provenance.data_cards([run]),
         "environment": provenance.environment_rows([run]),

@@ -50,6 +50,7 @@ AUDIT_ROUNDS = 6
 """How often the audits attack an image with the whole protocol: at four radii, and with twice the steps."""
 
 
+
 def robustness_config(values: Mapping[str, Any]) -> Robustness:
     """The `robustness:` section that plain values describe. Raises ConfigError, which names every
     wrong setting."""
@@ -248,9 +249,12 @@ def open_surrogate(folder: RunFolder, data: Data, *, trust: bool) -> nn.Module:
 
 def _check_estimator(folder: RunFolder, threat: ThreatModel) -> None:
     """Raises NoGradient, before the data are read, where attacks follow gradients and the run is that of
-    an estimator."""
+    an estimator, or an ensemble with one."""
     card = folder.load_card()
-    if isinstance(card, EstimatorCard):
-        name = registry.name_and_options("estimators", card.estimator)[0]
-        if why := why_not_attacked(threat, f"{folder.path} is the estimator {name}, which"):
+    members = [card] if isinstance(card, EstimatorCard) else card.members
+    found = next((each for each in members if isinstance(each, EstimatorCard)), None)
+    if found is not None:
+        name = registry.name_and_options("estimators", found.estimator)[0]
+        what = "the estimator" if found is card else "an ensemble with the estimator"
+        if why := why_not_attacked(threat, f"{folder.path} is {what} {name}, which"):
             raise NoGradient(why)

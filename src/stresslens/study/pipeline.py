@@ -20,6 +20,7 @@ from stresslens.comparison import (
     transferability,
 )
 from stresslens.config import study_file, study_record
+from stresslens.config.ensembles import variant_seeds
 from stresslens.config.validation import depends_on
 from stresslens.config.yaml_source import head_of
 from stresslens.core import distributed
@@ -241,7 +242,8 @@ def _describe(study: study_file.Study, folder: Path) -> None:
     kept = kept or study_record.StudyRecord()
     names = [variant.name for variant in study.variants]
     runs = [*names, *(run for run in kept.runs if run not in names)]
-    seeds_of = {run: sorted({*kept.seeds_of(run), *(study.seeds if run in names else [])}) for run in runs}
+    own = {each.name: variant_seeds(each.config, study.seeds) for each in study.variants}
+    seeds = {run: sorted({*kept.seeds_of(run), *own.get(run, ())}) for run in runs}
     every_seed = sorted({*kept.seeds, *study.seeds})
     described = study_record.StudyRecord(
         format=1,
@@ -250,7 +252,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         own_names={**kept.own_names, **study.own_names},
         overrides={**kept.overrides, **study.overrides},
         seeds=every_seed,
-        own_seeds={run: seeds for run, seeds in seeds_of.items() if seeds != every_seed},
+        own_seeds={run: these for run, these in seeds.items() if these != every_seed},
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
         margins={**kept.margins, **study.margins},
         claims=study.claims,

@@ -67,7 +67,7 @@ def _by_reason(failures: Mapping[str, Failure]) -> dict[str, Failure]:
 def check_weights(task: Task, *, siblings: Container[str] = ()) -> None:
     """Raises the error of initial weights that are not available; those of `siblings`, which are trained
     first, are not looked at."""
-    if _trained(task) or dict(depends_on(task.config)).get("weights") in siblings:
+    if _trained(task) or _awaits(task, siblings):
         return
     origin = task.plan.initial_weights
     if origin is not None and not origin.digest:
@@ -87,14 +87,14 @@ def refusal_of(task: Task, folder: Path) -> Failure | None:
 
 def check_task(task: Task, *, siblings: Container[str] = ()) -> None:
     """Raises the error of a task that its data, model, training or evaluations do not allow. A model
-    that starts from one of the `siblings`, which are trained first, is not looked at."""
+    that starts from one of the `siblings`, or is made of some, which are trained first, is not looked at."""
     data = load_data(task)
     evaluation_stages.check_sections(task, data)
     if task.config.estimator is not None or _trained(task):
         return
     train, n = task.config.train, len(data.train)
     selection_rules(train, data, base=task.base)
-    if dict(depends_on(task.config)).get("weights") in siblings:
+    if _awaits(task, siblings):
         return
     with torch.random.fork_rng(devices=[]):
         model = build_model(task, data)
@@ -109,6 +109,11 @@ def check_task(task: Task, *, siblings: Container[str] = ()) -> None:
     layers = FineTuning(model, train.fine_tune or FineTune(), data.shape)
     optimizer = build_optimizer(train, layers.parameters(train.lr), task.base)
     build_schedule(train, optimizer, math.ceil(n / size) * train.replay, task.base)
+
+
+def _awaits(task: Task, siblings: Container[str]) -> bool:
+    """Whether the model is made of the weights of `siblings`."""
+    return any(what != "surrogate" and name in siblings for what, name in depends_on(task.config))
 
 
 def _trained(task: Task) -> bool:

@@ -16,6 +16,7 @@ from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
 from stresslens.evaluation.duplicates import copies_in_earlier_splits, copies_not_noted
+from stresslens.evaluation.ensembles import score_members
 from stresslens.evaluation.example_images import save_examples
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import (
@@ -175,6 +176,8 @@ def predict_split(
     summary = scores.summary(predictions, images, train_labels, temperature=temperature, slices=data.slices)
     without = scores_without_copies(scores.right(predictions), record.data.copies.get(split, []))
     replace(summary, scores=summary.scores | without).put(record, split)
+    if record.ensemble is not None:
+        score_members(model, images, predictions, record.ensemble, split)
     if split == "test":
         record.reads_of_test += 1
         save_examples(folder.examples, images, predictions)

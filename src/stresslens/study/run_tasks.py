@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from stresslens.config import study_file
+from stresslens.config.ensembles import variant_seeds
 from stresslens.config.function_files import FOLDER
 from stresslens.config.run_names import data_and_model, folder_name, value_in_words
 from stresslens.config.schema import RESUME_SAFE_KEYS, VariantConfig
@@ -38,7 +39,7 @@ def tasks_of(study: study_file.Study, folder: Path) -> list[Task]:
             repeats=study.repeats,
         )
         for variant in study.variants
-        for seed in study.seeds
+        for seed in variant_seeds(variant.config, study.seeds)
     ]
 
 

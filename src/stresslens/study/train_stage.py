@@ -16,6 +16,7 @@ from stresslens.config.validation import objective_of
 from stresslens.core import devices, layer_table, layers
 from stresslens.core.center_crop import CenterCrop
 from stresslens.core.data import Data
+from stresslens.core.ensembles import ensemble_in
 from stresslens.core.errors import Stopped
 from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
@@ -42,7 +43,8 @@ from stresslens.training.autotune import compute_config
 from stresslens.training.best_epoch import copied_weights
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
-from stresslens.training.setup import build_model, images_to_check, leak, load_initial_weights
+from stresslens.training.members import keep_members
+from stresslens.training.setup import build_model, images_to_check, leak, leak_from, load_initial_weights
 from stresslens.training.signals import noted
 from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
@@ -77,6 +79,12 @@ def train_stage(
     write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
     record.weights_digest = folder.weights_digest()
     write_json(folder.card, model_card(task, data, model).as_json())
+    if (ensemble := ensemble_in(model)) is not None and task.plan.members:
+        record.ensemble = keep_members(task.plan.members, folder, ensemble)
+        leaks = [
+            leak_from(run, data.test, data.name, str(run.path)) for run in task.plan.members if data.test
+        ]
+        record.data.findings = [*record.data.findings, *filter(None, leaks)]
 
 
 def _fitted(
@@ -183,6 +191,7 @@ def model_card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
         fit=data.fit,
         white=data.white,
         crop=crop.size if isinstance(crop, CenterCrop) else None,
+        members=[member.load_card() for member in task.plan.members],
     )
 
 

@@ -16,16 +16,19 @@ from stresslens.core.copies import CHECKED, check_copy, copied, departure, respo
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.dtypes import as_input, float_dtypes
+from stresslens.core.ensembles import Ensemble
 from stresslens.core.errors import ConfigError, Notice, StresslensError, first_line
 from stresslens.core.inspection import evaluating
 from stresslens.core.pool_order import pool_first, pool_last, pools
 from stresslens.core.pretrained import LoadReport, Preprocessing
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Finding
 from stresslens.evaluation.finished_run import data_of
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import net_from
 from stresslens.training import initial_weights
 from stresslens.training.input_sizes import InputSizes, shown_size
+from stresslens.training.members import open_members, temperatures_of
 from stresslens.training.task import Task, other_run
 
 
@@ -51,7 +54,10 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
     else:
         name = registry.name_and_options("models", task.config.model)[0]
         shape = (len(normalize.gain), *front.seen)
-        net = net_from(task.config.model, shape, data.classes, data.train, task.base)
+        members = open_members(task.plan.members, data, task.folder.parent.parent)
+        net = net_from(task.config.model, shape, data.classes, data.train, task.base, members=members)
+        if isinstance(net, Ensemble):
+            net.temperatures.copy_(torch.tensor(temperatures_of(task.plan.members)))
     model = front.before(net, normalize)
     if task.module is not None:
         with torch.no_grad():
@@ -135,22 +141,25 @@ def leak(task: Task, data: Data) -> Finding | None:
     name = dict(depends_on(task.config)).get("weights")
     if name is None or data.test is None:
         return None
-    run = other_run(task, name, "weights")
+    return leak_from(other_run(task, name, "weights"), data.test, data.name, name)
+
+
+def leak_from(run: RunFolder, test: Split, data: str, name: str) -> Finding | None:
+    """As `leak`, for the weights of the run `name` and the test images of the data set `data`."""
     if not run.record.is_file():  # an exported folder
         return None
     known = read_record(run).data
-    if known.name != data.name or known.splits.get("test") == data.test.fingerprint:
+    if known.name != data or known.splits.get("test") == test.fingerprint:
         return None
     try:
-        seen = initial_weights.known_images(data.test, data_of(run, trust=True).train)
+        seen = initial_weights.known_images(test, data_of(run, trust=True).train)
     except StresslensError:  # data that the caller passed, or that no longer exists
         return None
     evidence = (
-        f"{seen} of {len(data.test)} test images are training images of {name}, "
-        "which provided the initial weights"
+        f"{seen} of {len(test)} test images are training images of {name}, which provided the initial weights"
     )
     remedy = "split the data the same way in both runs, or use weights that were trained on other images"
-    return Finding("trained on before", "sign", "serious", evidence, len(data.test), remedy) if seen else None
+    return Finding("trained on before", "sign", "serious", evidence, len(test), remedy) if seen else None
 
 
 def _normalization(inputs: Input, train: Split, known: Preprocessing | None) -> layers.Normalize:

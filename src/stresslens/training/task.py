@@ -31,6 +31,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import Division, fewer, set_aside
 from stresslens.training import initial_weights
 from stresslens.training.corrections import corrections
+from stresslens.training.members import member_digest, member_folders
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,13 @@ class Plan:
         run = other_run(task, source, "weights") if source else None
         return initial_weights.published(task.config.model, run, base=task.base)
 
+    @cached_property
+    def members(self) -> list[RunFolder]:
+        """The runs that the task's ensemble is made of; none for another model. Raises ConfigError where
+        one has no trained model."""
+        task = self._task
+        return member_folders(task.config, task.base, task.folder.parent.parent)
+
     def corrections(self, data: Data) -> list[str]:
         """What this training computes in another way than version 0.1.0, in words."""
         config = self._task.config
@@ -178,7 +186,8 @@ class Plan:
         parts = [in_words_of_0_1(comparable), data.fingerprint, hashes, weights.digest if weights else ""]
         files = [file for name, (file, _) in self.own_sources.items() if name in training_plugins]
         imported = sorted({digest for file in files for digest in imported_digests(file)})
-        return fingerprint_of([*parts, *(self.corrections(data) if corrected else []), *imported])
+        members = map(member_digest, self.members)
+        return fingerprint_of([*parts, *(self.corrections(data) if corrected else []), *imported, *members])
 
 
 def _renamed(values: Any, names: Mapping[str, str]) -> Any:

@@ -9,6 +9,7 @@ from torch.autograd.graph import Node
 
 from stresslens.core.attack_base import apart
 from stresslens.core.center_crop import enlarged, seen_part
+from stresslens.core.ensembles import ensemble_in
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_graph import is_mask, is_opaque, is_relu, nodes
 from stresslens.core.inspection import layer_to_explain, spatial, tapped, without_compiling
@@ -32,7 +33,8 @@ def gradcam(
     """Grad-CAM and LayerCAM: where a layer's activations support the class.
 
     The layer is by default the last convolution, or the last tokens that the logits depend on; of a
-    layer that is called several times, its last call. The images do not decide it.
+    layer that is called several times, its last call. The images do not decide it. For an ensemble it is
+    the mean of the maps of its members.
     `gradcam` weights the layer's channels by the mean gradient of the class's logit, adds them up
     and sets negative values to 0 (Selvaraju et al. 2017). `layercam` weights every position by its
     own positive gradient (Jiang et al. 2021). The map is enlarged to the image. `guided` multiplies
@@ -42,26 +44,41 @@ def gradcam(
     ConfigError with the valid names for a layer that is not laid out like the image, and for
     `guided` where the model computes no ReLU, or steps that may hide one.
     """
-    name = layer_to_explain(model, x, layer)
-    layout = spatial(model, x)[name]
+    names = _layers(model, x, layer)
+    layouts = spatial(model, x)
     sides = (x.shape[2], x.shape[3])
     maps = []
     for part, classes in pieces(model, x, y):
-        with torch.enable_grad(), tapped(model, [name]) as outputs:
+        with torch.enable_grad(), tapped(model, names) as outputs:
             logits = model(part.detach().requires_grad_())
-            output = outputs[name]
-            grad = _gradient(score(logits, classes, "logit").sum(), output)
-        _check_unchanged(model, part, logits.detach(), name)
-        activation, slope = layout.grid(output.detach()), layout.grid(grad)
-        weights = slope.mean((2, 3), keepdim=True) if kind == "gradcam" else slope.relu()
-        small = (weights * activation).sum(1, keepdim=True).relu()
-        maps.append(enlarged(small.float(), seen_part(model, sides), sides))
+            total = score(logits, classes, "logit").sum()
+            slopes = [_gradient(total, outputs[name]) for name in names]
+        _check_unchanged(model, part, logits.detach(), names[-1])
+        of_layers = []
+        for name, grad in zip(names, slopes):
+            activation, slope = layouts[name].grid(outputs[name].detach()), layouts[name].grid(grad)
+            weights = slope.mean((2, 3), keepdim=True) if kind == "gradcam" else slope.relu()
+            small = (weights * activation).sum(1, keepdim=True).relu()
+            of_layers.append(enlarged(small.float(), seen_part(model, sides), sides))
+        maps.append(torch.stack(of_layers).mean(0))
     values = torch.cat(maps)
     if guided:
         values = values * torch.cat([_guided(model, *part).abs().amax(1) for part in pieces(model, x, y)])
     empty = int((values.flatten(1).amax(1) <= 0).sum())
     notes = (f"{empty} of {len(x)} maps are empty: nothing in the layer supports the class",) if empty else ()
-    return Maps(values.float().cpu(), False, f"evidence in {name}", notes)
+    return Maps(values.float().cpu(), False, f"evidence in {', '.join(names)}", notes)
+
+
+def _layers(model: nn.Module, x: Tensor, layer: str) -> list[str]:
+    """The layer to explain; of an ensemble, unless one is named, that of each member."""
+    ensemble = ensemble_in(model)
+    if ensemble is None or layer != "auto":
+        return [layer_to_explain(model, x, layer)]
+    place = next(name for name, part in model.named_modules() if part is ensemble)
+    return [
+        ".".join(filter(None, [place, "members", str(number), layer_to_explain(member, x)]))
+        for number, member in enumerate(ensemble.members)
+    ]
 
 
 def cost(*, guided: bool) -> float:
@@ -73,7 +90,9 @@ def _gradient(total: Tensor, values: Tensor) -> Tensor:
     gradients."""
     if not total.requires_grad:
         raise ConfigError("the model passes no gradient back to its input; occlusion needs none")
-    slope = torch.autograd.grad(total, values, allow_unused=True)[0] if values.requires_grad else None
+    slope = None
+    if values.requires_grad:
+        (slope,) = torch.autograd.grad(total, values, allow_unused=True, retain_graph=True)
     return torch.zeros_like(values) if slope is None else slope
 
 

@@ -1,0 +1,51 @@
+"""`stresslens ensemble`: runs that answer together, as a run of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stresslens.cli.completion import words
+from stresslens.cli.options import Device, FailUnder, Json, Out, Quiet, Verbose
+from stresslens.cli.run import carry_out_study
+
+
+def ensemble(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs, or of variants, which stand for all their seeds."),
+    ],
+    average: Annotated[
+        str,
+        typer.Option(
+            "--average", autocompletion=words("probabilities", "logits"), help="probabilities or logits."
+        ),
+    ] = "probabilities",
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="Name of the run and its folder; default: that of the first run's variant.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Out = Path("runs"),
+    device: Device = None,
+    fail_under: FailUnder = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Combine trained runs into an ensemble.
+
+    The members answer together: the mean of their probabilities (deep ensembles), or of their logits. The
+    ensemble is a run of its own in OUT/ensembles, with copies of the members' weights, so that it is
+    evaluated, attacked, explained, compared and exported like any other. Its page compares it with its
+    members, and says how much they disagree.
+    """
+    from stresslens.study.ensembles import ensemble_study
+
+    study = ensemble_study(runs, average=average, name=name)
+    carry_out_study(study, out, None, device, None, False, fail_under or [], as_json, quiet, verbose)

@@ -1,0 +1,46 @@
+"""Ensembles in a configuration: the runs that they are made of, and the settings that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from stresslens.config.registry import name_and_options
+from stresslens.config.schema import COMPUTE_KEYS, Input, PluginValue, Train, VariantConfig
+
+NAME = "ensemble"
+
+
+def member_runs(config: VariantConfig) -> list[str]:
+    """The names of the runs that an ensemble is made of; none for another model."""
+    return [] if config.estimator is not None else _runs(config.model)
+
+
+def _runs(model: PluginValue) -> list[str]:
+    name, options = name_and_options("models", model)
+    runs = options.get("runs") if name == NAME else None
+    return [runs] if isinstance(runs, str) else list(runs or [])
+
+
+def with_renamed_members(model: PluginValue, renamed: Mapping[str, str]) -> PluginValue:
+    """The model with new names for the runs of an ensemble."""
+    runs = _runs(model)
+    if not renamed.keys() & set(runs):
+        return model
+    _, options = name_and_options("models", model)
+    return {NAME: {**options, "runs": [renamed.get(run, run) for run in runs]}}
+
+
+def untrained(config: VariantConfig) -> VariantConfig:
+    """The configuration of an ensemble without what has no effect on it: its members prepare the images
+    themselves, and it is not trained. Others are as they were."""
+    if not member_runs(config):
+        return config
+    compute = {key: getattr(config.train, key) for key in COMPUTE_KEYS}
+    as_it_is = Input(size=None, normalize="none", crop="none")
+    return replace(config, input=as_it_is, train=replace(Train(epochs=0), **compute))
+
+
+def variant_seeds(config: VariantConfig, seeds: Sequence[int]) -> list[int]:
+    """The seeds of a variant in a study of these seeds: an ensemble has one run of all seeds."""
+    return list(seeds[:1] if member_runs(config) else seeds)
