@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stresslens.cli.completion import words
-from stresslens.cli.model_files import SetOption, is_model_file, run_of_model
+from stresslens.cli.model_files import SetOption, run_of_model
 from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, Out, RunOrFile, Trust
 from stresslens.cli.predictions_of_files import (
     ClassesOption,
@@ -19,6 +19,7 @@ from stresslens.cli.predictions_of_files import (
 )
 from stresslens.cli.terminal import print_json, print_scores, print_table
 from stresslens.core.errors import ConfigError
+from stresslens.core.model_suffixes import is_model_file
 
 if TYPE_CHECKING:
     from stresslens.evaluation.slice_record import FoundSlices
