@@ -87,7 +87,8 @@ def folder(tmp_path: Path) -> None:
             (tmp_path / run / name).write_text("{}")
     for name in ("photos", "new-photos"):
         (tmp_path / name).mkdir()
-    (tmp_path / "resnet.csv").touch()
+    for name in ("resnet.csv", "net.onnx"):
+        (tmp_path / name).touch()
 
 
 def test_there_are_commands() -> None:

@@ -18,7 +18,7 @@ from stresslens.cli.guaranteed import (
     WrongAtMost,
     check_alone,
 )
-from stresslens.cli.model_files import SetOption, is_model_file, run_of_model
+from stresslens.cli.model_files import SetOption, run_of_model
 from stresslens.cli.ood import Detectors, OODSets, check_ood, print_ood, scored_ood
 from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, Out, RunOrFile, Trust
 from stresslens.cli.predictions_of_files import (
@@ -31,6 +31,7 @@ from stresslens.cli.predictions_of_files import (
 )
 from stresslens.cli.terminal import print_json, print_scores, print_table
 from stresslens.core.errors import ConfigError
+from stresslens.core.model_suffixes import is_model_file
 
 if TYPE_CHECKING:
     from stresslens.evaluation.slice_record import FoundSlices
@@ -110,7 +111,8 @@ def evaluate(
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
     check_ood(run, split, ood, detector, tta=tta, find_slices=find_slices)
     asked, guaranteed = gates.parsed(fail_under or []), None
-    of_file, of_model = is_prediction_file(run), is_model_file(run)
+    of_file = is_prediction_file(run)
+    of_model = not of_file and is_model_file(run)
     if not of_file:
         check_idle(columns, labels, classes, calibrate)
     elif wanted and calibrate is None:

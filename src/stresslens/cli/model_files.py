@@ -10,22 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stresslens.core.errors import ConfigError
+from stresslens.core.model_suffixes import PLUGINS
 
 if TYPE_CHECKING:
     from stresslens.core.run_folder import RunFolder
 
-PLUGINS = {
-    ".onnx": "onnx",
-    ".pt2": "torch_export",
-    ".pt": "torchscript",
-    ".pth": "torchscript",
-    ".ts": "torchscript",
-    ".torchscript": "torchscript",
-    ".joblib": "sklearn",
-    ".pkl": "sklearn",
-    ".pickle": "sklearn",
-}
-"""The model plug-in of a file, by the end of its name."""
 UNTRUSTED = ("onnx",)
 """Those that execute no code of a file."""
 
@@ -37,11 +26,6 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
-
-
-def is_model_file(path: Path) -> bool:
-    """Whether a path is a file of a model of other software."""
-    return path.suffix.lower() in PLUGINS and path.is_file()
 
 
 def run_of_model(

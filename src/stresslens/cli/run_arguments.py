@@ -33,7 +33,7 @@ def checked_run(run: Path) -> Path:
 
 def checked_run_or_file(run: Path) -> Path:
     """As `checked_run`; or a file of predictions, or of a model."""
-    from stresslens.cli.model_files import is_model_file
+    from stresslens.core.model_suffixes import is_model_file
     from stresslens.evaluation.prediction_rows import is_prediction_file
 
     return run if is_prediction_file(run) or is_model_file(run) else checked_run(run)

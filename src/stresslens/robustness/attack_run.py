@@ -50,7 +50,6 @@ AUDIT_ROUNDS = 6
 """How often the audits attack an image with the whole protocol: at four radii, and with twice the steps."""
 
 
-
 def robustness_config(values: Mapping[str, Any]) -> Robustness:
     """The `robustness:` section that plain values describe. Raises ConfigError, which names every
     wrong setting."""

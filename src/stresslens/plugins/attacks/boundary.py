@@ -87,6 +87,10 @@ def boundary(
     return decisions.nearest.x_adv()
 
 
+def needs_gradient() -> bool:
+    return False
+
+
 def _spherical(z: Tensor, x: Tensor, length: Tensor, draws: Draws) -> Tensor:
     """The images z after a random step of `length` (n,), in parts of their distance to x, on the sphere
     around x; clamped to the box."""

@@ -84,6 +84,10 @@ def hop_skip_jump(
     return decisions.nearest.x_adv()
 
 
+def needs_gradient() -> bool:
+    return False
+
+
 def _direction(
     decisions: Decisions, draws: Draws, rows: Tensor, z: Tensor, length: Tensor, count: Tensor
 ) -> Tensor:

@@ -51,7 +51,7 @@ def torchscript(
         why = first_line(error)[:200]
         if "constants.pkl" in why:
             why = (
-                "it holds weights or something else, and no program; weights belong to a net: "
+                "it holds weights or something else, and no program; weights belong to a net of yours: "
                 "model=FILE.py:Net model.weights={file: PATH}"
             )
         raise DataError(f"{path} cannot be read as {WHAT}: {why}") from error

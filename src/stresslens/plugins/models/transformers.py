@@ -14,7 +14,6 @@ from stresslens.core.extras import extra
 from stresslens.core.image_processor import processor_preprocessing
 from stresslens.core.pretrained import Preprocessing, PretrainedWeights, State, from_hub
 from stresslens.core.types import ModelFile, Shape
-from stresslens.core.weights_file import read_state
 
 EXTRA = "transformers"
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
@@ -32,8 +31,7 @@ def transformers(shape: Shape, classes: int, names: tuple[str, ...], *, name: Mo
     """
     config = _configuration(name)
     _check_order(config, names, name)
-    with extra("transformers", "the model transformers"):
-        import transformers as library
+    library = _library()
     try:
         values = dict(config)
         values.pop("id2label", None), values.pop("label2id", None)
@@ -67,12 +65,14 @@ def published(*, name: str, pretrained: bool = True) -> PretrainedWeights | None
         return None
 
     def load() -> State:
-        if Path(name).is_dir():
-            found = [Path(name) / each for each in WEIGHTS if (Path(name) / each).is_file()]
-            if not found:
-                raise DataError(f"{name} has no weights; expected {' or '.join(WEIGHTS)} beside {CONFIG}")
-            return read_state(found[0])
-        return read_state(from_hub(f"transformers {name}", name, *WEIGHTS))
+        if Path(name).is_dir() and not any((Path(name) / each).is_file() for each in WEIGHTS):
+            raise DataError(f"{name} has no weights; expected {' or '.join(WEIGHTS)} beside {CONFIG}")
+        library = _library()
+        try:  # its own loader: the names of tensors in files are not those of its modules
+            state: State = library.AutoModelForImageClassification.from_pretrained(name).state_dict()
+        except Exception as error:  # the library and the hub raise many kinds
+            raise DataError(f"{name}: its weights cannot be loaded: {first_line(error)[:200]}") from error
+        return state
 
     return PretrainedWeights(f"transformers {name}", load, default_preprocessing(name=name))
 
@@ -86,6 +86,13 @@ def files_beside(*, name: str) -> list[Path]:
     """The files of the folder that are copied."""
     wanted = (CONFIG, PROCESSOR, *WEIGHTS)
     return [Path(name) / each for each in wanted if (Path(name) / each).is_file()]
+
+
+def _library() -> Any:
+    with extra("transformers", "the model transformers"):
+        import transformers as library
+
+    return library
 
 
 def _configuration(name: str) -> dict[str, Any]:
