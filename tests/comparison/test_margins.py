@@ -45,7 +45,7 @@ def not_worse(of: Difference, margin: float = 0.005) -> MarginVerdict:
 
 def test_a_difference_and_sameness_are_two_questions() -> None:
     """All four answers: neither is shown, one is, the other is, both are."""
-    both = difference(0.003)
+    both = difference(0.002, images=60_000)
     found = same(difference(0.0))
     assert found.shown
     assert found.verdict.startswith("a and b are the same within 0.5 points: b minus a is ")
