@@ -193,9 +193,8 @@ def difference_of(
 
     @cache
     def recipe(of_b: bool) -> tuple[random_effects.SumsOfSquares, random_effects.Crossed]:
-        return random_effects.shares(
-            random_effects.moments(np.asarray(right_b if of_b else right_a, np.float32))
-        )
+        right = np.asarray(right_b if of_b else right_a, np.float32)
+        return random_effects.shares(random_effects.moments(right))
 
     def skewed_ends_at(level: float) -> tuple[float, float]:
         low, high = random_effects.skewed_ends(recipe(False), recipe(True), table, level=level)
