@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,14 @@ from stresslens.comparison.data_sets import NORMAL
 from stresslens.comparison.difference import LEVEL
 from stresslens.metrics.equivalence import ALPHA, room
 from stresslens.metrics.meta_analysis import pooled_effects
-from stresslens.metrics.random_effects import Crossed, SumsOfSquares, moments, paired_random_effects
+from stresslens.metrics.random_effects import (
+    FEWEST_SEEDS,
+    SumsOfSquares,
+    moments,
+    paired_random_effects,
+    shares,
+    skewed_ends,
+)
 
 Array = NDArray[np.floating[Any]]
 
@@ -44,11 +51,17 @@ DEVIATIONS = {
 """Of the seeds' parts of the two recipes; see verdicts.py."""
 
 
-def shown(table: Crossed, margin: float) -> tuple[Array, Array]:
-    """Whether sameness, and "b is not worse than a", are shown (studies,)."""
-    half = table.margin(2 * ALPHA) + room(table.images - 2, ALPHA)
-    not_worse = table.mean - half > -margin
-    return not_worse & (table.mean + half < margin), not_worse
+def shown(sums: Sequence[SumsOfSquares], seeds: int, margin: float) -> tuple[Array, Array]:
+    """Whether sameness, and "b is not worse than a", are shown (studies,); `sums` are those of the difference
+    and those of a and b."""
+    table, more = paired_random_effects(sums[0]), room(sums[0].of_images.shape[-1], ALPHA)
+    half = table.margin(2 * ALPHA)
+    low, high = table.mean - half, table.mean + half
+    if seeds >= FEWEST_SEEDS:
+        below, above = skewed_ends(shares(sums[1]), shares(sums[2]), table, level=1 - 2 * ALPHA)
+        low, high = np.minimum(low, below), np.maximum(high, above)
+    not_worse = low - more > -margin
+    return not_worse & (high + more < margin), not_worse
 
 
 class Cell(NamedTuple):
@@ -109,12 +122,12 @@ def rates(cells: list[Cell], studies: int, seed: int = 0) -> dict[Cell, Rates]:
         for cell in cells:
             for gap, worse in (("false", cell.better - cell.margin), ("power", cell.better)):
                 right = answers(world, (cell.better, worse), cell.deviations, random)
-                delta = right[:, 1] - right[:, 0]
-                for seeds, of in sums_by_seeds(delta).items():
+                sums = [sums_by_seeds(each) for each in (right[:, 1] - right[:, 0], right[:, 0], right[:, 1])]
+                for seeds in SEEDS:
                     if seeds == 1 and cell.deviations != "none":
                         continue  # one seed is asked about its weights
                     for what, told in zip(
-                        ("same", "not worse"), shown(paired_random_effects(of), cell.margin)
+                        ("same", "not worse"), shown([of[seeds] for of in sums], seeds, cell.margin)
                     ):
                         said[cell].setdefault((f"{gap} {what}", seeds), []).append(told)
     return {
@@ -136,7 +149,8 @@ def same_and_not_worse(studies: int) -> None:
         found: dict[Cell, Rates] = {}
         for mixture in MIXTURES:
             inside = itertools.product(ACCURACIES, DEVIATIONS)
-            found |= rates([Cell(mixture, images, margin, *rest) for rest in inside], studies)
+            cells = [Cell(mixture, images, margin, *rest) for rest in inside]
+            found |= rates(cells, studies // 4 if images > 2000 else studies)
         every |= found
         for seeds in SEEDS:
             line = _line(list(found.values()), seeds)

@@ -26,7 +26,8 @@ target, and why:
   do not show it. A kind of seed that did not occur is in no interval.
 
 At its end, the intervals of every other score (`intervals.py`): cross-entropy, balanced accuracy,
-AUROC, the power law, …
+AUROC, the power law, …; and verdicts of sameness, of the best, and over data sets
+(`equivalence.py`).
 """
 
 from __future__ import annotations
@@ -389,6 +390,9 @@ def main(words: list[str]) -> None:
     folds(studies // 2)
     plans(studies)
     print_intervals(studies // 2)
+    from equivalence import print_margins  # which imports this file
+
+    print_margins(studies // 4)
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 

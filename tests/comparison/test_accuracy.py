@@ -315,6 +315,7 @@ def test_comparison_json_has_the_agreed_keys(made: Make) -> None:
         "refused",
         "verdicts",
         "matrix",
+        "best",
     }
     assert found.keys() == expected
     assert found["contrasts"][0].keys() == {

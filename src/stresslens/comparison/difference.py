@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,8 @@ class Difference:
     `balanced`: the difference in balanced accuracy, if the classes are unbalanced. `too_few_seeds`:
     the images tell the two apart, but two seeds cannot show how much seeds vary. `same_function`:
     see `tested_run.same_function`. `threat`: a full key of that attack, which separates attacks
-    with the same `under`. `ends_at`: the two ends of the interval at a level. `needs`: the images and
+    with the same `under`. `ends_at`: the two ends of the interval at a level; `skewed_ends_at`:
+    those where the seeds are skewed, which may be further out. `needs`: the images and
     seeds in words, as `takes`, that a `Goal` takes; None where it is not known.
     """
 
@@ -58,6 +60,9 @@ class Difference:
     too_few_seeds: bool = False
     same_function: bool = False
     ends_at: Callable[[float], tuple[float, float]] | None = field(default=None, compare=False, repr=False)
+    skewed_ends_at: Callable[[float], tuple[float, float]] | None = field(
+        default=None, compare=False, repr=False
+    )
     needs: Callable[[random_effects.Goal], str] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -186,6 +191,15 @@ def difference_of(
         margin = float(table.margin(1 - level))
         return max(-1.0, float(table.mean) - margin), min(1.0, float(table.mean) + margin)
 
+    @cache
+    def recipe(of_b: bool) -> tuple[random_effects.SumsOfSquares, random_effects.Crossed]:
+        right = np.asarray(right_b if of_b else right_a, np.float32)
+        return random_effects.shares(random_effects.moments(right))
+
+    def skewed_ends_at(level: float) -> tuple[float, float]:
+        low, high = random_effects.skewed_ends(recipe(False), recipe(True), table, level=level)
+        return float(low), float(high)
+
     low, high = ends_at(LEVEL)
     if seeds > 1:
         p, method = float(table.p), f"t over {seeds} seeds and normal over images, margins added as variances"
@@ -212,6 +226,7 @@ def difference_of(
         takes,
         too_few_seeds=too_few,
         ends_at=ends_at,
+        skewed_ends_at=skewed_ends_at if seeds >= random_effects.FEWEST_SEEDS else None,
         needs=lambda goal: _takes(table, images, goal),
     )
 

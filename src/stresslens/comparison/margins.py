@@ -247,12 +247,16 @@ class _NotWorse(_AgainstMargin):
 
 
 def _ends_of(of: Difference) -> Ends | None:
-    """The ends of the interval with room for images that were not seen; None where they are not known."""
+    """The ends of the interval, of skewed seeds if these are further out, with room for images that were not
+    seen; None where they are not known."""
     if (ends_at := of.ends_at) is None:
         return None
 
     def ends(level: Floats) -> tuple[Floats, Floats]:
         low, high = ends_at(float(level))
+        if (skewed := of.skewed_ends_at) is not None:
+            below, above = skewed(float(level))
+            low, high = min(low, below), max(high, above)
         return np.asarray(low), np.asarray(high)
 
     return widened(ends, of.images)

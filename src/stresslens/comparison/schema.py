@@ -44,6 +44,8 @@ class Contrast(JsonFile):
     the margins say that were asked for.
     """
 
+    LATER_KEYS = frozenset({"same", "not_worse"})
+
     contrast: str
     a: str
     b: str

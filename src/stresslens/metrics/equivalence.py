@@ -13,8 +13,7 @@ import numpy as np
 from stresslens.metrics.intervals import Floats
 
 ALPHA = 0.025
-"""Of each one-sided test, so that the 95 % interval has to lie inside. With 5 %, three seeds near the ceiling
-of 100 %, which are skewed, gave up to 8 % false verdicts (benchmarks/equivalence.py)."""
+"""Of each one-sided test: the 95 % interval, as everywhere in a report, has to lie inside."""
 SMALLEST_P = 1e-15
 STEPS = 60
 

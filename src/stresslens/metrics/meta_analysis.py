@@ -33,13 +33,23 @@ class Pooled:
         return int(self.values.shape[-1])
 
     @property
-    def error2(self) -> Floats:
-        """The variance (…) of the mean: that of Hartung & Knapp (2001) and Sidik & Jonkman (2002), never
-        below 1 / Σ weights (Röver, Knapp & Friede 2015)."""
+    def hartung_knapp(self) -> Floats:
+        """The variance (…) of the mean by Hartung & Knapp (2001) and Sidik & Jonkman (2002), never below
+        1 / Σ weights (Röver, Knapp & Friede 2015)."""
         weights = 1 / (self.variances + self.tau2[..., None])
         total = weights.sum(-1)
         spread = (weights * (self.values - self.mean[..., None]) ** 2).sum(-1) / (self.sets - 1)
-        error2: Floats = np.maximum(spread, 1) / total
+        variance: Floats = np.maximum(spread, 1) / total
+        return variance
+
+    @property
+    def error2(self) -> Floats:
+        """The variance (…) of the mean: Hartung & Knapp's, or that of a plain mean if it is larger.
+
+        Where the standard errors come from few seeds, the weights are uncertain themselves, and the first
+        alone covered as little as 89 %.
+        """
+        error2: Floats = np.maximum(self.hartung_knapp, self.values.var(-1, ddof=1) / self.sets)
         return error2
 
     def margin(self, level: float = 0.95) -> Floats:

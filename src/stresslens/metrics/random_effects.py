@@ -157,7 +157,7 @@ def proportion_bounds(of: SumsOfSquares, *, level: float = 0.95) -> tuple[Floats
     trials = np.full_like(mean, seeds * images)
     if seeds == 1:
         return wilson_bounds(mean, trials, level=level)
-    table = crossed(of, ends=(0.0, 1.0), weight=0.5)
+    _, table = shares(of)
     share = np.square(table.margin(1 - level)) / (table.mean * (1 - table.mean))  # z² / trials
     low, high = wilson_bounds(mean, z2 / np.maximum(share, z2 / trials), level=level)
     if seeds < FEWEST_SEEDS:
@@ -170,13 +170,45 @@ ADDED = 0.1
 """Right and wrong answers that are added to each seed's: the probit of 100 % is infinite."""
 
 
-def _skewed_bounds(of: SumsOfSquares, table: Crossed, *, level: float) -> tuple[Floats, Floats]:
+def shares(of: SumsOfSquares) -> tuple[SumsOfSquares, Crossed]:
+    """Right answers with their table, to which half a correct and half a wrong image are added."""
+    return of, crossed(of, ends=(0.0, 1.0), weight=0.5)
+
+
+def skewed_ends(
+    first: tuple[SumsOfSquares, Crossed],
+    second: tuple[SumsOfSquares, Crossed],
+    difference: Crossed,
+    *,
+    level: float = 0.95,
+) -> tuple[Floats, Floats]:
+    """The ends (…) of the second mean accuracy minus the first (each as of `shares`), where the seeds of each
+    are skewed.
+
+    What each recipe's seeds leave open (`_skewed_bounds`) and what the images add to the `difference` are
+    added as variances (MOVER). The seeds of the two count as independent.
+    """
+    from scipy.special import ndtri
+
+    images = ndtri(0.5 + level / 2) ** 2 * difference.var_image / difference.images
+    down, up = images, images
+    for (of, table), (lower, higher) in ((first, (1, 0)), (second, (0, 1))):
+        mean, bounds = of.of_seeds.mean(-1), _skewed_bounds(of, table, level=level, with_images=False)
+        reach = [np.maximum(side * (end - mean), 0) ** 2 for side, end in zip((-1, 1), bounds)]
+        down, up = down + reach[lower], up + reach[higher]
+    return difference.mean - np.sqrt(down), difference.mean + np.sqrt(up)
+
+
+def _skewed_bounds(
+    of: SumsOfSquares, table: Crossed, *, level: float, with_images: bool = True
+) -> tuple[Floats, Floats]:
     """The bounds (…) of the mean accuracy Φ(μ / √(1 + σ²)) of seeds whose probits are normal (μ,
     σ²).
 
     The margins of μ (Student's t), of σ (chi-squared) and of the images are added as variances on
     the probit scale (MOVER; Zou, Taleban & Huo 2009, for the mean of a log-normal). σ² is the
-    variance of the probits less the share that the images explain. A kind of seed that did not
+    variance of the probits less the share that the images explain. Without `with_images` the images count
+    as all that there are. A kind of seed that did not
     occur is not covered: n seeds without a failure leave up to 1 - 0.05^(1/n) of such seeds
     possible.
     """
@@ -192,7 +224,7 @@ def _skewed_bounds(of: SumsOfSquares, table: Crossed, *, level: float) -> tuple[
     at = middle / steep
     around = -stdtrit(free, tail) * np.sqrt(variance / seeds) / steep
     density = np.exp(-np.square(ndtri(table.mean)) / 2) / math.sqrt(2 * math.pi)
-    of_images = ndtri(tail) ** 2 * table.var_image / table.images / density**2
+    of_images = with_images * ndtri(tail) ** 2 * table.var_image / table.images / density**2
     ends = [middle / np.sqrt(1 + of_seeds * free / chdtri(free, p)) - at for p in (1 - tail, tail)]
     below = np.sqrt(around**2 + of_images + np.minimum(np.minimum(*ends), 0) ** 2)
     above = np.sqrt(around**2 + of_images + np.maximum(np.maximum(*ends), 0) ** 2)
