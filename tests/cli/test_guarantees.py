@@ -19,6 +19,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, DataError, StresslensError
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import calibration_rows, pooled, set_aside
+from stresslens.core.text import enumeration
 from stresslens.evaluation.guarantees import CalibrationImages, calibration_images
 from stresslens.evaluation.predictor import CALIBRATION, CALIBRATION_ARRAYS, EXPORT, open_predictor
 from stresslens.evaluation.record import read_record
@@ -111,6 +112,9 @@ def test_predict_gives_the_sets_of_the_calibration_images(runs: dict[str, Path],
         f"Sets hold the true class of at least 90 % of images like the {len(p)} calibration images"
     )
     assert not any("Caveat" in sentence for sentence in found["guarantees"])
+    page = pictures.parent / "page.html"
+    told("predict", runs["aside"], pictures / "00.png", "--coverage", 0.9, "--page", page)
+    assert f"set: {enumeration(found['pictures'][0]['set'])}" in page.read_text()
     again = as_json("predict", runs["reused"], pictures, "--coverage", 0.9)
     assert "the same images chose the epoch" in again["guarantees"][-1]
 

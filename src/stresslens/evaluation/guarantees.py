@@ -233,6 +233,14 @@ class Guaranteed:
     found: tuple[str, ...] | None = None
     """The classes, among those asked for, that the image may be of."""
 
+    @property
+    def in_words(self) -> str:
+        """For example "set: cat, dog; not sure enough to answer; found: dog"."""
+        said = [] if self.classes is None else [f"set: {enumeration(self.classes) or 'empty'}"]
+        said += [] if self.answers is None else ["answers" if self.answers else "not sure enough to answer"]
+        said += [] if self.found is None else [f"found: {enumeration(self.found) or 'none'}"]
+        return "; ".join(said)
+
     def as_json(self) -> dict[str, Any]:
         values = {"set": self.classes, "answers": self.answers, "found": self.found}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
