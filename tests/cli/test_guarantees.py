@@ -135,7 +135,10 @@ def test_python_gives_the_same_as_the_command_line(runs: dict[str, Path], pictur
     assert np.array_equal(alone[0], sets[7]), "the draw is that of the image, not of its position"
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch", "safetensors"])
+GRAPHS = [pytest.param(to, marks=pytest.mark.slow) for to in ("onnx", "torch")]
+
+
+@pytest.mark.parametrize("to", ["safetensors", *GRAPHS])
 def test_an_export_gives_the_same(runs: dict[str, Path], pictures: Path, tmp_path: Path, to: str) -> None:
     name = {"onnx": "m.onnx", "torch": "m.pt2", "safetensors": "m"}[to]
     file = sl.export(runs["aside"], to, out=tmp_path / name).file
@@ -154,7 +157,7 @@ def test_an_export_without_calibration_images_predicts_and_says_what_it_lacks(
 ) -> None:
     old = sl.export(runs["aside"], "safetensors", out=tmp_path / "old").file
     (old / CALIBRATION).unlink()
-    none = sl.export(runs["none"], "onnx", out=tmp_path / "none.onnx").file
+    none = sl.export(runs["none"], "safetensors", out=tmp_path / "none").file
     for file in (old, none):
         assert len(as_json("predict", file, pictures)["pictures"]) == 20
         code, said = told("predict", file, pictures, "--coverage", 0.9)
@@ -166,6 +169,16 @@ def test_an_export_without_calibration_images_predicts_and_says_what_it_lacks(
     code, said = told("predict", damaged, pictures, "--coverage", 0.9)
     assert (code, "cannot be read" in said) == (2, True)
     assert (damaged / EXPORT).is_file()
+
+
+@pytest.mark.slow
+def test_a_graph_without_calibration_images_says_so(
+    runs: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    file = sl.export(runs["none"], "onnx", out=tmp_path / "none.onnx").file
+    assert len(as_json("predict", file, pictures)["pictures"]) == 20
+    code, said = told("predict", file, pictures, "--wrong-at-most", 0.1)
+    assert (code, "holds no calibration images" in said) == (2, True)
 
 
 def test_calibration_images_are_written_and_read_alike(runs: dict[str, Path]) -> None:
