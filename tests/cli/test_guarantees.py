@@ -19,6 +19,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, DataError, StresslensError
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import calibration_rows, pooled, set_aside
+from stresslens.core.text import enumeration
 from stresslens.evaluation.guarantees import CalibrationImages, calibration_images
 from stresslens.evaluation.predictor import CALIBRATION, CALIBRATION_ARRAYS, EXPORT, open_predictor
 from stresslens.evaluation.record import read_record
@@ -111,6 +112,9 @@ def test_predict_gives_the_sets_of_the_calibration_images(runs: dict[str, Path],
         f"Sets hold the true class of at least 90 % of images like the {len(p)} calibration images"
     )
     assert not any("Caveat" in sentence for sentence in found["guarantees"])
+    page = pictures.parent / "page.html"
+    told("predict", runs["aside"], pictures / "00.png", "--coverage", 0.9, "--page", page)
+    assert f"set: {enumeration(found['pictures'][0]['set'])}" in page.read_text()
     again = as_json("predict", runs["reused"], pictures, "--coverage", 0.9)
     assert "the same images chose the epoch" in again["guarantees"][-1]
 
@@ -131,7 +135,10 @@ def test_python_gives_the_same_as_the_command_line(runs: dict[str, Path], pictur
     assert np.array_equal(alone[0], sets[7]), "the draw is that of the image, not of its position"
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch", "safetensors"])
+GRAPHS = [pytest.param(to, marks=pytest.mark.slow) for to in ("onnx", "torch")]
+
+
+@pytest.mark.parametrize("to", ["safetensors", *GRAPHS])
 def test_an_export_gives_the_same(runs: dict[str, Path], pictures: Path, tmp_path: Path, to: str) -> None:
     name = {"onnx": "m.onnx", "torch": "m.pt2", "safetensors": "m"}[to]
     file = sl.export(runs["aside"], to, out=tmp_path / name).file
@@ -150,7 +157,7 @@ def test_an_export_without_calibration_images_predicts_and_says_what_it_lacks(
 ) -> None:
     old = sl.export(runs["aside"], "safetensors", out=tmp_path / "old").file
     (old / CALIBRATION).unlink()
-    none = sl.export(runs["none"], "onnx", out=tmp_path / "none.onnx").file
+    none = sl.export(runs["none"], "safetensors", out=tmp_path / "none").file
     for file in (old, none):
         assert len(as_json("predict", file, pictures)["pictures"]) == 20
         code, said = told("predict", file, pictures, "--coverage", 0.9)
@@ -162,6 +169,16 @@ def test_an_export_without_calibration_images_predicts_and_says_what_it_lacks(
     code, said = told("predict", damaged, pictures, "--coverage", 0.9)
     assert (code, "cannot be read" in said) == (2, True)
     assert (damaged / EXPORT).is_file()
+
+
+@pytest.mark.slow
+def test_a_graph_without_calibration_images_says_so(
+    runs: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    file = sl.export(runs["none"], "onnx", out=tmp_path / "none.onnx").file
+    assert len(as_json("predict", file, pictures)["pictures"]) == 20
+    code, said = told("predict", file, pictures, "--wrong-at-most", 0.1)
+    assert (code, "holds no calibration images" in said) == (2, True)
 
 
 def test_calibration_images_are_written_and_read_alike(runs: dict[str, Path]) -> None:

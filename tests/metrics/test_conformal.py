@@ -24,6 +24,7 @@ from stresslens.metrics.conformal import (
     conformal_quantile,
     expected_coverage,
     fewest_calibration_images,
+    row_keys,
     uniform_of,
 )
 from stresslens.metrics.set_coverage import set_scores
@@ -67,7 +68,8 @@ def test_the_quantile_is_the_smallest_score_that_enough_scores_do_not_exceed(
     [(9, 0.9, 9), (8, 0.9, None), (19, 0.95, 19), (99, 0.95, 95), (100, 0.95, 96), (999, 0.999, 999)],
 )
 def test_the_place_of_the_quantile(n: int, coverage: float, place: int | None) -> None:
-    """MAPIE 1.6 takes the same place: numpy.quantile(scores, (n + 1) · 0.95 / n, method="higher")."""
+    """MAPIE 1.6 takes the same one: numpy's quantile of ⌈(n + 1) · coverage⌉ / n by the method "lower",
+    which its documentation calls the ⌈(n + 1) · coverage⌉-th smallest score."""
     scores = np.random.default_rng(0).permutation(np.arange(1.0, n + 1))
     assert conformal_quantile(scores, coverage) == (math.inf if place is None else place)
     if place is not None:
@@ -176,6 +178,21 @@ def test_raps_chooses_its_parameters_on_images_that_do_not_calibrate() -> None:
     assert given.n.tolist() == [1000] * 6
     few = calibrated_sets(CalibrationScores.of(p[:20], labels[:20]), 0.9, SetRule("raps"), 6)
     assert (few.rule.penalty, few.n[0]) == (USUAL_PENALTY, 20)
+
+
+def test_the_draws_are_those_of_the_images_and_not_of_their_places() -> None:
+    """With a model that is always sure, APS sets cover as their random numbers say: the mean over
+    calibrations of few images is the wanted coverage only if each has numbers of its own."""
+    covered = []
+    for seed in range(300):
+        sure = 1 - np.random.default_rng(seed).random((40, 1)) * 1e-9
+        p = np.concatenate([sure, 1 - sure], 1)
+        sets = calibrated_sets(CalibrationScores.of(p, np.zeros(40, int)), 0.8, SetRule("aps"), 2)
+        covered.append(min(1.0, sets.thresholds[0]))
+    assert np.mean(covered) == pytest.approx(33 / 41, abs=3 * np.std(covered) / math.sqrt(300))
+    assert np.std(covered) > 0.03
+    keys = row_keys(np.full((5, 2), 0.5))
+    assert len(set(keys.tolist())) == 5
 
 
 def test_the_draws_of_calibration_and_of_images_are_independent_and_repeat() -> None:

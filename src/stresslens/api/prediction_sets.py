@@ -21,6 +21,7 @@ from stresslens.metrics.conformal import (
     IMAGE_DRAWS,
     CalibrationScores,
     calibrated_sets,
+    row_keys,
     uniform_of,
 )
 from stresslens.metrics.intervals import Floats
@@ -48,7 +49,7 @@ def prediction_sets(
     `calibration` (n, K) are probabilities of images that the model was not trained on, with `labels` (n,)
     from 0 on; `probabilities` (N, K) are those of the images that the sets are for. A row with NaN is no
     answer: it does not calibrate, and its set holds all classes. `sets` are "lac" (the smallest), "aps"
-    or "raps", with a random part where `randomised`, by the position of the image. `penalty` and `rank` are
+    or "raps", with a random part where `randomised`, the same in every call. `penalty` and `rank` are
     the parameters of "raps"; a part of the calibration images chooses those that are not given. With
     `by_class` the coverage holds in every class. Sets hold all classes where too few images calibrate.
     Raises ConfigError and DataError for other input."""
@@ -72,7 +73,7 @@ def prediction_sets(
         raise ConfigError(f"rank is {rank!r}; expected a whole number from 0 up")
     rule = replace(asked.rule, randomised=randomised, penalty=penalty, rank=rank)
     kept = CalibrationScores.of(held_out, truth.astype(np.int64))
-    u = uniform_of(np.arange(len(given)), IMAGE_DRAWS)
+    u = uniform_of(row_keys(given), IMAGE_DRAWS)
     return calibrated_sets(kept, coverage, rule, classes).of(given, u)
 
 

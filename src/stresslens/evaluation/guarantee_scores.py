@@ -21,7 +21,7 @@ from stresslens.evaluation.guarantees import (
 )
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.scores import Predictions, right
-from stresslens.metrics.conformal import IMAGE_DRAWS, SET_SCORES, SetRule, uniform_of
+from stresslens.metrics.conformal import IMAGE_DRAWS, SET_SCORES, SetRule, row_keys, uniform_of
 from stresslens.metrics.intervals import wilson
 from stresslens.metrics.set_coverage import SetScores, set_scores
 
@@ -111,7 +111,7 @@ def score_guarantees(
         raise ConfigError("these are answers without scores; sets and thresholds need probabilities")
     calibrated = guarantees_of(asked, images, classes)
     probabilities, labels = predictions.probabilities, predictions.labels
-    u = uniform_of(predictions.index, IMAGE_DRAWS)
+    u = uniform_of(row_keys(probabilities), IMAGE_DRAWS)
     sets = {}
     if asked.coverage is not None:
         others = [SetRule(score, by_class) for by_class in (False, True) for score in SET_SCORES]

@@ -45,6 +45,7 @@ FORMS = {
     "above": Form(FLOAT, ("images",), finite=True),
     "rank": Form(INTEGER, ("images",), least=1),
     "confidence": Form(FLOAT, ("images",), finite=True),
+    "u": Form(FLOAT, ("images",), finite=True, least=0),
     "tuning": Form(FLOAT, ("tuning images", "classes"), finite=True),
     "source": Form(TEXT, ()),
     "caveat": Form(TEXT, ()),
@@ -65,7 +66,7 @@ class CalibrationImages:
     def content(self) -> bytes:
         """The arrays of `FORMS` as an npz file."""
         content = io.BytesIO()
-        fields = ("labels", "of_label", "above", "rank", "confidence", "tuning")
+        fields = ("labels", "of_label", "above", "rank", "confidence", "u", "tuning")
         arrays: dict[str, Any] = {name: getattr(self.scores, name) for name in fields}
         np.savez_compressed(content, **arrays, source=np.array(self.source), caveat=np.array(self.caveat))
         return content.getvalue()
@@ -87,9 +88,10 @@ def calibration_images(folder: RunFolder, record: RunRecord) -> CalibrationImage
     calibration, caveat = record.calibration, ""
     if split == "validation":
         chose = ["the epoch"] if record.training.chosen_epoch is not None else []
+        chose += ["the penalty"] if record.training.penalties else []
         chose += ["the temperature"] if calibration and calibration.helps else []
         caveat = (
-            f"the same images chose {' and '.join(chose)}, so it may hold a little less often; "
+            f"the same images chose {enumeration(chose)}, so it may hold a little less often; "
             "train with train.calibration=0.5 to set images aside"
             if chose
             else ""
@@ -232,6 +234,14 @@ class Guaranteed:
     """Whether the model is sure enough to answer."""
     found: tuple[str, ...] | None = None
     """The classes, among those asked for, that the image may be of."""
+
+    @property
+    def in_words(self) -> str:
+        """For example "set: cat, dog; not sure enough to answer; found: dog"."""
+        said = [] if self.classes is None else [f"set: {enumeration(self.classes) or 'empty'}"]
+        said += [] if self.answers is None else ["answers" if self.answers else "not sure enough to answer"]
+        said += [] if self.found is None else [f"found: {enumeration(self.found) or 'none'}"]
+        return "; ".join(said)
 
     def as_json(self) -> dict[str, Any]:
         values = {"set": self.classes, "answers": self.answers, "found": self.found}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -70,6 +69,16 @@ def uniform_of(index: NDArray[np.int64], seed: int) -> Floats:
     return Draws(seed, torch.from_numpy(index)).uniform().double().numpy()
 
 
+def row_keys(probabilities: Floats) -> NDArray[np.int64]:
+    """(N,) keys of rows of probabilities (N, K), by their values and places: random numbers by place alone
+    would be the same for every model, and their luck that of every calibration."""
+    n, k = probabilities.shape
+    odd = np.arange(1, k + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+    bits = np.ascontiguousarray(probabilities, dtype=np.float64).view(np.uint64)
+    places = np.arange(n, dtype=np.uint64) * np.uint64(0xBF58476D1CE4E5B9)
+    return np.asarray((bits * odd).sum(1, dtype=np.uint64) + places).view(np.int64)
+
+
 @dataclass(frozen=True)
 class CalibrationScores:
     """All that prediction sets and thresholds need of n calibration images with an answer.
@@ -87,6 +96,8 @@ class CalibrationScores:
     """(n,) the rank of the true class, from 1."""
     confidence: Floats
     """(n,) the highest probability."""
+    u: Floats
+    """(n,) the random numbers of APS and RAPS."""
     tuning: Floats
     """(m, K) probabilities in descending order."""
 
@@ -107,7 +118,8 @@ class CalibrationScores:
             )
             confidence[piece] = p.max(1)
         tuning = -np.sort(-probabilities[rows[n - m :]], axis=1)
-        return CalibrationScores(labels[rows], of_label, above, rank, confidence, tuning)
+        u = uniform_of(row_keys(probabilities)[rows], CALIBRATION_DRAWS)
+        return CalibrationScores(labels[rows], of_label, above, rank, confidence, u, tuning)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -116,11 +128,6 @@ class CalibrationScores:
     def right(self) -> NDArray[np.bool_]:
         """(n,) whether the most probable class is the true one."""
         return np.asarray(self.rank == 1)
-
-    @cached_property
-    def u(self) -> Floats:
-        """(n,) the random numbers of APS and RAPS."""
-        return uniform_of(np.arange(len(self)), CALIBRATION_DRAWS)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class PredictedImage:
     likeliest: Sequence[str]
     unlike: Sequence[str]
     """The runs for which the image is out of distribution."""
+    guaranteed: Sequence[str]
+    """What is guaranteed of the image, a sentence for each run that does."""
 
 
 def write_predictions(path: Path, runs: Sequence[tuple[str, Sequence[Prediction], str]]) -> Path:
@@ -65,6 +67,11 @@ def _predicted(file: str, runs: Sequence[str], rows: Sequence[Prediction | None]
         rows=[(brief(name), [table.get(name) for table in tables]) for name in names],
         likeliest=[brief(row.classes[0][0]) if row and row.classes else NOT_FINITE for row in rows],
         unlike=[run for run, row in zip(runs, rows) if row and row.out_of_distribution],
+        guaranteed=[
+            f"{run}: {row.guaranteed.in_words}" if len(runs) > 1 else row.guaranteed.in_words
+            for run, row in zip(runs, rows)
+            if row and row.guaranteed
+        ],
     )
 
 
