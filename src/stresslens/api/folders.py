@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from stresslens.api.runs import Run
 from stresslens.api.studies import Study, Variant, comparable, run_in
 from stresslens.api.subjects import DataNow, ModelLike, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
+from stresslens.comparison.cost_table import CostTable
 from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
 from stresslens.config.data_sets import loaded_data_set
 from stresslens.config.function_files import with_names
@@ -29,6 +31,7 @@ from stresslens.evaluation.feature_duplicates import feature_finding, features_m
 from stresslens.evaluation.prediction_rows import is_prediction_file
 from stresslens.evaluation.prediction_table import read_predictions
 from stresslens.evaluation.run_data import data_of
+from stresslens.metrics.measures import NAMES, Measure, measure_of
 from stresslens.report.page import write_report as write_page
 from stresslens.study.recorded_runs import folders_to_compare, record_runs
 
@@ -84,6 +87,7 @@ def compare(
     split: str = "test",
     difference: float | None = None,
     metric: str = "accuracy",
+    costs: Mapping[str, Mapping[str, float]] | str | os.PathLike[str] | None = None,
     corrections: str | os.PathLike[str] | None = None,
     without_copies: bool = False,
     out: str | os.PathLike[str] = "runs",
@@ -95,12 +99,16 @@ def compare(
 
     Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
     intervals, p before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a
-    share, 0.01 for one point) is the difference that the plans are for; `metric` is "accuracy", or
-    "robust@0.05" for runs that were attacked. With `corrections`, a CSV file as `find_label_errors` writes
-    it, the predictions are scored by corrected labels, and "corrections" says which verdicts change; the
-    data of the runs are read for that, their own plug-ins only with `trust`. `without_copies` leaves out
-    images with a copy in an earlier split, and says the same. Raises ConfigError for folders that cannot be
-    compared, and DataError for corrections that do not belong to the data."""
+    share, 0.01 for one point; else in the metric's unit) is the difference that the plans are for. `metric`
+    is "accuracy", "balanced_accuracy", "macro_f1", "f1@CLASS", "auroc", "auroc@CLASS", "top5", "brier",
+    "ece", "cross_entropy" (these three also as "brier_calibrated", …), "cost" with `costs`, {true class:
+    {predicted class: cost}} or a file of that, or "robust@0.05" for runs that were attacked.
+
+    With `corrections`, a CSV file as `find_label_errors` writes it, the predictions are scored by corrected
+    labels, and "corrections" says which verdicts change; the data of the runs are read for that, their own
+    plug-ins only with `trust`. `without_copies` leaves out images with a copy in an earlier split, and says
+    the same. Raises ConfigError for folders that cannot be compared, and DataError for corrections that do
+    not belong to the data."""
     if len(runs) == 1 and isinstance(runs[0], list | tuple):
         runs = tuple(runs[0])
     if not runs:
@@ -113,10 +121,10 @@ def compare(
             )
     if split not in ("test", "validation"):
         raise ConfigError(f"split is {split!r}; expected 'test' or 'validation'")
-    if difference is not None and not (isinstance(difference, int | float) and 0 < difference <= 1):
-        raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
     if not isinstance(metric, str):
-        raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
+        raise ConfigError(f"metric is {metric!r}; expected {', '.join(NAMES)}, or robust@RADIUS")
+    _check_difference(difference, measure_of(metric))
+    table = None if costs is None else CostTable.of(costs)
     if without_copies and (corrections is not None or metric != "accuracy"):
         raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
     if corrections is not None and metric != "accuracy":
@@ -130,7 +138,18 @@ def compare(
         data = next((each.data_now for each in runs if isinstance(each, Run)), None)
         compared = compare_corrected(paths, file, split=split, ask=difference, trust=trust, data=data)
         return Comparison(compared.as_json())
-    return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())
+    compared = compare_folders(paths, split=split, ask=difference, metric=metric, costs=table)
+    return Comparison(compared.as_json())
+
+
+def _check_difference(difference: Any, measure: Measure) -> None:
+    if difference is None:
+        return
+    number = isinstance(difference, int | float) and not isinstance(difference, bool)
+    if measure.is_share and not (number and 0 < difference <= 1):
+        raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
+    if not (number and 0 < difference < math.inf):
+        raise ConfigError(f"difference is {difference!r}; expected a number above 0, in {measure.words}")
 
 
 def _paths_to_compare(runs: Sequence[Any], out: Path, split: str) -> list[Path]:

@@ -135,24 +135,14 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
 
 
 def print_comparison(result: FolderComparison, *, plans: bool) -> None:
-    """Print the accuracies as a table, then the verdicts on accuracy and on costs."""
+    """Print the accuracies, or figures of another metric, as a table, then the verdicts on them and on
+    costs."""
+    from stresslens.cli.comparison_table import figure_rows
+
     compared = result.comparison
-    rows = [
-        [
-            name,
-            f"{e.value * 100:.2f} %",
-            f"{e.low * 100:.2f} to {e.high * 100:.2f}",
-            str(e.n),
-            e.method,
-        ]
-        for name, e in compared.recipes.items()
-    ]
-    metric = compared.metric
-    print_table(
-        ["run" if result.kind == "run" else "variant", metric, "95 % interval", "images", "method"],
-        rows,
-        f"{compared.split} {metric}",
-    )
+    kind, metric = "run" if result.kind == "run" else "variant", compared.metric
+    columns = [kind, metric, "95 % interval", "images", "method"]
+    print_table(columns, figure_rows(compared), f"{compared.split} {metric}")
     print_verdicts(compared, plans=plans)
     for cost in compared.costs:
         print(cost.verdict)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import model_validator
 
 from stresslens.core.json_file import Figure, JsonFile
+from stresslens.metrics.measures import measure_of
 
 
 class Contrast(JsonFile):
@@ -20,8 +21,11 @@ class Contrast(JsonFile):
     `plan` says how many images and seeds would be needed to tell a difference. `balanced` is the
     difference in balanced accuracy, where the classes are unbalanced. `too_few_seeds`: the images of
     each seed tell the two apart, but the seeds are too few to test. `adjusted` is the difference with
-    its interval after Holm's correction, where that alone includes 0.
+    its interval after Holm's correction, where that alone includes 0. `metric` is what the difference
+    is of, where it is not the accuracy (`metrics.measures`).
     """
+
+    LATER_KEYS = frozenset({"metric"})
 
     contrast: str
     a: str
@@ -35,6 +39,14 @@ class Contrast(JsonFile):
     balanced: Figure | None = None
     too_few_seeds: bool = False
     adjusted: Figure | None = None
+    metric: str = "accuracy"
+
+    @property
+    def better(self) -> int:
+        """1 if b is really better than a, -1 if a is than b, and 0 if they are not distinguishable."""
+        if not self.real or self.difference.value == 0:
+            return 0
+        return 1 if measure_of(self.metric).is_better(self.difference.value) else -1
 
 
 class ContrastColumn(NamedTuple):

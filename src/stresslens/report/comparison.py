@@ -18,6 +18,7 @@ from stresslens.comparison.schema import (
     RobustContrast,
 )
 from stresslens.core.format import p_value, points, signed
+from stresslens.metrics.measures import measure_of
 from stresslens.report.load import StudyFolder
 from stresslens.report.summary import headline, scored
 from stresslens.report.sweeps import chosen_settings
@@ -152,22 +153,24 @@ def contrasts_chart(study: StudyFolder) -> Chart | None:
 
 
 def difference_chart(contrasts: Sequence[Contrast]) -> Chart:
-    """The difference of each contrast with its interval."""
+    """The difference of each contrast, all by one metric, with its interval."""
+    measure = measure_of(contrasts[0].metric)
+    scale = 100 if measure.is_share else 1
     rows = [
         Interval(
             f"{c.b} − {c.a}",
-            100 * e.value,
-            100 * e.low,
-            100 * e.high,
+            scale * e.value,
+            scale * e.low,
+            scale * e.high,
             INK,
-            points(e).split(" ")[0],
+            points(e).split(" ")[0] if measure.is_share else f"{e.value:+.4f}".replace("-", "−"),
         )
         for c in contrasts
         for e in [c.adjusted or c.difference]
     ]
     caption = "Differences, with their intervals"
     return interval_chart(
-        rows, title=caption, x_label="percentage points", reference=(0.0, "no difference"), label=44
+        rows, title=caption, x_label=measure.axis, reference=(0.0, "no difference"), label=44
     )
 
 
