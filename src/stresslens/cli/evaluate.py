@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stresslens.cli.completion import words
-from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, Out, RunOrFile, Trust
+from stresslens.cli.options import AverageOver, DataNow, FailOver, FailUnder, Json, Out, RunOrFile, Trust
 from stresslens.cli.predictions_of_files import (
     ClassesOption,
     ColumnsOption,
@@ -47,6 +47,7 @@ def evaluate(
     classes: ClassesOption = None,
     out: Out = Path("runs"),
     fail_under: FailUnder = None,
+    fail_over: FailOver = None,
     as_json: Json = False,
 ) -> None:
     """Score a run, or a file of predictions.
@@ -75,7 +76,7 @@ def evaluate(
         raise ConfigError(f"--split {split}: expected train, validation or test")
     if tta and find_slices:
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
-    asked = gates.parsed(fail_under or [])
+    asked = gates.parsed(fail_under or [], fail_over or [])
     of_file = is_prediction_file(run)
     if not of_file:
         check_idle(columns, labels, classes)
@@ -109,7 +110,9 @@ def evaluate(
             print(averaged_in_words(averaged))
         elif find_slices:
             _print_slices(record.found_slices[split], record.classes)
-    gates.check(asked, {str(run): scores})
+    checked = {str(run): scores if tta else gates.scores_to_check(record, split)}
+    for note in gates.check(asked, checked):
+        typer.echo(note, err=True)
 
 
 def _print_slices(found: FoundSlices, classes: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stresslens.cli.completion import study_files, words
-from stresslens.cli.options import Device, DryRun, FailUnder, Json, Out, Overrides, Quiet, Seed, Verbose
+from stresslens.cli.options import (
+    Device,
+    DryRun,
+    FailOver,
+    FailUnder,
+    Json,
+    Out,
+    Overrides,
+    Quiet,
+    Seed,
+    Verbose,
+)
 from stresslens.cli.terminal import (
     print_accuracy,
     print_audits,
@@ -29,6 +40,7 @@ from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.text import counted
 
 if TYPE_CHECKING:
+    from stresslens.cli.gates import Gate
     from stresslens.comparison.schema import ComparisonFile
     from stresslens.config.study_file import Study
     from stresslens.core.types import Estimate
@@ -66,6 +78,7 @@ def run(
     seed: Seed = None,
     dry_run: DryRun = False,
     fail_under: FailUnder = None,
+    fail_over: FailOver = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -75,10 +88,12 @@ def run(
     A study is every variant with every seed, their comparison, and the report. After a stop, even by
     kill -9, the same command resumes; what is finished is not done again.
     """
+    from stresslens.cli import gates
     from stresslens.config import study_file
 
     described = study_file.with_executor(study_file.read_study(study, overrides or []), executor)
-    carry_out_study(described, out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+    limits = gates.parsed(fail_under or [], fail_over or [])
+    carry_out_study(described, out, jobs, device, seed, dry_run, limits, as_json, quiet, verbose)
 
 
 def carry_out_study(
@@ -88,7 +103,7 @@ def carry_out_study(
     device: str | None,
     seed: int | None,
     dry_run: bool,
-    fail_under: list[str],
+    required: Sequence[Gate],
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -97,7 +112,6 @@ def carry_out_study(
     from stresslens.cli import gates
     from stresslens.study import pipeline
 
-    required = gates.parsed(fail_under)
     study = _with_device_and_seed(study, device, seed)
     if dry_run:
         _print_resolved(study)
@@ -115,9 +129,10 @@ def carry_out_study(
         if not record.usable:
             return
         scores = record.scores.get("test", {})
+        checked = gates.scores_to_check(record, "test")
         # an unknown score stops the study before the other runs are trained
-        gates.check_known(required, f"{task.run}/seed-{task.seed}", scores)
-        finished[f"{task.run}/seed-{task.seed}"] = scores
+        gates.check_known(required, f"{task.run}/seed-{task.seed}", checked)
+        finished[f"{task.run}/seed-{task.seed}"] = checked
         if prints_progress:
             print_data_notes(record.data, told)
         serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
@@ -139,7 +154,8 @@ def carry_out_study(
     if carried.failures:
         typer.echo("these parts are missing; the same command does only them:", err=True)
     carried.raise_failed()
-    gates.check(required, finished)
+    for note in gates.check(required, finished):
+        typer.echo(note, err=True)
 
 
 def _trainings(study: Study, out: Path) -> dict[Path, TrainingRecord]:
