@@ -161,6 +161,12 @@ def test_costs_of_a_file_and_of_python(type_: Type, runs: Path, tmp_path: Path) 
     assert "difference" in found.to_latex()
 
 
+@pytest.mark.parametrize("costs", [5, {"fox": {"cat": "dear"}}, {"fox": 3}, {}, {"fox": {"cat": True}}])
+def test_costs_that_python_gives_wrongly(runs: Path, costs: Any) -> None:
+    with pytest.raises(sl.ConfigError, match="costs"):
+        sl.compare(runs / "plain", runs / "weighted", metric="cost", costs=costs)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

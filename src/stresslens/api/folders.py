@@ -124,7 +124,7 @@ def compare(
     if not isinstance(metric, str):
         raise ConfigError(f"metric is {metric!r}; expected {', '.join(NAMES)}, or robust@RADIUS")
     _check_difference(difference, measure_of(metric))
-    table = None if costs is None else CostTable.of(costs)
+    table = None if costs is None else _cost_table(costs)
     if without_copies and (corrections is not None or metric != "accuracy"):
         raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
     if corrections is not None and metric != "accuracy":
@@ -140,6 +140,10 @@ def compare(
         return Comparison(compared.as_json())
     compared = compare_folders(paths, split=split, ask=difference, metric=metric, costs=table)
     return Comparison(compared.as_json())
+
+
+def _cost_table(costs: Any) -> CostTable:
+    return CostTable.of(costs) if isinstance(costs, Mapping) else CostTable.read(path_of(costs, "costs"))
 
 
 def _check_difference(difference: Any, measure: Measure) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -44,13 +44,9 @@ class CostTable:
         return CostTable(_checked(source.values, lambda *path: source.place(path)), str(file))
 
     @staticmethod
-    def of(given: Any) -> CostTable:
-        """The costs of a dictionary, or in a file. Raises as `read`."""
-        if isinstance(given, CostTable):
-            return given
-        if isinstance(given, Mapping):
-            return CostTable(_checked(given, lambda *path: "costs"), "costs")
-        return CostTable.read(Path(given))
+    def of(given: Mapping[Any, Any]) -> CostTable:
+        """The costs of a dictionary. Raises ConfigError for a cost that is not a number from 0 up."""
+        return CostTable(_checked(given, lambda *path: "costs"), "costs")
 
     def matrix(self, classes: Sequence[str]) -> Floats:
         """(K, K) costs by true and predicted class. Raises ConfigError for a class that is none of these,
@@ -74,7 +70,7 @@ def _at(source: Source, problem: Problem) -> str:
     return f"{source.place(problem.path)}: {'.'.join(map(str, problem.path))} {problem.message}"
 
 
-def _checked(values: Mapping[Any, Any], place: Any) -> dict[str, dict[str, float]]:
+def _checked(values: Mapping[Any, Any], place: Callable[..., str]) -> dict[str, dict[str, float]]:
     if not values:
         raise ConfigError(f"{place()}: no cost is given; {FORM}")
     costs: dict[str, dict[str, float]] = {}

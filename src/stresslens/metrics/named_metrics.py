@@ -206,5 +206,5 @@ def _cost_metric(measure: Measure, costs: Floats) -> Metric:
         values,
         lambda scores, y: bounded_mean(values(scores, y), ends),
         whole=ends[1],
-        unseen=ends[1],
+        unseen=ends[1] / 2,
     )
