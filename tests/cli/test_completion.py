@@ -71,7 +71,7 @@ def complete(folder: Path, type_: Type, monkeypatch: pytest.MonkeyPatch) -> Comp
         ("stresslens run studies/m", ["studies/mine.yaml"]),
         ("stresslens run ", ["studies/mine.yaml"]),
         ("stresslens run studies/mine.yaml --executor r", ["ray"]),
-        ("stresslens run studies/mine.yaml --fail", ["--fail-under"]),
+        ("stresslens run studies/mine.yaml --fail", ["--fail-under", "--fail-over"]),
         ("stresslens attack r", [RUN]),
         (f"stresslens attack {RUN} --norm l", ["linf", "l2", "l1"]),
         (f"stresslens attack {RUN} --protocol s", ["standard", "square"]),

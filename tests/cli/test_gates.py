@@ -51,6 +51,81 @@ def test_a_score_that_is_not_known_meets_no_gate() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("ece=0.05", []),
+        ("ece=0.04", ["b"]),
+        ("ece.high=0.05", ["b"]),
+        ("ece.high=0.01", ["a", "b"]),
+        ("cross_entropy=2.5", []),
+        ("cross_entropy.high=9", ["a"]),
+    ],
+)
+def test_less_is_better_over_a_gate(text: str, missing: list[str]) -> None:
+    finished = {
+        "a": {"ece": Estimate(0.01, 0, 0.03, 50, ""), "cross_entropy": Estimate(2.0, 1, math.inf, 50, "")},
+        "b": {"ece": Estimate(0.05, 0, 0.09, 50, ""), "cross_entropy": Estimate(2.0, 1, 3, 50, "")},
+    }
+    asked = gates.parsed([], [text])
+    if not missing:
+        gates.check(asked, finished)
+        return
+    with pytest.raises(GateNotMet, match="above") as caught:
+        gates.check(asked, finished)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == missing
+
+
+@pytest.mark.parametrize(
+    ("under", "over", "message"),
+    [
+        ("ece=0.05", "", "--fail-under ece=0.05: of ece less is better; use --fail-over ece=0.05"),
+        ("", "accuracy=0.9", "of accuracy more is better; use --fail-under accuracy=0.9"),
+        ("", "f1@cat=0.9", "of f1@cat more is better; use --fail-under"),
+        ("", "ecee=0.9", "did you mean 'ece'"),
+        ("", "ece", "expected score=value, for example ece=0.05"),
+        ("", "brier=-1", "a number from 0 up"),
+        ("", "brier=nan", "a number from 0 up"),
+        ("", "ece.low=0.1", "valid: "),
+        ("f1@=0.1", "", "valid: "),
+    ],
+)
+def test_gates_on_the_wrong_side(under: str, over: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        gates.parsed([under] * bool(under), [over] * bool(over))
+
+
+def test_balanced_accuracy_stands_beside_the_accuracy_of_unbalanced_classes() -> None:
+    def scores(*sizes: int) -> dict[str, Estimate]:
+        found = {
+            "accuracy": Estimate(0.9, 0.8, 1, 100, ""),
+            "balanced_accuracy": Estimate(0.5, 0, 1, 100, ""),
+        }
+        return found | {f"recall@{k}": Estimate(0.5, 0, 1, n, "") for k, n in enumerate(sizes)}
+
+    finished = {"a": scores(90, 10, 0), "b": scores(50, 50)}
+    met, missed = gates.parsed(["accuracy=0.8"]), gates.parsed(["accuracy=0.95"])
+    (note,) = gates.check(met, finished)
+    assert note.startswith(
+        "a: accuracy 0.9000 meets its gate; its classes are unbalanced, and balanced_accuracy is"
+    )
+    assert gates.check(gates.parsed(["balanced_accuracy=0.1"]), finished) == []
+    with pytest.raises(GateNotMet) as caught:
+        gates.check(missed, finished)
+    first, second = str(caught.value).splitlines()
+    assert first.endswith("below 0.95; its classes are unbalanced, and balanced_accuracy is 0.5000")
+    assert second.endswith("below 0.95")
+
+
+def test_a_class_has_gates_of_its_own() -> None:
+    finished = {"a": {"f1@cat": Estimate(0.7, 0.6, 0.8, 50, ""), "f1@a=b": Estimate(0.9, 0.8, 1, 50, "")}}
+    gates.check(gates.parsed(["f1@cat=0.6", "f1@a=b=0.9"]), finished)
+    with pytest.raises(GateNotMet, match=r"f1@cat 0\.7000 is below 0\.8"):
+        gates.check(gates.parsed(["f1@cat=0.8"]), finished)
+    with pytest.raises(ConfigError, match="a has no such score; did you mean 'f1@cat'"):
+        gates.check(gates.parsed(["f1@cot=0.8"]), finished)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("acuracy=0.9", "did you mean 'accuracy'"),

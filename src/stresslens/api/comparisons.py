@@ -12,6 +12,8 @@ from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.tables import PercentagePoints, ResultTable, Tabular
 from stresslens.core.text import brief, counted, enumeration
+from stresslens.core.types import Estimate
+from stresslens.metrics.measures import measure_of
 from stresslens.report.comparison import difference_chart, forest_chart
 
 SHOWN = 8
@@ -53,21 +55,23 @@ class Comparison(ByName[Any], Tabular):
         return [verdict for contrast in self._contrasts for verdict in contrast.of_margins]
 
     def to_latex(self) -> str:
-        """The differences in percentage points with their intervals and p after Holm's correction, as a
-        LaTeX tabular with the rules of the package booktabs."""
+        """The differences, in percentage points or the unit of the metric, with their intervals and p
+        after Holm's correction, as a LaTeX tabular with the rules of the package booktabs."""
         return self._short.latex
 
     def plot(self) -> Chart:
-        """The difference of each contrast with its interval, in percentage points. Raises ConfigError
-        where nothing was compared."""
+        """The difference of each contrast with its interval, in percentage points or the unit of the
+        metric. Raises ConfigError where nothing was compared."""
         if not self._contrasts:
             raise ConfigError("there is no contrast to draw")
         return difference_chart(self._contrasts)
 
     @property
     def _short(self) -> ResultTable:
-        cells = [(c.a, c.b, PercentagePoints(c.difference), c.p_holm) for c in self._contrasts]
-        return ResultTable(("from", "to", "difference, points", "p, Holm"), cells)
+        cells = [(c.a, c.b, _in_its_unit(c), c.p_holm) for c in self._contrasts]
+        measure = measure_of(self.get("metric", "accuracy"))
+        unit = f", {measure.unit}" if measure.unit else ""
+        return ResultTable(("from", "to", f"difference{unit}", "p, Holm"), cells)
 
     @property
     def _contrasts(self) -> list[Contrast]:
@@ -76,10 +80,14 @@ class Comparison(ByName[Any], Tabular):
     def _table(self) -> ResultTable:
         columns = ("contrast", "a", "b", "difference", "p", "p_holm", "real", "verdict")
         cells = [
-            (c.contrast, c.a, c.b, PercentagePoints(c.difference), c.p, c.p_holm, c.real, c.verdict)
-            for c in self._contrasts
+            (c.contrast, c.a, c.b, _in_its_unit(c), c.p, c.p_holm, c.real, c.verdict) for c in self._contrasts
         ]
         return ResultTable(columns, cells)
+
+
+def _in_its_unit(contrast: Contrast) -> PercentagePoints | Estimate:
+    in_points = measure_of(contrast.metric).is_share
+    return PercentagePoints(contrast.difference) if in_points else contrast.difference
 
 
 class AcrossDataSets(ByName[Any], Tabular):

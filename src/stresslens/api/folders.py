@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from stresslens.api.runs import Run
 from stresslens.api.studies import Study, Variant, comparable, run_in
 from stresslens.api.subjects import DataNow, ModelLike, RunLike, data_now, folder_of, run_of
 from stresslens.api.words import public_call
+from stresslens.comparison.cost_table import CostTable
 from stresslens.comparison.data_sets import compare_data_sets
 from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
 from stresslens.comparison.margins import MarginQuestion, NotWorseGate, margin_of
@@ -38,6 +40,7 @@ from stresslens.evaluation.prediction_arrays import tables_of_arrays
 from stresslens.evaluation.prediction_rows import is_prediction_file
 from stresslens.evaluation.prediction_table import PredictionTable, read_predictions
 from stresslens.evaluation.run_data import data_of
+from stresslens.metrics.measures import NAMES, Measure, measure_of
 from stresslens.report.page import write_report as write_page
 from stresslens.study.recorded_runs import folders_to_compare, record_runs, temporary_runs, variant_named
 
@@ -97,6 +100,7 @@ def compare(
     split: str = "test",
     difference: float | None = None,
     metric: str = "accuracy",
+    costs: Mapping[str, Mapping[str, float]] | str | os.PathLike[str] | None = None,
     corrections: str | os.PathLike[str] | None = None,
     without_copies: bool = False,
     same_within: float | None = None,
@@ -115,11 +119,15 @@ def compare(
 
     Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
     intervals, p before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a
-    share, 0.01 for one point) is the difference that the plans are for; `metric` is "accuracy", or
-    "robust@0.05" for runs that were attacked. With `corrections`, a CSV file as `find_label_errors` writes
-    it, the predictions are scored by corrected labels, and "corrections" says which verdicts change; the
-    data of the runs are read for that, their own plug-ins only with `trust`. `without_copies` leaves out
-    images with a copy in an earlier split, and says the same.
+    share, 0.01 for one point; else in the metric's unit) is the difference that the plans are for. `metric`
+    is "accuracy", "balanced_accuracy", "macro_f1", "f1@CLASS", "auroc", "auroc@CLASS", "top5", "brier",
+    "ece", "cross_entropy" (these three also as "brier_calibrated", …), "cost" with `costs`, {true class:
+    {predicted class: cost}} or a file of that, or "robust@0.05" for runs that were attacked.
+
+    With `corrections`, a CSV file as `find_label_errors` writes it, the predictions are scored by corrected
+    labels, and "corrections" says which verdicts change; the data of the runs are read for that, their own
+    plug-ins only with `trust`. `without_copies` leaves out images with a copy in an earlier split, and says
+    the same.
 
     `same_within` (a share, 0.005 for half a point) asks of each contrast whether the two are the same within
     this margin: "same" of a contrast has the verdict. `not_worse_than` names the baseline ("first" the first
@@ -130,12 +138,15 @@ def compare(
         runs = tuple(runs[0])
     tables = _tables_of(runs, labels)
     _check_comparison(runs, split, difference, metric, corrections is not None, without_copies)
+    table = None if costs is None else _cost_table(costs)
     question = _question(same_within, not_worse_than, margin)
     if tables:
         if without_copies or corrections is not None:
             raise ConfigError("copies and corrections are of images, which arrays of scores do not have")
         with temporary_runs(tables, split) as folders:
-            found = compare_folders(folders, split=split, ask=difference, metric=metric, question=question)
+            found = compare_folders(
+                folders, split=split, ask=difference, metric=metric, costs=table, question=question
+            )
         return Comparison(found.as_json())
     files = [Path(each) for each in runs if isinstance(each, str | os.PathLike)]
     if len(files) == len(runs) and all(is_table_of_accuracies(file, {}) for file in files):
@@ -154,7 +165,7 @@ def compare(
             paths, file, split=split, ask=difference, trust=trust, data=data, question=question
         )
         return Comparison(found.as_json())
-    found = compare_folders(paths, split=split, ask=difference, metric=metric, question=question)
+    found = compare_folders(paths, split=split, ask=difference, metric=metric, costs=table, question=question)
     return Comparison(found.as_json())
 
 
@@ -191,10 +202,9 @@ def _check_comparison(
             )
     if split not in ("test", "validation"):
         raise ConfigError(f"split is {split!r}; expected 'test' or 'validation'")
-    if difference is not None and not (isinstance(difference, int | float) and 0 < difference <= 1):
-        raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
     if not isinstance(metric, str):
-        raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
+        raise ConfigError(f"metric is {metric!r}; expected {', '.join(NAMES)}, or robust@RADIUS")
+    _check_difference(difference, measure_of(metric))
     if without_copies and (corrected or metric != "accuracy"):
         raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
     if corrected and metric != "accuracy":
@@ -212,6 +222,20 @@ def _question(same_within: Any, baseline: Any, margin: Any) -> MarginQuestion:
         variant_named(baseline) if isinstance(baseline, str) else str(folder_of(baseline, "not_worse_than"))
     )
     return MarginQuestion(same, NotWorseGate(named, margin_of(margin, "margin")))
+
+
+def _cost_table(costs: Any) -> CostTable:
+    return CostTable.of(costs) if isinstance(costs, Mapping) else CostTable.read(path_of(costs, "costs"))
+
+
+def _check_difference(difference: Any, measure: Measure) -> None:
+    if difference is None:
+        return
+    number = isinstance(difference, int | float) and not isinstance(difference, bool)
+    if measure.is_share and not (number and 0 < difference <= 1):
+        raise ConfigError(f"difference is {difference!r}; expected a share above 0, at most 1")
+    if not (number and 0 < difference < math.inf):
+        raise ConfigError(f"difference is {difference!r}; expected a number above 0, in {measure.words}")
 
 
 def _tables_of(runs: Sequence[Any], labels: Labels | None) -> dict[tuple[str, int], PredictionTable]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stresslens.cli.across_data import data_sets_as_markdown, print_data_sets
-from stresslens.cli.completion import runs_and_studies
+from stresslens.cli.completion import runs_and_studies, words
 from stresslens.cli.options import DataNow, HeldOutSplit, Json, Out, Trust
 from stresslens.cli.predictions_of_files import (
     ClassesOption,
@@ -21,6 +22,7 @@ from stresslens.cli.predictions_of_files import (
 from stresslens.cli.terminal import print_json
 from stresslens.cli.verdicts import print_comparison, told_short_names
 from stresslens.core.errors import ConfigError, GateNotMet
+from stresslens.metrics.measures import NAMES, measure_of
 
 if TYPE_CHECKING:
     from stresslens.comparison.margins import MarginQuestion
@@ -38,8 +40,24 @@ def compare(
     ],
     split: HeldOutSplit = "test",
     metric: Annotated[
-        str, typer.Option("--metric", help="accuracy, or robust@RADIUS (robust@8/255).")
+        str,
+        typer.Option(
+            "--metric",
+            autocompletion=words(*NAMES, "robust@RADIUS"),
+            help="accuracy, balanced_accuracy, macro_f1, f1@CLASS, auroc (one class against the rest), "
+            "auroc@CLASS, top5, brier, ece, cross_entropy (also brier_calibrated …: with the temperature of "
+            "the validation split), cost (with --costs), or robust@RADIUS (robust@8/255).",
+        ),
     ] = "accuracy",
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            "--costs",
+            help="What errors cost: YAML, {true class: {predicted class: cost}}, or CSV, a row for each true "
+            "class. An error that is not named costs 1.",
+            show_default=False,
+        ),
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="For every pair, print how many images and seeds it would take.")
     ] = False,
@@ -47,8 +65,8 @@ def compare(
         float | None,
         typer.Option(
             "--difference",
-            help="The difference in percentage points that the plan is for; "
-            "default: the one seen, at least 0.5.",
+            help="The difference that the plan is for, in percentage points, or for a metric without a "
+            "percent in its unit; default: the one seen, at least 0.5 points.",
         ),
     ] = None,
     same_within: Annotated[
@@ -118,12 +136,14 @@ def compare(
     alone (columns variant, seed, accuracy and, if known, images) it says what can be said of them.
 
     Two runs: do these two weight files differ? McNemar's exact test over the images. Two variants: do
-    they differ over the seeds that both have? A study: its own contrasts. p values are corrected by
-    Holm. For two that are not distinguishable, it says how many images and seeds would be needed.
-    Several studies with --across: the same variants on several data sets. Exit code 5 when a run or
-    variant is really worse than the first, or with --not-worse-than not shown to be as good; a study's
-    own contrasts have no baseline, and pass.
+    they differ over the seeds that both have? A study: its own contrasts. Every metric has the same
+    verdicts (docs/statistics.md); of unbalanced classes, balanced_accuracy stands beside the accuracy,
+    and --metric balanced_accuracy tests it. p values are corrected by
+    Holm. For two that are not distinguishable, it says how many images and seeds would be needed. Exit
+    code 5 when a run or variant is really worse than the first; a study's own contrasts have no
+    baseline, and pass.
     """
+    from stresslens.comparison.cost_table import CostTable
     from stresslens.comparison.data_sets import compare_data_sets
     from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
     from stresslens.comparison.markdown import markdown_of
@@ -132,9 +152,8 @@ def compare(
 
     if split not in ("test", "validation"):
         raise ConfigError(f"--split {split}: expected test or validation")
-    if difference is not None and not 0 < difference <= 100:
-        raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
-    ask = None if difference is None else difference / 100
+    ask = _asked(difference, metric)
+    table = None if costs is None else CostTable.read(costs)
     if corrections is None and moved is not None:
         raise ConfigError(f"--data {moved}: data are read for --corrections alone; leave it out")
     if without_copies and (corrections is not None or metric != "accuracy"):
@@ -180,7 +199,9 @@ def compare(
     elif without_copies:
         compared = compare_without_copies(folders, split=split, ask=ask, question=question)
     elif corrections is None:
-        compared = compare_folders(folders, split=split, ask=ask, metric=metric, question=question)
+        compared = compare_folders(
+            folders, split=split, ask=ask, metric=metric, costs=table, question=question
+        )
     else:
         compared = compare_corrected(
             folders, corrections, split=split, ask=ask, trust=trust, data=moved, question=question
@@ -226,3 +247,15 @@ def _given_idle(question: MarginQuestion, corrections: Path | None, without_copi
         "--without-copies": without_copies,
     }
     return next((name for name, is_given in given.items() if is_given), "")
+
+
+def _asked(difference: float | None, metric: str) -> float | None:
+    """The difference that a plan is for, in the unit of the metric."""
+    measure = measure_of(metric)
+    if difference is None:
+        return None
+    if measure.is_share and not 0 < difference <= 100:
+        raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
+    if not 0 < difference < math.inf:
+        raise ConfigError(f"--difference {difference:g}: expected a number above 0, in the unit of {metric}")
+    return difference / 100 if measure.is_share else difference

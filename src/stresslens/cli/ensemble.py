@@ -45,7 +45,9 @@ def ensemble(
     evaluated, attacked, explained, compared and exported like any other. Its page compares it with its
     members, and says how much they disagree.
     """
+    from stresslens.cli import gates
     from stresslens.study.ensembles import ensemble_study
 
     study = ensemble_study(runs, average=average, name=name)
-    carry_out_study(study, out, None, device, None, False, fail_under or [], as_json, quiet, verbose)
+    limits = gates.parsed(fail_under or [])
+    carry_out_study(study, out, None, device, None, False, limits, as_json, quiet, verbose)

@@ -20,7 +20,7 @@ from stresslens.cli.guaranteed import (
 )
 from stresslens.cli.model_files import SetOption, run_of_model
 from stresslens.cli.ood import Detectors, OODSets, check_ood, print_ood, scored_ood
-from stresslens.cli.options import AverageOver, DataNow, FailUnder, Json, Out, RunOrFile, Trust
+from stresslens.cli.options import AverageOver, DataNow, FailOver, FailUnder, Json, Out, RunOrFile, Trust
 from stresslens.cli.predictions_of_files import (
     ClassesOption,
     ColumnsOption,
@@ -71,6 +71,7 @@ def evaluate(
     settings: SetOption = None,
     out: Out = Path("runs"),
     fail_under: FailUnder = None,
+    fail_over: FailOver = None,
     as_json: Json = False,
 ) -> None:
     """Score a run, a model file or predictions.
@@ -110,7 +111,7 @@ def evaluate(
     if tta and find_slices:
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
     check_ood(run, split, ood, detector, tta=tta, find_slices=find_slices)
-    asked, guaranteed = gates.parsed(fail_under or []), None
+    asked, guaranteed = gates.parsed(fail_under or [], fail_over or []), None
     of_file = is_prediction_file(run)
     of_model = not of_file and is_model_file(run)
     if not of_file:
@@ -185,7 +186,9 @@ def evaluate(
             print_guarantee_scores(guaranteed, record.classes, split)
         if ood:
             print_ood(found_ood, ood)
-    gates.check(asked, {str(run): scores})
+    checked = {str(run): scores if tta else gates.scores_to_check(record, split)}
+    for note in gates.check(asked, checked):
+        typer.echo(note, err=True)
 
 
 def _print_slices(found: FoundSlices, classes: list[str]) -> None:

@@ -94,8 +94,17 @@ FailUnder = Annotated[
     list[str] | None,
     typer.Option(
         "--fail-under",
-        help="score=value, for example accuracy=0.97, or accuracy.low=0.97 for the lower end of its "
-        "interval; exit code 5 if a run is below.",
+        help="score=value, for example accuracy=0.97, balanced_accuracy=0.9 or f1@CLASS=0.8, or "
+        "accuracy.low=0.97 for the lower end of its interval; exit code 5 if a run is below.",
+        show_default=False,
+    ),
+]
+FailOver = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-over",
+        help="As --fail-under, for scores of which less is better: ece=0.05, brier=0.1, cross_entropy=0.3, "
+        "or ece.high=0.05 for the upper end of its interval; exit code 5 if a run is above.",
         show_default=False,
     ),
 ]

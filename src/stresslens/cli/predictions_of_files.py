@@ -13,6 +13,7 @@ from stresslens.cli.verdicts import print_verdicts
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from stresslens.cli.gates import Gate
     from stresslens.comparison.folders import FolderComparison
     from stresslens.config.recorded_study import RecordedStudy
     from stresslens.core.run_folder import RunFolder
@@ -73,7 +74,7 @@ def _tell(tables: Iterable[PredictionTable]) -> None:
 
 
 def carry_out_recorded(
-    study: RecordedStudy, out: Path, fail_under: list[str], *, dry_run: bool, as_json: bool, quiet: bool
+    study: RecordedStudy, out: Path, required: Sequence[Gate], *, dry_run: bool, as_json: bool, quiet: bool
 ) -> None:
     """Compares the predictions of a study file, prints the verdicts and checks the gates of each run."""
     from stresslens.cli import gates
@@ -82,7 +83,6 @@ def carry_out_recorded(
     from stresslens.evaluation.record import read_record
     from stresslens.study.recorded_runs import record_study, tables_of
 
-    required = gates.parsed(fail_under)
     if dry_run:
         files = {
             name: {f"seed-{seed}": str(file) for seed, file in seeds.items()}
@@ -106,7 +106,8 @@ def carry_out_recorded(
             typer.echo(f"report: {folder / 'report.html'}")
     places = [f"{variant}/seed-{seed}" for variant, seed in tables]
     scores = {place: read_record(RunFolder(folder / place)).scores for place in places}
-    gates.check(required, {place: found[study.reading.split] for place, found in scores.items()})
+    for note in gates.check(required, {place: found[study.reading.split] for place, found in scores.items()}):
+        typer.echo(note, err=True)
 
 
 def accuracies_alone(files: Sequence[Path], columns: str | None) -> FolderComparison | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stresslens.cli.completion import study_files, words
-from stresslens.cli.options import Device, DryRun, FailUnder, Json, Out, Overrides, Quiet, Seed, Verbose
+from stresslens.cli.options import (
+    Device,
+    DryRun,
+    FailOver,
+    FailUnder,
+    Json,
+    Out,
+    Overrides,
+    Quiet,
+    Seed,
+    Verbose,
+)
 from stresslens.cli.terminal import (
     print_accuracy,
     print_audits,
@@ -28,6 +39,7 @@ from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.text import counted
 
 if TYPE_CHECKING:
+    from stresslens.cli.gates import Gate
     from stresslens.comparison.schema import ComparisonFile
     from stresslens.config.study_file import Study
     from stresslens.core.types import Estimate
@@ -65,6 +77,7 @@ def run(
     seed: Seed = None,
     dry_run: DryRun = False,
     fail_under: FailUnder = None,
+    fail_over: FailOver = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -74,10 +87,12 @@ def run(
     A study is every variant with every seed, their comparison, and the report. After a stop, even by
     kill -9, the same command resumes; what is finished is not done again.
     """
+    from stresslens.cli import gates
     from stresslens.cli.predictions_of_files import carry_out_recorded
     from stresslens.config import study_file
     from stresslens.config.recorded_study import read_recorded_study
 
+    limits = gates.parsed(fail_under or [], fail_over or [])
     recorded = read_recorded_study(study)
     if recorded is not None:
         trains = {"--jobs": jobs, "--executor": executor, "--device": device, "--seed": seed}
@@ -86,12 +101,13 @@ def run(
             raise ConfigError(
                 f"{given[0]}: {study} is a study of predictions, which trains nothing; leave it out"
             )
-        carry_out_recorded(recorded, out, fail_under or [], dry_run=dry_run, as_json=as_json, quiet=quiet)
+        carry_out_recorded(recorded, out, limits, dry_run=dry_run, as_json=as_json, quiet=quiet)
         return
     described = study_file.with_executor(study_file.read_study(study, overrides or []), executor)
-    carry_out_study(described, out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+    carry_out_study(described, out, jobs, device, seed, dry_run, limits, as_json, quiet, verbose)
 
 
+# long: the options of a command are spelled out, one after the other
 def carry_out_study(
     study: Study,
     out: Path,
@@ -99,7 +115,7 @@ def carry_out_study(
     device: str | None,
     seed: int | None,
     dry_run: bool,
-    fail_under: list[str],
+    required: Sequence[Gate],
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -109,7 +125,6 @@ def carry_out_study(
     from stresslens.config.ensembles import variant_seeds
     from stresslens.study import pipeline
 
-    required = gates.parsed(fail_under)
     study = _with_device_and_seed(study, device, seed)
     if dry_run:
         _print_resolved(study)
@@ -127,9 +142,10 @@ def carry_out_study(
         if not record.usable:
             return
         scores = record.scores.get("test", {})
+        checked = gates.scores_to_check(record, "test")
         # an unknown score stops the study before the other runs are trained
-        gates.check_known(required, f"{task.run}/seed-{task.seed}", scores)
-        finished[f"{task.run}/seed-{task.seed}"] = scores
+        gates.check_known(required, f"{task.run}/seed-{task.seed}", checked)
+        finished[f"{task.run}/seed-{task.seed}"] = checked
         if prints_progress:
             print_data_notes(record.data, told)
         serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
@@ -151,7 +167,8 @@ def carry_out_study(
     if carried.failures:
         typer.echo("these parts are missing; the same command does only them:", err=True)
     carried.raise_failed()
-    gates.check(required, finished)
+    for note in gates.check(required, finished):
+        typer.echo(note, err=True)
 
 
 def _trainings(study: Study, out: Path) -> dict[Path, TrainingRecord]:

@@ -14,6 +14,7 @@ from stresslens.cli.options import (
     DataSet,
     Device,
     DryRun,
+    FailOver,
     FailUnder,
     Json,
     Out,
@@ -59,6 +60,7 @@ def train(
     seed: Seed = None,
     dry_run: DryRun = False,
     fail_under: FailUnder = None,
+    fail_over: FailOver = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -67,6 +69,7 @@ def train(
 
     This is a study of a single run, without a study file. It also fits an estimator (knn, hog_svm, …).
     """
+    from stresslens.cli import gates
     from stresslens.config import registry, study_file
     from stresslens.config.run_names import data_and_model, name_in_words
     from stresslens.config.validation import applies_to_estimators
@@ -97,4 +100,5 @@ def train(
             described = study_file.known_as(described, name_in_words(found, what, told), kept="run")
         elif is_single and name is not None:
             described = study_file.named_alone(described, name)
-    carry_out_study(described, out, None, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+    limits = gates.parsed(fail_under or [], fail_over or [])
+    carry_out_study(described, out, None, device, seed, dry_run, limits, as_json, quiet, verbose)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stresslens.cli.comparison_table import figure_rows
 from stresslens.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -55,25 +56,13 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
 
 
 def print_comparison(result: FolderComparison, *, plans: bool) -> None:
-    """Print the accuracies as a table, then the verdicts on accuracy and on costs."""
+    """Print the accuracies, or figures of another metric, as a table, then the verdicts on them and on
+    costs."""
     compared = result.comparison
-    rows = [
-        [
-            name,
-            f"{e.value * 100:.2f} %",
-            f"{e.low * 100:.2f} to {e.high * 100:.2f}" if e.low == e.low else "–",
-            str(e.n),
-            e.method,
-        ]
-        for name, e in compared.recipes.items()
-    ]
-    metric, of_seeds = compared.metric, any(e.unit == "seeds" for e in compared.recipes.values())
-    over = "n" if of_seeds else "images"
-    print_table(
-        ["run" if result.kind == "run" else "variant", metric, "95 % interval", over, "method"],
-        rows,
-        f"{compared.split} {metric}",
-    )
+    kind, metric = "run" if result.kind == "run" else "variant", compared.metric
+    over = "n" if any(e.unit == "seeds" for e in compared.recipes.values()) else "images"
+    columns = [kind, metric, "95 % interval", over, "method"]
+    print_table(columns, figure_rows(compared), f"{compared.split} {metric}")
     if compared.best:
         print(compared.best.said)
     print_verdicts(compared, plans=plans)

@@ -20,11 +20,17 @@ from stresslens.comparison.difference import (
     difference_of,
     divided_difference_of,
     estimate_over_divisions,
-    weighted_difference,
     with_holm,
 )
-from stresslens.comparison.headline import balanced_weights, class_sizes, headline_sentences, unbalanced
+from stresslens.comparison.headline import class_sizes, headline_sentences, unbalanced
 from stresslens.comparison.margins import Margins, with_margins
+from stresslens.comparison.measured_run import Measured, estimate_of_metric, is_measured
+from stresslens.comparison.metric_difference import (
+    balanced_difference,
+    balanced_figure,
+    divided_metric_difference,
+    metric_difference,
+)
 from stresslens.comparison.schema import ComparisonFile, DifferenceMatrix, ErrorsByClass
 from stresslens.comparison.tested_run import (
     ONLY_RUN,
@@ -171,7 +177,11 @@ def compare_study_accuracy(
 def _accuracy(seeds: list[Tested]) -> Estimate | None:
     """The accuracy over the seeds. None if the seeds were tested on different images and the study
     does not divide the images anew for each seed."""
-    if not any(seeds[0].mismatch(other) for other in seeds[1:]):
+    same_images = not any(seeds[0].mismatch(other) for other in seeds[1:])
+    measured = [seed for seed in seeds if isinstance(seed, Measured)]
+    if measured and (same_images or all(seed.division for seed in seeds)):
+        return estimate_of_metric(measured, same_images)
+    if same_images:
         return accuracy_of(np.stack([seed.right for seed in seeds]).astype(np.float32))
     divisions = [seed.division for seed in seeds if seed.division]
     if len(divisions) < len(seeds):
@@ -192,19 +202,28 @@ def paired_accuracy(
     for one, other in pairs:
         if why := one.mismatch(other):
             return f"{a} and {b} were not compared: {why}"
-    if not any(pairs[0][0].mismatch(one) for one, _ in pairs[1:]):
+    measured = [pair for pair in pairs if is_measured(pair)]
+    same_images = not any(pairs[0][0].mismatch(one) for one, _ in pairs[1:])
+    if measured and same_images:
+        return metric_difference(contrast, a, b, measured, ask)
+    if same_images:
         right = [np.stack([pair[side].right for pair in pairs]).astype(np.float32) for side in (0, 1)]
         found = difference_of(contrast, a, b, *right, ask=ask)
         if unbalanced(class_sizes(labels := pairs[0][0].labels)):
-            weights = balanced_weights(labels)
-            found = replace(found, balanced=weighted_difference(right[0], right[1], weights))
+            found = replace(found, balanced=balanced_difference(right[0], right[1], labels))
         same = all(same_function(one.record, other.record) for one, other in pairs)
         return replace(found, under=pairs[0][0].under, threat=pairs[0][0].threat, same_function=same)
     divisions = [one.division for one, _ in pairs if one.division]
     if len(divisions) < len(pairs):
         return f"{a} and {b} were not compared: their seeds were tested on different {split} images"
-    accuracies = np.array([[each.right.mean() for each in pair] for pair in pairs])
-    found = divided_difference_of(contrast, a, b, accuracies[:, 1] - accuracies[:, 0], divisions, ask=ask)
+    gains = np.array([other.figure - one.figure for one, other in pairs])
+    if measured:
+        return divided_metric_difference(contrast, a, b, measured, gains, divisions, ask)
+    found = divided_difference_of(contrast, a, b, gains, divisions, ask=ask)
+    if unbalanced(class_sizes(pairs[0][0].labels)):
+        gains = np.array([balanced_figure(other) - balanced_figure(one) for one, other in pairs])
+        balanced, _ = estimate_over_divisions(gains, divisions)
+        found = replace(found, balanced=balanced)
     return replace(found, under=pairs[0][0].under, threat=pairs[0][0].threat)
 
 

@@ -43,7 +43,7 @@ def _beaten(pairs: Sequence[Difference], level: float) -> dict[str, str]:
         assert pair.ends_at is not None
         low, high = pair.ends_at(level)
         ahead = abs(pair.difference.value)
-        loser, winner = (pair.a, pair.b) if low > 0 else (pair.b, pair.a)
+        loser, winner = (pair.a, pair.b) if pair.measure.is_better(low + high) else (pair.b, pair.a)
         if (low > 0 or high < 0) and ahead > by.get(loser, (0.0, ""))[0]:
             by[loser] = ahead, winner
     return {name: winner for name, (_, winner) in by.items()}

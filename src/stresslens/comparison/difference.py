@@ -16,6 +16,7 @@ from stresslens.core.types import Estimate
 from stresslens.evaluation.record import DivisionRecord
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import Floats
+from stresslens.metrics.measures import ACCURACY, Measure
 from stresslens.metrics.paired import holm, mcnemar, resampled, resampled_reach
 
 LEVEL = 0.95
@@ -39,7 +40,8 @@ class Difference:
     see `tested_run.same_function`. `threat`: a full key of that attack, which separates attacks
     with the same `under`. `ends_at`: the two ends of the interval at a level; `skewed_ends_at`:
     those where the seeds are skewed, which may be further out. `needs`: the images and
-    seeds in words, as `takes`, that a `Goal` takes; None where it is not known.
+    seeds in words, as `takes`, that a `Goal` takes; None where it is not known. `measure`: what the
+    difference is of, where it is not the accuracy; its unit is that of the difference.
     """
 
     contrast: str
@@ -59,6 +61,7 @@ class Difference:
     balanced: Estimate | None = None
     too_few_seeds: bool = False
     same_function: bool = False
+    measure: Measure = ACCURACY
     ends_at: Callable[[float], tuple[float, float]] | None = field(default=None, compare=False, repr=False)
     skewed_ends_at: Callable[[float], tuple[float, float]] | None = field(
         default=None, compare=False, repr=False
@@ -90,10 +93,10 @@ class Difference:
     def plan(self) -> str:
         """The plan in words. A difference that is real was told with the present ones; the plan then
         says what it takes to find it again."""
-        ask = _points(self.ask)
+        ask = self.measure.asked(self.ask)
         if not self.takes:
             return f"these {self.present} are enough to tell {ask} apart in a single comparison"
-        if self.real and self.ask >= planned_difference(self.difference.value):
+        if self.real and self.ask >= planned_difference(self.difference.value, self.measure):
             return f"finding {ask} again with 80 % chance would take {self.takes}"
         return f"telling {ask} apart would take {self.takes}"
 
@@ -105,14 +108,14 @@ class Difference:
     @property
     def _verdict(self) -> str:
         d = self.adjusted or self.difference
-        points = f"{_at_one_decimal(abs(d.value))} points"
-        better, worse = (self.b, self.a) if d.value > 0 else (self.a, self.b)
+        points = self.measure.amount(d.value)
+        better, worse = (self.b, self.a) if self.measure.is_better(d.value) else (self.a, self.b)
         under = f" under {self.under}" if self.under else ""
         same = f"{self.a} and {self.b} are not distinguishable{under}"
         if d.value == 0:
-            return f"{same}: no difference was seen ({self.over})"
+            return f"{same}: no difference {self.measure.seen}was seen ({self.over})"
         after = " after Holm's correction" if self.adjusted else ""
-        over = f"({_ends(d, d.value < 0)}{after}; {self.over})"
+        over = f"({_ends(d, d.value < 0, self.measure)}{after}; {self.over})"
         if self.real:
             tail = (
                 ""
@@ -127,9 +130,9 @@ class Difference:
                 f"seeds, too few seeds to test{' this many pairs' if d.low > 0 or d.high < 0 else ''} "
                 f"({self.images} images)"
             )
-        if abs(d.value) < SAME:
-            over = f"({_ends(d, False)}{after}; {self.over})"
-            return f"{same}: {self.b} minus {self.a} is 0.0 points {over}"
+        if abs(d.value) < self.measure.smallest:
+            over = f"({_ends(d, False, self.measure)}{after}; {self.over})"
+            return f"{same}: {self.b} minus {self.a} is {self.measure.amount(0.0)} {over}"
         return f"{same}: {better} is ahead by {points} {over}"
 
     @property
@@ -166,6 +169,8 @@ class Difference:
             contrast.too_few_seeds = True
         if (adjusted := self.adjusted) is not None:
             contrast.adjusted = adjusted
+        if self.measure != ACCURACY:
+            contrast.metric = self.measure.name
         return contrast
 
 
@@ -211,8 +216,8 @@ def difference_of(
     )
     ask = ask or planned_difference(value)
     present = f"{seeds} seeds and {images:,} images" if seeds > 1 else f"{images:,} images"
-    takes = _takes(table, images, random_effects.Goal(ask, LEVEL))
-    too_few = 1 < seeds < random_effects.FEWEST_SEEDS and _images_tell(delta)
+    takes = takes_in_words(table, images, random_effects.Goal(ask, LEVEL))
+    too_few = 1 < seeds < random_effects.FEWEST_SEEDS and images_tell(delta)
     return Difference(
         contrast,
         a,
@@ -227,27 +232,16 @@ def difference_of(
         too_few_seeds=too_few,
         ends_at=ends_at,
         skewed_ends_at=skewed_ends_at if seeds >= random_effects.FEWEST_SEEDS else None,
-        needs=lambda goal: _takes(table, images, goal),
+        needs=lambda goal: takes_in_words(table, images, goal),
     )
 
 
-def _images_tell(delta: Right) -> bool:
+def images_tell(delta: Right) -> bool:
     """Whether the images alone tell the two apart: seeds (seeds, images) that all agree on the
     sign, and an interval over images that excludes 0 in each."""
     each = random_effects.paired_random_effects(random_effects.moments(delta[:, None]))
     low, high = (each.mean + side * each.margin(1 - LEVEL) for side in (-1, 1))
     return bool((low > 0).all() or (high < 0).all())
-
-
-def weighted_difference(right_a: Right, right_b: Right, weights: Floats) -> Estimate:
-    """The difference of two weighted accuracies over the same seeds and images: balanced accuracy,
-    if the `weights` (images,) give every class the same weight."""
-    delta = np.subtract(right_b, right_a, dtype=np.float64) * weights
-    table = random_effects.paired_random_effects(random_effects.moments(delta))
-    value, mean, margin = float(delta.mean()), float(table.mean), float(table.margin(1 - LEVEL))
-    low, high = max(-1.0, min(mean - margin, value)), min(1.0, max(mean + margin, value))
-    method = "seeds × images, classes weighted equally"
-    return Estimate(value, low, high, delta.shape[1], method, LEVEL, "both" if len(delta) > 1 else "images")
 
 
 def divided_difference_of(
@@ -258,13 +252,15 @@ def divided_difference_of(
     divisions: Sequence[DivisionRecord],
     *,
     ask: float | None = None,
+    measure: Measure = ACCURACY,
 ) -> Difference:
     """Compare two variants over J divisions of the same images, by the corrected resampled t test
-    on the differences of their accuracies (J,)."""
+    on the differences of their accuracies, or of another `measure`, (J,)."""
     estimate, p = estimate_over_divisions(difference, divisions)
-    estimate = replace(estimate, low=max(-1.0, estimate.low), high=min(1.0, estimate.high))
+    most = measure.ends[1] - measure.ends[0]
+    estimate = replace(estimate, low=max(-most, estimate.low), high=min(most, estimate.high))
     train, test = _sizes(divisions)
-    ask = ask or planned_difference(estimate.value)
+    ask = ask or planned_difference(estimate.value, measure)
     present = f"{len(difference)} divisions of {round(train + test):,} images"
 
     def needs(goal: random_effects.Goal) -> str:
@@ -277,7 +273,7 @@ def divided_difference_of(
 
     def ends_at(level: float) -> tuple[float, float]:
         margin, _ = resampled(difference, test / train, grain=1 / test, level=level)
-        return max(-1.0, estimate.value - margin), min(1.0, estimate.value + margin)
+        return max(-most, estimate.value - margin), min(most, estimate.value + margin)
 
     return Difference(
         contrast,
@@ -291,6 +287,7 @@ def divided_difference_of(
         present,
         needs(random_effects.Goal(ask, LEVEL)),
         divisions=True,
+        measure=measure,
         ends_at=ends_at,
         needs=needs,
     )
@@ -311,9 +308,13 @@ def _sizes(divisions: Sequence[DivisionRecord]) -> tuple[float, float]:
     return sum(each.train for each in divisions) / n, sum(each.test for each in divisions) / n
 
 
-def planned_difference(seen: float) -> float:
+def planned_difference(seen: float, measure: Measure = ACCURACY) -> float:
     """The default difference of a plan: the observed difference, rounded to half a point (to a
-    whole point from 5 points on), at least half a point."""
+    whole point from 5 points on), at least half a point. Of a measure in another unit: rounded to one
+    digit, at least 0.005."""
+    if not measure.is_share:
+        digit = 10.0 ** math.floor(math.log10(max(abs(seen), 0.005)))
+        return max(0.005, round(abs(seen) / digit) * digit)
     step = 0.005 if abs(seen) < 0.05 else 0.01
     return max(0.005, round(abs(seen) / step) * step)
 
@@ -325,7 +326,7 @@ def with_holm(differences: list[Difference]) -> list[Difference]:
     return [replace(d, p_holm=corrected[d.a, d.b, d.under, d.threat]) for d in differences]
 
 
-def _takes(table: random_effects.Crossed, images: int, goal: random_effects.Goal) -> str:
+def takes_in_words(table: random_effects.Crossed, images: int, goal: random_effects.Goal) -> str:
     """The seeds and images that a goal takes in words; empty if the present ones do."""
     seeds, needed = random_effects.plan_for(table, goal)
     if needed is None:
@@ -336,21 +337,10 @@ def _takes(table: random_effects.Crossed, images: int, goal: random_effects.Goal
     return f"about {_rounded_up(needed)} images{suffix}"
 
 
-def _at_one_decimal(share: float) -> str:
-    """A share in points, to one decimal; with one digit where that would be 0.0."""
-    return f"{100 * share:.1f}" if share >= SAME else f"{100 * share:.1g}"
-
-
-def _ends(estimate: Estimate, turned: bool) -> str:
+def _ends(estimate: Estimate, turned: bool, measure: Measure = ACCURACY) -> str:
     """`-1.4 to 0.3`: the ends of an interval in points; `turned` for the difference the other way."""
     ends = (-estimate.high, -estimate.low) if turned else (estimate.low, estimate.high)
-    low, high = (round(100 * end, 1) + 0.0 for end in ends)  # + 0.0: no "-0.0"
-    return f"{low:.1f} to {high:.1f}"
-
-
-def _points(difference: float) -> str:
-    points = f"{difference * 100:.3g}"
-    return f"{points} point{'' if points == '1' else 's'}"
+    return measure.interval(*ends)
 
 
 def _rounded_up(count: float) -> str:

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from stresslens.comparison import accuracy, claims, robustness
 from stresslens.comparison.corrected_labels import CorrectedTests
+from stresslens.comparison.cost_table import CostTable
 from stresslens.comparison.margins import MarginQuestion
+from stresslens.comparison.measured_run import measured_of
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.comparison.tested_run import ONLY_RUN, Tested, VariantFolders, tested_of, variants_of
 from stresslens.comparison.verdict_changes import VerdictChanges
@@ -23,6 +25,7 @@ from stresslens.core.spelling import closest
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.run_data import DataPlace
+from stresslens.metrics.measures import measure_of
 
 Kind = Literal["run", "recipe", "study"]
 KIND_NAMES: dict[Kind, str] = {"run": "run", "recipe": "variant", "study": "study"}
@@ -111,26 +114,33 @@ def _compared_anew(
     return replace(after, changes=changes)
 
 
+# long: what the caller gives is told apart, one kind after the other
 def compare_folders(
     paths: Sequence[Path],
     *,
     split: str = "test",
     ask: float | None = None,
     metric: str = "accuracy",
+    costs: CostTable | None = None,
     read: Callable[[RunFolder, str], Tested] | None = None,
     question: MarginQuestion | None = None,
 ) -> FolderComparison:
     """Compare the folders of runs or variants with the first, or make the contrasts of one study
     again.
 
-    `metric` is accuracy, or robust@RADIUS: the share of the attacked images that no attack broke at
-    any radius up to this one. `read` loads the results of a run; by default as the metric says. `question`
-    is what is asked about margins; with a gate, its baseline is compared with all others.
+    `metric` is one of `metrics.measures`, or robust@RADIUS: the share of the attacked images that no
+    attack broke at any radius up to this one. `costs` are those of the metric `cost`. `read` loads the
+    results of a run; by default as the metric says. `question` is what is asked about margins; with a
+    gate, its baseline is compared with all others.
 
     Raises ConfigError if the paths are no such folders, of different kinds, unfinished, or were not
     tested on the same images.
     """
     question = question or MarginQuestion()
+    if question != MarginQuestion() and not measure_of(metric).is_share:
+        raise ConfigError(f"margins are of scores in percent, such as the accuracy; {metric} is none")
+    if costs is not None and metric != "cost":
+        raise ConfigError(f"--costs is for --metric cost; leave it out with --metric {metric}")
     kinds = {path: folder_kind(path) for path in paths}
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{path} is a {KIND_NAMES[kind]}" for path, kind in kinds.items())
@@ -142,7 +152,9 @@ def compare_folders(
                 "compare takes one study and makes its contrasts again; "
                 "to compare variants, give their folders"
             )
-        return FolderComparison(kind, _compared_study(paths[0], split, ask, metric, read, question), [])
+        return FolderComparison(
+            kind, _compared_study(paths[0], split, ask, metric, costs, read, question), []
+        )
     if len(paths) < 2:
         raise ConfigError(f"{paths[0]} is a {KIND_NAMES[kind]}; give at least one more to compare it with")
     names = _names(paths, kind)
@@ -158,12 +170,12 @@ def compare_folders(
         split=split,
         ask=ask,
         metric=metric,
-        read=read or _reader(metric, variants, split),
+        read=read or _reader(metric, variants, split, costs),
         margins=question.margins({}),
     )
     if compared.refused:
         raise ConfigError("\n".join(compared.refused))
-    worse = [pair.verdict for pair in compared.contrasts if pair.real and pair.difference.value < 0]
+    worse = [pair.verdict for pair in compared.contrasts if pair.better < 0]
     return FolderComparison(kind, compared, worse)
 
 
@@ -172,16 +184,20 @@ def _compared_study(
     split: str,
     ask: float | None,
     metric: str,
+    costs: CostTable | None,
     read: Callable[[RunFolder, str], Tested] | None,
     question: MarginQuestion,
 ) -> ComparisonFile:
     study = read_study_record(folder)
     contrasts, margins = study.contrasts, question.margins(study.margins)
-    if metric == "accuracy":
-        variants, read = variants_of(folder, lambda run: run.predictions(split).exists()), read or tested_of
-    else:
-        variants = variants_of(folder, lambda run: any(run.path.glob("robustness/*/result.json")))
-        read = _reader(metric, variants, split)
+    robust = metric.startswith("robust@")
+    variants = variants_of(
+        folder,
+        lambda run: (
+            any(run.path.glob("robustness/*/result.json")) if robust else run.predictions(split).exists()
+        ),
+    )
+    read = read or _reader(metric, variants, split, costs)
     if question.gate is not None:
         named = {name: folder / name for name, seeds in variants.items() if seeds}
         baseline = question.gate.baseline_of(named, study.own_names)
@@ -198,11 +214,15 @@ def _compared_study(
     return compared
 
 
-def _reader(metric: str, variants: VariantFolders, split: str) -> Callable[[RunFolder, str], Tested]:
+def _reader(
+    metric: str, variants: VariantFolders, split: str, costs: CostTable | None = None
+) -> Callable[[RunFolder, str], Tested]:
     """The function that loads what a metric needs from a run of these; of several attacks at a radius,
     the one that all runs share. Raises ConfigError."""
     if metric == "accuracy":
         return tested_of
+    if not metric.startswith("robust@"):
+        return lambda folder, split: measured_of(folder, split, metric, costs)
     eps, key = robustness.robust_at(metric)
     runs = [run for seeds in variants.values() for run in seeds.values()]
     key = robustness.shared_key(runs, eps, key, split=split)

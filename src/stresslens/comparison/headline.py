@@ -4,17 +4,21 @@ and variants that are not better than naming the largest class."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stresslens.comparison.difference import SAME, Right, difference_of
+from stresslens.comparison.difference import Right, difference_of, estimate_over_divisions
+from stresslens.comparison.measured_run import Measured
+from stresslens.comparison.metric_difference import balanced_figure
 from stresslens.comparison.tested_run import Tested
-from stresslens.core.format import percent_sign
+from stresslens.core.format import percent_sign, plain
 from stresslens.core.text import enumeration
 from stresslens.core.types import Estimate
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import balanced, wilson
+from stresslens.metrics.measures import ACCURACY, Measure
 
 UNBALANCED = 3.0
 """Classes count as unbalanced if the largest has this many times as many images as the smallest."""
@@ -43,12 +47,17 @@ def headline_sentences(accuracies: Mapping[str, Estimate], tested: TestedVariant
         ]
         return ["the runs were tested on different images; only those of the same images are ranked", *each]
     first, *others = (seeds[0] for seeds in runs.values())
+    named = f"mean {first.measure}" if others else first.measure
+    if isinstance(first, Measured):
+        chosen = f"; chosen by the {first.split} images, so a little too good" if others else ""
+        return [f"{_highest(named, accuracies, first.metric.measure)}{chosen}"]
     if first.under:
-        return [_highest(f"mean {first.measure}" if others else first.measure, accuracies)]
+        return [_highest(named, accuracies)]
     sentences = _ranked(accuracies, runs) if others else [_highest("accuracy", accuracies)]
     shared = not any(first.mismatch(seed) for seeds in runs.values() for seed in seeds)
-    if shared and unbalanced(class_sizes(first.labels)):
-        sentences += _by_balanced_accuracy(runs)
+    divided = all(seed.division for seeds in runs.values() for seed in seeds)
+    if (shared or divided) and unbalanced(class_sizes(first.labels)):
+        sentences += _by_balanced_accuracy(runs, shared)
     return sentences + [sentence for name, seeds in runs.items() for sentence in _no_better(name, seeds)]
 
 
@@ -153,27 +162,42 @@ def _ranked(accuracies: Mapping[str, Estimate], runs: Mapping[str, Sequence[Test
     ]
 
 
-def _best(accuracies: Mapping[str, Estimate]) -> list[str]:
-    """The names of the highest accuracy; several whose difference vanishes in one decimal."""
-    highest = max(estimate.value for estimate in accuracies.values())
-    return [name for name, estimate in accuracies.items() if highest - estimate.value < SAME]
+def _best(figures: Mapping[str, Estimate], measure: Measure = ACCURACY) -> list[str]:
+    """The names of the best figure; several whose difference vanishes as it is written."""
+    sign = 1 if measure.higher_is_better else -1
+    best = max(sign * estimate.value for estimate in figures.values())
+    return [name for name, each in figures.items() if best - sign * each.value < measure.smallest]
 
 
-def _highest(measure: str, accuracies: Mapping[str, Estimate]) -> str:
-    """`highest MEASURE: NAME, 94.4 % (91.6 to 96.4)`, with each name where several are equal."""
-    best = _best(accuracies)
-    scored = "; ".join(f"{name}, {percent_sign(accuracies[name])}" for name in best[:LISTED])
+def _highest(called: str, figures: Mapping[str, Estimate], measure: Measure = ACCURACY) -> str:
+    """`highest MEASURE: NAME, 94.4 % (91.6 to 96.4)`, or lowest where that is better, with each name
+    where several are equal."""
+    best, written = _best(figures, measure), percent_sign if measure.is_share else plain
+    scored = "; ".join(f"{name}, {written(figures[name])}" for name in best[:LISTED])
     more = f"; and {len(best) - LISTED} more" if len(best) > LISTED else ""
-    prefix = "equal highest " if len(best) > 1 else "highest " if len(accuracies) > 1 else ""
-    return f"{prefix}{measure}: {scored}{more}"
+    first = "highest " if measure.higher_is_better else "lowest "
+    prefix = f"equal {first}" if len(best) > 1 else first if len(figures) > 1 else ""
+    return f"{prefix}{called}: {scored}{more}"
 
 
-def _by_balanced_accuracy(runs: Mapping[str, Sequence[Tested]]) -> list[str]:
+def _by_balanced_accuracy(runs: Mapping[str, Sequence[Tested]], shared: bool) -> list[str]:
+    """By the images that all runs share, or by the division of each seed."""
     labels = next(iter(runs.values()))[0].labels
-    each = {name: balanced_accuracy_of(_answers(seeds), labels) for name, seeds in runs.items()}
+    each = {
+        name: balanced_accuracy_of(_answers(seeds), labels) if shared else _over_divisions(seeds)
+        for name, seeds in runs.items()
+    }
     largest = max(class_sizes(labels))
     of = f"the largest class has {100 * largest / len(labels):.1f} % of the images"
     return [f"{of}; {_highest('balanced accuracy', each)}"]
+
+
+def _over_divisions(seeds: Sequence[Tested]) -> Estimate:
+    figures = np.array([balanced_figure(seed) for seed in seeds])
+    if len(figures) < 2:
+        return balanced_accuracy_of(seeds[0].right[None].astype(float), seeds[0].labels)
+    found, _ = estimate_over_divisions(figures, [seed.division for seed in seeds if seed.division])
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _no_better(name: str, seeds: Sequence[Tested]) -> list[str]:

@@ -6,7 +6,8 @@ import re
 
 from stresslens.comparison.folders import FolderComparison
 from stresslens.comparison.margins import in_points
-from stresslens.core.format import percent
+from stresslens.core.format import percent, plain
+from stresslens.metrics.measures import measure_of
 
 
 def markdown_of(result: FolderComparison) -> str:
@@ -16,6 +17,8 @@ def markdown_of(result: FolderComparison) -> str:
     runs cannot add to its structure.
     """
     compared = result.comparison
+    measure = measure_of(compared.metric)
+    written = percent if measure.is_share else plain
     contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
     lines = [f"### {compared.split} {compared.metric}: {_summary(result)}", ""]
     if compared.best:
@@ -32,10 +35,11 @@ def markdown_of(result: FolderComparison) -> str:
     lines += [
         f"- {in_markdown(sentence)}" for sentence in (result.changes.sentences if result.changes else ())
     ]
+    unit = ", %" if measure.is_share else f", {measure.unit}" if measure.unit else ""
     kind = "run" if result.kind == "run" else "variant"
-    lines += ["", f"| {kind} | {compared.metric}, % (95 % interval) | n | method |", "|---|---|---|---|"]
+    lines += ["", f"| {kind} | {compared.metric}{unit} (95 % interval) | n | method |", "|---|---|---|---|"]
     lines += [
-        f"| {in_markdown(name)} | {percent(estimate)} | {estimate.n:,} | {in_markdown(estimate.method)} |"
+        f"| {in_markdown(name)} | {written(estimate)} | {estimate.n:,} | {in_markdown(estimate.method)} |"
         for name, estimate in compared.recipes.items()
     ]
     return "\n".join([*lines, ""])
@@ -52,7 +56,7 @@ def _summary(result: FolderComparison) -> str:
         return f"{shown} of {len(gated)} are not worse {more}"
     if result.kind == "study":
         return f"{sum(pair.real for pair in pairs)} of {len(pairs)} differences are real"
-    better = sum(pair.real and pair.difference.value > 0 for pair in pairs)
+    better = sum(pair.better > 0 for pair in pairs)
     counts = {"worse": len(result.regressions), "better": better}
     counts["not distinguishable"] = len(pairs) - sum(counts.values())
     said = [what if len(pairs) == 1 else f"{n} {what}" for what, n in counts.items() if n]

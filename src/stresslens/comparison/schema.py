@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import model_validator
 
 from stresslens.core.json_file import Figure, JsonFile
+from stresslens.metrics.measures import measure_of
 
 
 class MarginVerdict(JsonFile):
@@ -41,10 +42,11 @@ class Contrast(JsonFile):
     difference in balanced accuracy, where the classes are unbalanced. `too_few_seeds`: the images of
     each seed tell the two apart, but the seeds are too few to test. `adjusted` is the difference with
     its interval after Holm's correction, where that alone includes 0. `same` and `not_worse` are what
-    the margins say that were asked for.
+    the margins say that were asked for. `metric` is what the difference is of, where it is not the
+    accuracy (`metrics.measures`).
     """
 
-    LATER_KEYS = frozenset({"same", "not_worse"})
+    LATER_KEYS = frozenset({"same", "not_worse", "metric"})
 
     contrast: str
     a: str
@@ -58,6 +60,7 @@ class Contrast(JsonFile):
     balanced: Figure | None = None
     too_few_seeds: bool = False
     adjusted: Figure | None = None
+    metric: str = "accuracy"
     same: MarginVerdict | None = None
     not_worse: MarginVerdict | None = None
 
@@ -65,6 +68,13 @@ class Contrast(JsonFile):
     def of_margins(self) -> list[MarginVerdict]:
         """The verdicts on the margins that were asked for."""
         return [each for each in (self.same, self.not_worse) if each is not None]
+
+    @property
+    def better(self) -> int:
+        """1 if b is really better than a, -1 if a is than b, and 0 if they are not distinguishable."""
+        if not self.real or self.difference.value == 0:
+            return 0
+        return 1 if measure_of(self.metric).is_better(self.difference.value) else -1
 
 
 class BestSet(JsonFile):

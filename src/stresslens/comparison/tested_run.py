@@ -45,6 +45,11 @@ class Tested:
         return "accuracy"
 
     @property
+    def figure(self) -> float:
+        """The run's own figure, of which differences are tested."""
+        return float(self.right.mean())
+
+    @property
     def threat(self) -> str:
         """A full key of the attack. Two runs can be compared under one attack only if it is equal;
         `under` leaves some options out."""

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from stresslens.comparison.schema import Contrast
 from stresslens.config.run_names import ShortNames
 
@@ -37,7 +35,7 @@ class VerdictChanges:
         """The contrasts, before and after, that are decided in another way."""
         after = {(c.contrast, c.a, c.b): c for c in self.after}
         pairs = [(c, after[c.contrast, c.a, c.b]) for c in self.before if (c.contrast, c.a, c.b) in after]
-        return [pair for pair in pairs if _decided(pair[0]) != _decided(pair[1])]
+        return [pair for pair in pairs if pair[0].better != pair[1].better]
 
     @property
     def sentences(self) -> list[str]:
@@ -55,8 +53,3 @@ class VerdictChanges:
             "changed": [[a.verdict, b.verdict] for a, b in self.changed],
             "sentences": self.sentences,
         }
-
-
-def _decided(contrast: Contrast) -> int:
-    """1 if b is better, -1 if a is, 0 if they are not distinguishable."""
-    return int(np.sign(contrast.difference.value)) if contrast.real else 0

@@ -95,7 +95,7 @@ def _set(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     values[path[-1]] = value
 
 
-_OPTIONS = ("out", "jobs", "name", "fail-under")
+_OPTIONS = ("out", "jobs", "name", "fail-under", "fail-over")
 """Options of the command line that are written like overrides by mistake."""
 
 

@@ -133,9 +133,11 @@ class Source:
     """The number of values, each as often as an alias repeats it."""
 
     @staticmethod
-    def read(file: Path) -> Source:
+    def read(
+        file: Path, *, form: str = "a study is a mapping of keys to values; `stresslens init` writes one"
+    ) -> Source:
         """Reads and parses a file. Raises ConfigError where this fails or the file is not a YAML
-        mapping."""
+        mapping; `form` then says what it should be."""
         text = _text_of(file)
         try:
             node = yaml.compose(text, Loader=_Composer)
@@ -149,9 +151,7 @@ class Source:
         except (ValueError, OverflowError) as error:  # an escape sequence of no character
             raise ConfigError(f"{file}:1: not valid YAML: {error}") from None
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(
-                f"{file}:1: a study is a mapping of keys to values; `stresslens init` writes one"
-            )
+            raise ConfigError(f"{file}:1: {form}")
         source = Source(file)
         source.values = source._value(node, ())
         return source

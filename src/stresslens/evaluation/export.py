@@ -63,8 +63,7 @@ BATCHES = [1, 2, 7, 22]
 
 @dataclass(frozen=True, repr=False)
 class Exported(Tabular):
-    """The exported file, and the largest `difference` of its logits from the run's over
-    `images`."""
+    """The exported file, and the largest `difference` of its logits from the run's, on `images`."""
 
     file: Path
     format: str
@@ -105,8 +104,7 @@ def export_run(
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> Exported:
-    """Writes a run's model to `out`, by default below the run's `exports`, and replaces an old
-    export.
+    """Writes a run's model to `out` (default: in the run's `exports`), and replaces an old export.
 
     The export includes the resizing and normalisation, and all that `stresslens predict` needs.
     Your own plug-ins are executed only with `trust`. `module` is the architecture if the run was

@@ -85,7 +85,7 @@ def _better(table: ClaimTable, values: Mapping[str, str]) -> Finding:
     said, n = contrast.verdict, contrast.difference.n
     if not contrast.real:
         return differs(name, f"not shown: {said}", n, contrast.plan or "")
-    if contrast.difference.value < 0:
+    if contrast.better < 0:
         return differs(name, f"the opposite holds: {said}", n)
     return equal(name, f"holds: {said}", n)
 

@@ -32,8 +32,13 @@ def brier(probabilities: Floats, labels: Labels) -> Estimate:
     It is summed over the classes. For two classes it is twice scikit-learn's `brier_score_loss`,
     which counts one class. The interval allows for one more image of the worst score, 2.
     """
+    return bounded_mean(brier_of_each(probabilities, labels), (0.0, 2.0))
+
+
+def brier_of_each(probabilities: Floats, labels: Labels) -> Floats:
+    """(N,) squared distance between the probabilities and the one-hot label, 0 to 2."""
     of_label = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
-    return bounded_mean(np.square(probabilities).sum(1) - 2 * of_label + 1, (0.0, 2.0))
+    return np.asarray(np.square(probabilities).sum(1) - 2 * of_label + 1)
 
 
 @dataclass(frozen=True)
@@ -92,23 +97,56 @@ def ece(probabilities: Floats, labels: Labels, *, bins: int = BINS, level: float
     n, method = len(labels), "Gaffke, bias-aware"
     if n == 0:
         return Estimate(math.nan, 0.0, 1.0, 0, method, level)
+    gaps, variances = _gaps(probabilities, labels, bins)
+    value, z = float(np.abs(gaps).sum()), float(ndtri(0.5 + level / 2))
+    noise = math.sqrt(2 / math.pi) * float(np.sqrt(variances).sum()) + z * math.sqrt(
+        (1 - 2 / math.pi) * float(variances.sum())
+    )
+    low, high = mean_bounds(ece_values(probabilities, labels, bins=bins), (-1.0, 1.0), level=level)
+    return Estimate(
+        value, max(0.0, min(low, value - noise)), min(1.0, max(high, -low, value)), n, method, level
+    )
+
+
+def ece_values(probabilities: Floats, labels: Labels, *, bins: int = BINS) -> Floats:
+    """(N,) confidence minus 1 for a right answer, with the sign of the image's bin, in [-1, 1]: their
+    mean is the ECE."""
+    confidence, surplus = _surplus(probabilities, labels)
+    bin_of = _bin_of(confidence, bins)
+    return np.asarray(np.where(np.bincount(bin_of, weights=surplus) < 0, -1.0, 1.0)[bin_of] * surplus)
+
+
+def ece_bias(probabilities: Floats, labels: Labels, *, bins: int = BINS) -> float:
+    """About how much noise adds to the ECE: in each bin the mean of |gap + normal noise| minus the
+    gap. The gap is taken to be one standard error smaller than observed, because noise is in it
+    too."""
+    from scipy.special import ndtr
+
+    gaps, variances = _gaps(probabilities, labels, bins)
+    error = np.sqrt(variances)
+    gap = np.maximum(np.abs(gaps) - error, 0.0)
+    z = gap / np.maximum(error, 1e-300)
+    added = error * math.sqrt(2 / math.pi) * np.exp(-np.square(z) / 2) - 2 * gap * ndtr(-z)
+    return float(added.sum())
+
+
+def _surplus(probabilities: Floats, labels: Labels) -> tuple[Floats, Floats]:
+    """(N,) the highest probability, and that minus 1 for a right answer."""
     confidence = probabilities.max(1)
-    surplus = confidence - (predicted(probabilities) == labels)  # (N,)
+    return confidence, confidence - (predicted(probabilities) == labels)
+
+
+def _gaps(probabilities: Floats, labels: Labels, bins: int) -> tuple[Floats, Floats]:
+    """(bins,) confidence minus accuracy times the bin's share of the images, and its variance: as
+    observed, or as perfect calibration would give, because right answers alone show none."""
+    n = len(labels)
+    confidence, surplus = _surplus(probabilities, labels)
     bin_of = _bin_of(confidence, bins)
     gaps, squares, expected = (
         np.bincount(bin_of, weights=weights, minlength=bins) / n
         for weights in (surplus, np.square(surplus), confidence * (1 - confidence))
     )
-    # as observed, and as perfect calibration would give: all right answers show no variance
-    variances = np.maximum(squares - np.square(gaps), expected) / n
-    value, z = float(np.abs(gaps).sum()), float(ndtri(0.5 + level / 2))
-    noise = math.sqrt(2 / math.pi) * float(np.sqrt(variances).sum()) + z * math.sqrt(
-        (1 - 2 / math.pi) * float(variances.sum())
-    )
-    low, high = mean_bounds(np.where(gaps < 0, -1.0, 1.0)[bin_of] * surplus, (-1.0, 1.0), level=level)
-    return Estimate(
-        value, max(0.0, min(low, value - noise)), min(1.0, max(high, -low, value)), n, method, level
-    )
+    return gaps, np.maximum(squares - np.square(gaps), expected) / n
 
 
 @dataclass(frozen=True)

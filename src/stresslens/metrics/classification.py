@@ -31,7 +31,12 @@ def accuracy(scores: Floats, labels: Labels) -> Estimate:
 
 
 def top_k(scores: Floats, labels: Labels, k: int) -> Estimate:
-    """Share of images whose label is among the k highest scores.
+    """Share of images whose label is among the k highest scores (`in_top_k`)."""
+    return wilson(int(in_top_k(scores, labels, k).sum()), len(labels))
+
+
+def in_top_k(scores: Floats, labels: Labels, k: int) -> NDArray[np.bool_]:
+    """(N,) whether the label is among the k highest scores.
 
     Of classes with equal scores, the one with the lower number ranks first. Without an answer
     (`core.answers`), no class does.
@@ -39,7 +44,7 @@ def top_k(scores: Floats, labels: Labels, k: int) -> Estimate:
     of_label = np.take_along_axis(scores, labels[:, None], 1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     rank = (scores > of_label).sum(1) + ((scores == of_label) & earlier).sum(1)
-    return wilson(int(((rank < k) & answered(scores)).sum()), len(labels))
+    return np.asarray((rank < k) & answered(scores))
 
 
 def confusion_matrix(scores: Floats, labels: Labels) -> Labels:

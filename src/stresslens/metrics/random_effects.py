@@ -32,7 +32,8 @@ class Crossed:
     """A mean (…) over crossed seeds and images, with its mean squares (…).
 
     `images` includes added pseudo-images. The expected values of `ms_rest`, `ms_seeds` and
-    `ms_images` are rest, rest + images · var(seed), and rest + seeds · var(image).
+    `ms_images` are rest, rest + images · var(seed), and rest + seeds · var(image). `freedom` is
+    how many degrees of freedom the variance of the images has, infinite where it is None.
     """
 
     mean: Floats
@@ -41,6 +42,7 @@ class Crossed:
     ms_seeds: Floats
     ms_images: Floats
     ms_rest: Floats
+    freedom: float | None = None
 
     @property
     def var_seed(self) -> Floats:
@@ -60,7 +62,8 @@ class Crossed:
         from scipy.special import ndtri, stdtrit
 
         between_seeds = self.ms_seeds / (self.seeds * self.images)
-        t, z = stdtrit(max(self.seeds - 1, 1), np.divide(p, 2)), ndtri(np.divide(p, 2))
+        t, tail = stdtrit(max(self.seeds - 1, 1), np.divide(p, 2)), np.divide(p, 2)
+        z = ndtri(tail) if self.freedom is None else stdtrit(self.freedom, tail)
         margin: Floats = np.sqrt(t**2 * between_seeds + z**2 * self.var_image / self.images)
         return margin
 
@@ -130,15 +133,17 @@ def crossed(
     )
 
 
-def paired_random_effects(of: SumsOfSquares) -> Crossed:
-    """The mean of paired differences (…, seeds, images), each in [-1, 1].
+def paired_random_effects(of: SumsOfSquares, *, whole: float = 1.0, unseen: float = 0.0) -> Crossed:
+    """The mean of paired differences (…, seeds, images), each in [-whole, whole].
 
     Two pseudo-images are added, one for each sign. Their size is that of a typical image that
-    differs: Σd² / Σ|d| over the images' means d, or 1 if none differs. Half a prediction is added
-    in one seed. With one seed this is the interval of Bonett & Price (2012).
+    differs: Σd² / Σ|d| over the images' means d, or `whole` if none differs; at least `unseen`,
+    where rare images may differ by more than those that were seen. Half a prediction is added in
+    one seed. With one seed this is the interval of Bonett & Price (2012).
     """
     total = np.abs(of.of_images).sum(-1)
-    typical = np.where(total > 0, (of.of_images**2).sum(-1) / np.where(total > 0, total, 1), 1.0)
+    typical = np.where(total > 0, (of.of_images**2).sum(-1) / np.where(total > 0, total, 1), whole)
+    typical = np.maximum(typical, unseen)
     return crossed(of, ends=(-typical, typical), weight=1, answer=0.5)
 
 

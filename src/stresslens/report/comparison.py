@@ -20,6 +20,7 @@ from stresslens.comparison.schema import (
     RobustContrast,
 )
 from stresslens.core.format import p_value, points, signed
+from stresslens.metrics.measures import Measure, measure_of
 from stresslens.report.load import StudyFolder
 from stresslens.report.summary import headline, scored
 from stresslens.report.sweeps import chosen_settings
@@ -164,12 +165,13 @@ def contrasts_chart(study: StudyFolder) -> Chart | None:
 
 
 def difference_chart(contrasts: Sequence[Contrast]) -> Chart:
-    """The difference of each contrast with its interval; where one margin was asked for, this margin, and
-    thick the interval that has to lie inside it."""
+    """The difference of each contrast, all by one metric, with its interval; where one margin was asked
+    for, this margin, and thick the interval that has to lie inside it."""
     asked = [verdict for c in contrasts for verdict in c.of_margins]
     margins = {verdict.margin for verdict in asked}
     margin = margins.pop() if len(margins) == 1 else None
-    rows = [_difference_row(c, margin is not None) for c in contrasts]
+    measure = measure_of(contrasts[0].metric)
+    rows = [_difference_row(c, measure, margin is not None) for c in contrasts]
     caption = "Differences, with their intervals"
     band = None
     if margin is not None:
@@ -180,24 +182,24 @@ def difference_chart(contrasts: Sequence[Contrast]) -> Chart:
     return interval_chart(
         rows,
         title=caption,
-        x_label="percentage points",
+        x_label=measure.axis,
         reference=(0.0, "no difference"),
         label=44,
         band=band,
     )
 
 
-def _difference_row(contrast: Contrast, thick: bool) -> Interval:
-    e = contrast.adjusted or contrast.difference
+def _difference_row(contrast: Contrast, measure: Measure, thick: bool) -> Interval:
+    e, scale = contrast.adjusted or contrast.difference, 100 if measure.is_share else 1
     tested = [verdict.interval for verdict in contrast.of_margins if verdict.interval] if thick else []
     inner = (100 * tested[0].low, 100 * tested[0].high) if tested else (math.nan, math.nan)
     return Interval(
         f"{contrast.b} − {contrast.a}",
-        100 * e.value,
-        100 * e.low,
-        100 * e.high,
+        scale * e.value,
+        scale * e.low,
+        scale * e.high,
         INK,
-        points(e).split(" ")[0],
+        points(e).split(" ")[0] if measure.is_share else f"{e.value:+.4f}".replace("-", "−"),
         inner=inner,
     )
 
