@@ -125,6 +125,10 @@ def cell(images: int, classes: str, seeds: int, studies: int) -> tuple[NDArray[n
     return 100 * false.mean(0), 100 * covers.mean(0), np.median(widths, 0)
 
 
+def in_cells(false: NDArray[np.float64], covers: NDArray[np.float64]) -> str:
+    return " ".join(f"{f'{f:.1f} ({c:.0f})':>13}" for f, c in zip(false, covers, strict=True))
+
+
 def main(words: list[str]) -> None:
     quick = "--quick" in words
     started = time.perf_counter()
@@ -137,9 +141,13 @@ def main(words: list[str]) -> None:
     )
     with ProcessPoolExecutor(2) as pool:
         found = pool.map(cell, *zip(*cells, strict=True), [sizes[n] for n, *_ in cells])
+        pooled = np.zeros((2, len(NAMES)))
         for (images, classes, seeds), (false, covers, _) in zip(cells, found, strict=True):
-            told = " ".join(f"{f'{f:.1f} ({c:.0f})':>13}" for f, c in zip(false, covers, strict=True))
+            pooled += sizes[images] * np.array([false, covers])
+            told = in_cells(false, covers)
             print(f"{images:7,} {classes:10} {seeds:5} {sizes[images]:7,} {told}", flush=True)
+    studies = sum(sizes[n] for n, *_ in cells)
+    print(f"{'all':>25} {studies:7,} {in_cells(*(pooled / studies))}")
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 
