@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stresslens.cli.comparison_table import figure_rows
 from stresslens.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
 def print_comparison(result: FolderComparison, *, plans: bool) -> None:
     """Print the accuracies, or figures of another metric, as a table, then the verdicts on them and on
     costs."""
+    from stresslens.cli.comparison_table import figure_rows
+
     compared = result.comparison
     kind, metric = "run" if result.kind == "run" else "variant", compared.metric
     over = "n" if any(e.unit == "seeds" for e in compared.recipes.values()) else "images"
