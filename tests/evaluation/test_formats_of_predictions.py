@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from stresslens.core.errors import DataError
+from stresslens.evaluation.paired_predictions import shared_images
 from stresslens.evaluation.prediction_rows import is_prediction_file
 from stresslens.evaluation.prediction_table import PredictionTable, read_predictions
 from stresslens.evaluation.true_labels import read_labels
@@ -140,3 +141,21 @@ def test_files_of_torch_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no tensors")
     with pytest.raises(DataError, match=r"a\.pt"):
         read_predictions(path)
+
+
+def test_files_with_and_without_folders_are_paired(tmp_path: Path) -> None:
+    columns = {f"prob_{name}": SCORES[:, k] for k, name in enumerate(CLASSES)}
+    paths = write(tmp_path / "a.csv", {"file": [f"val\\{n}" for n in NAMES], "label": TRUTH, **columns})
+    order = [2, 0, 3, 1]
+    bare = {name: [list(values)[k] for k in order] for name, values in columns.items()}
+    names, truth = [NAMES[k].removesuffix(".jpg") for k in order], [TRUTH[k] for k in order]
+    stems = write(tmp_path / "b.csv", {"file": names, "label": truth, **bare})
+    one, other = shared_images([read_predictions(paths), read_predictions(stems)])
+    assert one.names == other.names == ("0", "1", "2", "3")
+    np.testing.assert_array_equal(one.scores, other.scores)
+    assert "without folders" in one.notes[-1]
+    strange = write(tmp_path / "c.csv", {"file": ["x", "y", "z", "w"], "label": TRUTH, **columns})
+    with pytest.raises(
+        DataError, match=r"no image is in all 2 files: .*a\.csv has val.0\.jpg, .*c\.csv has x"
+    ):
+        shared_images([read_predictions(paths), read_predictions(strange)])

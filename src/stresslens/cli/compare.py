@@ -176,6 +176,8 @@ def compare(
         else:
             print_data_sets(told)
         return
+    if missing := [folder for folder in folders if not folder.exists()]:
+        raise ConfigError(f"there is no {missing[0]}; `stresslens list runs` shows the runs that there are")
     of_files = [is_prediction_file(folder) for folder in folders]
     reported = accuracies_alone(folders, columns) if all(of_files) else None
     asked: dict[str, object] = {

@@ -10,13 +10,16 @@ import numpy as np
 from stresslens.core.errors import DataError
 from stresslens.core.text import enumeration
 from stresslens.evaluation.prediction_table import PredictionTable
+from stresslens.evaluation.true_labels import SHORTER
 
 
 def shared_images(tables: Sequence[PredictionTable]) -> list[PredictionTable]:
     """The tables with the images that all have, in one order; notes say what was left out.
 
-    Tables without names are taken to have the same images in the same order. Raises DataError where this
-    cannot be, where no image is in all, and for an image whose label differs.
+    Where no image has the same name in all, they are paired by the names of their files without folders, or
+    without the ending, if these are unique in each table. Tables without names are taken to have the same
+    images in the same order. Raises DataError where this cannot be, where no image is in all, and for an
+    image whose label differs.
     """
     head = tables[0]
     classes = {table.classes for table in tables}
@@ -36,11 +39,7 @@ def shared_images(tables: Sequence[PredictionTable]) -> list[PredictionTable]:
         note = "not all files name their images; rows are paired by their order"
         found = [replace(table, names=(), notes=(*table.notes, note)) for table in tables]
     else:
-        common = set(head.names).intersection(*(table.names for table in tables[1:]))
-        if not common:
-            raise DataError(f"no image is in all {len(tables)} files: {head.source} has {head.names[0]}")
-        order = sorted(common)
-        found = [_in_order(table, order) for table in tables]
+        found = _paired_by_name(tables)
     for table in found[1:]:
         if len(differ := np.flatnonzero(table.labels != found[0].labels)):
             k = int(differ[0])
@@ -51,6 +50,20 @@ def shared_images(tables: Sequence[PredictionTable]) -> list[PredictionTable]:
                 f"{one} there and {other} here"
             )
     return found
+
+
+def _paired_by_name(tables: Sequence[PredictionTable]) -> list[PredictionTable]:
+    for short in SHORTER:
+        named = [tuple(map(short, table.names)) for table in tables]
+        common = set(named[0]).intersection(*named[1:])
+        if common and all(len(set(names)) == len(names) for names in named):
+            break
+    else:
+        examples = ", ".join(f"{table.source} has {table.names[0]}" for table in tables)
+        raise DataError(f"no image is in all {len(tables)} files: {examples}")
+    note = () if short is SHORTER[0] else ("images are paired by the names of their files, without folders",)
+    renamed = [replace(t, names=names, notes=(*t.notes, *note)) for t, names in zip(tables, named)]
+    return [_in_order(table, sorted(common)) for table in renamed]
 
 
 def _in_order(table: PredictionTable, order: Sequence[str]) -> PredictionTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -51,12 +51,15 @@ class TrueLabels:
             names = [short(name) for name in self.by_name]
             return dict(zip(names, self.by_name.values())) if len(set(names)) == len(names) else {}
 
-        ways = [str, _file_name, lambda name: PurePosixPath(_file_name(name)).stem]
-        return [(shortened(short), short) for short in ways]
+        return [(shortened(short), short) for short in SHORTER]
 
 
 def _file_name(name: str) -> str:
     return PurePosixPath(name.replace("\\", "/")).name
+
+
+SHORTER: Sequence[Callable[[str], str]] = (str, _file_name, lambda name: PurePosixPath(_file_name(name)).stem)
+"""Names of images as they are, of their files without folders, and without the ending."""
 
 
 def read_labels(path: Path) -> TrueLabels:
