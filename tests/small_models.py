@@ -26,6 +26,11 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+OF_FILES = ("ensemble", "http", "onnx", "sklearn", "torch_export", "torchscript", "transformers")
+"""Models that are made of files or of other runs, with tests of their own."""
+BUILT = [name for name in registry.names("models") if name not in OF_FILES]
+
+
 def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
     """A model for images of this shape and four classes."""
     torch.manual_seed(0)

@@ -54,6 +54,7 @@ NEEDED = {
     ("datasets", "torchvision"): {"name": "FashionMNIST"},
     ("models", "torchvision"): {"name": "resnet18"},
     ("models", "timm"): {"name": "resnet18"},
+    ("models", "ensemble"): {"runs": "cnn"},
     ("models", "http"): {"url": "http://127.0.0.1/"},
     ("models", "onnx"): {"file": "net.onnx"},
     ("models", "sklearn"): {"file": "fitted.joblib"},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import model_of
+from small_models import BUILT, model_of
 from torch import Tensor, nn
 
 from stresslens.config import registry
@@ -55,7 +55,7 @@ def suits(name: str, model: str) -> bool:
 
 
 @every
-@pytest.mark.parametrize("model", registry.names("models"))
+@pytest.mark.parametrize("model", BUILT)
 @pytest.mark.parametrize("shape", [pytest.param(SHAPES[0], marks=pytest.mark.slow), *SHAPES[1:]], ids=str)
 def test_a_finite_map_for_each_image(name: str, model: str, shape: tuple[int, int, int]) -> None:
     net, (x, y) = model_of(model, shape), images(shape)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import model_of
+from small_models import BUILT, model_of
 from torch import nn
 
 from stresslens.config import registry
@@ -48,7 +48,7 @@ def seen(name: str, model: nn.Module, shape: tuple[int, int, int], **options: An
 
 
 @every
-@pytest.mark.parametrize("model", registry.names("models"))
+@pytest.mark.parametrize("model", BUILT)
 @pytest.mark.parametrize("shape", [(1, 12, 16), (3, 16, 16), (5, 16, 12)], ids=str)
 def test_what_it_returns_can_be_drawn(name: str, model: str, shape: tuple[int, int, int]) -> None:
     net = model_of(model, shape)

@@ -14,7 +14,8 @@ from stresslens.config import registry
 from stresslens.core.attack_base import attacked, unwatched
 from stresslens.core.ball import ABSOLUTE, Ball, Norm
 from stresslens.core.draws import Draws
-from stresslens.plugins.attacks.linear_regions import CELLS, _Chains, _random_point, linear_regions
+from stresslens.plugins.attacks._random_points import CELLS, random_point
+from stresslens.plugins.attacks.linear_regions import _Chains, linear_regions
 
 sys.path.insert(0, str(Path(__file__).parent))
 from linear import lowest_cost
@@ -124,10 +125,10 @@ def test_more_starts_lose_nothing_and_an_image_has_its_own_points() -> None:
     assert int(few.sum()) < int(many.sum()) == 20
     draws = Draws(0, torch.arange(20))
     for index, cell in enumerate(CELLS):
-        points = _random_point(x, draws.fork(index), index)
+        points = random_point(x, draws.fork(index), index)
         assert points.shape == x.shape
         assert ((points >= 0) & (points <= 1)).all()
-        alone = _random_point(x[7:8], draws.fork(index).select(torch.tensor([7])), index)
+        alone = random_point(x[7:8], draws.fork(index).select(torch.tensor([7])), index)
         assert torch.equal(points[7:8], alone)
         side = cell or 6
         assert torch.equal(points[:, :, :side, :side], points[:, :, :1, :1].expand(-1, -1, side, side))
