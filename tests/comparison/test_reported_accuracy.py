@@ -13,7 +13,7 @@ from scipy import stats
 import stresslens as sl
 from stresslens.comparison.reported_accuracy import compare_reported, estimate_of
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.evaluation.accuracy_table import ReportedAccuracy, read_accuracies
+from stresslens.evaluation.accuracy_table import ReportedAccuracy, is_table_of_accuracies, read_accuracies
 from stresslens.metrics.intervals import wilson
 
 Type = Callable[..., tuple[int, str, str]]
@@ -129,3 +129,19 @@ def test_columns_are_named(tmp_path: Path) -> None:
         read_accuracies([tmp_path / "a.csv"], {"accuracy": "wass"})
     with pytest.raises(ConfigError, match="accuracies of x alone"):
         compare_reported(found)
+
+
+def test_files_in_percent_and_in_shares_and_seeds_that_are_there_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("model,seed,accuracy\na,0,0.9\na,1,0.91\na,0,0.9\n")
+    (tmp_path / "b.csv").write_text("model,seed,accuracy\nb,0,95\n")
+    found = read_accuracies([tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert found == {"a": ReportedAccuracy((0.9, 0.91), None), "b": ReportedAccuracy((0.95,), None)}
+    (tmp_path / "c.csv").write_text("model,accuracy,images\na,0.9,inf\n")
+    with pytest.raises(DataError, match="'inf' in the column 'images' is no number"):
+        read_accuracies([tmp_path / "c.csv"])
+
+
+def test_predictions_with_a_column_of_hits_are_predictions(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("name,y_true,y_pred,accuracy\n0.jpg,a,a,1\n1.jpg,a,b,0\n")
+    assert not is_table_of_accuracies(tmp_path / "a.csv", {})
+    assert is_table_of_accuracies(tmp_path / "a.csv", {"accuracy": "accuracy"})

@@ -315,7 +315,7 @@ def test_labels_of_many_digits_and_scores_that_begin_with_null(tmp_path: Path) -
     path = written(tmp_path / "a.csv", [["label", "pred"], ["9" * 5000, "1"], ["1", "1"]])
     assert len(read_predictions(path).classes) == 2
     (tmp_path / "b.json").write_text('[{"label": 0, "scores": null}, {"label": 1, "scores": [0.5, 0.5]}]')
-    with pytest.raises(DataError, match=r"b\.json:1: 'None' in the column 'scores' is no score"):
+    with pytest.raises(DataError, match=r"b\.json:1: the column 'scores' has no score"):
         read_predictions(tmp_path / "b.json")
 
 
@@ -331,3 +331,53 @@ def test_a_line_of_excel_and_blank_lines_at_the_beginning(tmp_path: Path) -> Non
     assert read_predictions(tmp_path / "a.csv").labels.tolist() == [1, 0]
     (tmp_path / "b.csv").write_text("\nlabel,pred\n1,0\n0,0\n")
     assert read_predictions(tmp_path / "b.csv").labels.tolist() == [1, 0]
+
+
+def test_probabilities_that_are_rounded_below_zero_are_probabilities(tmp_path: Path) -> None:
+    rows = [["label", "prob_a", "prob_b"], ["a", 1.0000001, -0.0000001], ["b", 0.25, 0.75]]
+    table = read_predictions(written(tmp_path / "a.csv", rows))
+    np.testing.assert_allclose(np.exp(table.scores[1]), [0.25, 0.75], rtol=1e-6)
+    rows = [["label", "prob_a", "prob_b"], ["a", 90, 10], ["b", 25, 75]]
+    with pytest.raises(DataError, match="add up to 100; divide percentages by 100"):
+        read_predictions(written(tmp_path / "b.csv", rows))
+
+
+def test_one_hot_labels(tmp_path: Path) -> None:
+    labels = np.array([0, 2, 1, 2])
+    np.savez(tmp_path / "a.npz", y_true=np.eye(3)[labels], y_pred=np.full((4, 3), 1 / 3))
+    assert read_predictions(tmp_path / "a.npz").labels.tolist() == labels.tolist()
+    np.savez(tmp_path / "b.npz", y_true=np.full((4, 3), 0.5), y_pred=np.full((4, 3), 1 / 3))
+    with pytest.raises(DataError, match="lists that are not one-hot"):
+        read_predictions(tmp_path / "b.npz")
+
+
+def test_predictions_beside_scores_must_agree_with_them(tmp_path: Path) -> None:
+    words = ["zebra", "ape"]
+    lines = ([words[k], words[k], 0.9 - 0.8 * k, 0.1 + 0.8 * k] for k in (0, 1) * 10)
+    rows = [["label", "pred", "prob_0", "prob_1"], *lines]
+    path = written(tmp_path / "a.csv", rows)
+    with pytest.raises(DataError, match=r"the highest score is not that of the predicted class .*--classes"):
+        read_predictions(path)
+    table = read_predictions(path, classes=words)
+    assert (table.scores.argmax(1) == table.labels).all()
+
+
+def test_pipelines_that_list_the_best_classes_give_answers(tmp_path: Path) -> None:
+    best = [
+        [{"label": "dog", "score": 0.6}, {"label": "cat", "score": 0.3}],
+        [{"label": "eel", "score": 0.5}],
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(best))
+    np.save(tmp_path / "truth.npy", ["dog", "cat"])
+    table = read_predictions(tmp_path / "a.json", labels=read_labels(tmp_path / "truth.npy"))
+    assert table.kind == "answers"
+    assert [table.classes[k] for k in table.scores.argmax(1)] == ["dog", "eel"]
+
+
+def test_classes_in_another_order_are_paired(tmp_path: Path) -> None:
+    one = written(tmp_path / "a.csv", [["file", "label", "prob_a", "prob_b"], ["x", "b", 0.2, 0.8]])
+    other = written(tmp_path / "b.csv", [["file", "label", "prob_b", "prob_a"], ["x", "b", 0.7, 0.3]])
+    first, second = shared_images([read_predictions(one), read_predictions(other)])
+    assert first.classes == second.classes == ("a", "b")
+    assert first.labels.tolist() == second.labels.tolist() == [1]
+    np.testing.assert_allclose(np.exp(second.scores), [[0.3, 0.7]], rtol=1e-6)

@@ -95,6 +95,7 @@ def test_of_predictions_of_another_program(
     assert "## Use" not in text
     assert "Not attacked: nothing is known" in text
     assert ModelCard(text).data.eval_results
+    assert ModelCard(text).data.datasets is None
 
 
 def test_a_run_without_scores_has_no_card(tmp_path: Path) -> None:

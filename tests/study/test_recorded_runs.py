@@ -231,3 +231,11 @@ def test_what_trains_is_refused_with_predictions(type_: Type, files: list[str]) 
         assert "trains nothing" in err
     with pytest.raises(sl.ConfigError, match="trains nothing"):
         sl.run("models.yaml", jobs=2)
+
+
+def test_seeds_of_an_earlier_command_are_not_counted(type_: Type, files: list[str], tmp_path: Path) -> None:
+    every = sl.compare(*files)["contrasts"][0]
+    fewer = [name for name in files if "seed2" not in name]
+    again = sl.compare(*fewer)["contrasts"][0]
+    fresh = sl.compare(*fewer, out=tmp_path / "other")["contrasts"][0]
+    assert again == fresh != every

@@ -36,6 +36,7 @@ from stresslens.core.run_paths import runs_in
 from stresslens.evaluation.accuracy_table import is_table_of_accuracies, read_accuracies
 from stresslens.evaluation.data_check import chosen_findings, data_findings
 from stresslens.evaluation.feature_duplicates import feature_finding, features_model
+from stresslens.evaluation.paired_predictions import shared_images
 from stresslens.evaluation.prediction_arrays import tables_of_arrays
 from stresslens.evaluation.prediction_rows import is_prediction_file
 from stresslens.evaluation.prediction_table import PredictionTable, read_predictions
@@ -150,8 +151,11 @@ def compare(
         return Comparison(found.as_json())
     files = [Path(each) for each in runs if isinstance(each, str | os.PathLike)]
     if len(files) == len(runs) and all(is_table_of_accuracies(file, {}) for file in files):
-        if question != MarginQuestion() or metric != "accuracy":
-            raise ConfigError("margins and metrics need predictions, and the files have accuracies alone")
+        given: dict[str, object] = {"corrections": corrections, "difference": difference, "costs": costs}
+        given["without_copies"] = without_copies
+        given |= {"margins": question != MarginQuestion(), "metric": metric != "accuracy"}
+        if idle := [name for name, value in given.items() if value not in (None, False)]:
+            raise ConfigError(f"{idle[0]} needs predictions, and the files have accuracies alone")
         return Comparison(compare_reported(read_accuracies(files)).as_json())
     paths = _paths_to_compare(runs, path_of(out, "out"), split)
     if without_copies:
@@ -262,7 +266,9 @@ def _paths_to_compare(runs: Sequence[Any], out: Path, split: str) -> list[Path]:
     if files and len(files) < len(runs):
         raise ConfigError("compare files of predictions with files, or runs with runs")
     if files:
-        return folders_to_compare(record_runs(list(map(read_predictions, files)), out, split=split))
+        return folders_to_compare(
+            record_runs(shared_images(list(map(read_predictions, files))), out, split=split)
+        )
     paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
     return comparable(paths[0]) if len(paths) == 1 else paths
 

@@ -163,9 +163,15 @@ def compare(
         raise ConfigError(
             f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"
         )
+    if costs is not None and metric != "cost":
+        raise ConfigError("--costs is for --metric cost; leave it out")
+    if as_json and as_markdown:
+        raise ConfigError("--json and --markdown are two forms; give one of them")
     question = _question(same_within, not_worse_than, margin)
     if across:
-        if idle := _given_idle(question, corrections, without_copies):
+        idle = _given_idle(question, corrections, without_copies)
+        others = {"--plan": plan, "--difference": difference is not None, "--costs": costs is not None}
+        if idle := idle or next((name for name, is_given in others.items() if is_given), ""):
             raise ConfigError(f"{idle} is not for --across; leave one of the two out")
         check_idle(columns, labels, classes)
         told = compare_data_sets(folders, split=split, metric=metric)
@@ -176,8 +182,6 @@ def compare(
         else:
             print_data_sets(told)
         return
-    if missing := [folder for folder in folders if not folder.exists()]:
-        raise ConfigError(f"there is no {missing[0]}; `stresslens list runs` shows the runs that there are")
     of_files = [is_prediction_file(folder) for folder in folders]
     reported = accuracies_alone(folders, columns) if all(of_files) else None
     asked: dict[str, object] = {
@@ -194,6 +198,8 @@ def compare(
         folders = folders_to_compare(made)
     elif reported is None and any(of_files):
         raise ConfigError("compare files of predictions with files, or folders of runs with folders")
+    elif missing := [folder for folder in folders if not folder.exists()]:
+        raise ConfigError(f"there is no {missing[0]}; `stresslens list runs` shows the runs that there are")
     else:
         check_idle(columns if reported is None else None, labels, classes)
     if reported is not None:
@@ -258,6 +264,8 @@ def _asked(difference: float | None, metric: str) -> float | None:
         return None
     if measure.is_share and not 0 < difference <= 100:
         raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
+    if difference > measure.ends[1] - measure.ends[0] and not measure.is_share:
+        raise ConfigError(f"--difference {difference:g}: two values of {metric} cannot differ by so much")
     if not 0 < difference < math.inf:
         raise ConfigError(f"--difference {difference:g}: expected a number above 0, in the unit of {metric}")
     return difference / 100 if measure.is_share else difference

@@ -142,16 +142,21 @@ def evaluate(
         if tta or find_slices:
             option = "--tta" if tta else "--find-slices"
             raise ConfigError(f"{option} needs a model, and a file of predictions has none; leave it out")
+        if data is not None or trust:
+            option = "--trust" if data is None else "--data"
+            raise ConfigError(f"{option} is for runs and model files; leave it out")
+        if calibrate is not None:
+            images = calibrating(calibrate, run, columns=columns, labels=labels, classes=classes)
         (folder,) = recorded([run], out, split=split, columns=columns, labels=labels, classes=classes)
         record = read_record(folder)
         scores, document = record.scores[split], record.as_json()
         typer.echo(f"page: {folder.path / 'report.html'}", err=True)
         if calibrate is not None:
-            images = calibrating(calibrate, run, columns=columns, labels=labels, classes=classes)
             guaranteed = score_on_split(wanted, folder, record, split, images)
     elif tta:
-        with finished(RunFolder(run), split, trust=trust, data=data) as (model, found, record):
-            averaged = score_averaged(RunFolder(run), model, found, record, tta, [split])
+        folder = RunFolder(run)
+        with finished(folder, split, trust=trust, data=data) as (model, found, record):
+            averaged = score_averaged(folder, model, found, record, tta, [split])
         scores, document = averaged.scores[split], averaged.as_json()
     else:
         folder = RunFolder(run)
@@ -162,9 +167,10 @@ def evaluate(
             guaranteed = score_on_split(wanted, folder, record, split)
         scores, document = record.scores[split], record.as_json()
     if ood:
-        found_ood = scored_ood(run, split, ood, detector or [], data=data, trust=trust)
+        place = None if of_model else data
+        found_ood = scored_ood(folder.path, split, ood, detector or [], data=place, trust=trust or of_model)
     if tta or find_slices or ood:
-        write_reports_of(run)
+        write_reports_of(folder.path)
     if as_json:
         extra = {"tta": document["views"], "gain": document["gain"][split]} if tta else {}
         if find_slices:

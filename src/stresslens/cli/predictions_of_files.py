@@ -58,9 +58,10 @@ def recorded(
 ) -> list[RunFolder]:
     """The folders of runs that are made from files of predictions, with what there is to say of each
     file on the terminal."""
+    from stresslens.evaluation.paired_predictions import shared_images
     from stresslens.study.recorded_runs import record_runs
 
-    tables = [_table(file, columns, labels, classes) for file in files]
+    tables = shared_images([_table(file, columns, labels, classes) for file in files])
     _tell(tables)
     return record_runs(tables, out, split=split)
 
@@ -126,6 +127,8 @@ def calibrating(
 ) -> CalibrationImages:
     """The images of a file, which calibrate what is scored on the images of the `other` file. Raises
     DataError where both have an image, or other classes."""
+    import numpy as np
+
     from stresslens.core.errors import DataError
     from stresslens.core.text import enumeration
     from stresslens.evaluation.guarantees import images_of
@@ -135,6 +138,14 @@ def calibrating(
         raise DataError(
             f"{file} has the classes {enumeration(held_out.classes)}, and {other} has "
             f"{enumeration(scored.classes)}; give all of them in the order of the scores with --classes"
+        )
+    same_rows = len(held_out) == len(scored) and np.array_equal(held_out.scores, scored.scores)
+    if file.resolve() == other.resolve() or same_rows:
+        raise DataError(f"{file} has the images of {other}; images that calibrate must be others")
+    if not (held_out.names and scored.names):
+        typer.echo(
+            f"{file} or {other} does not name its images, so nobody can see whether some are in both",
+            err=True,
         )
     if both := sorted(set(held_out.names) & set(scored.names)):
         raise DataError(

@@ -17,7 +17,7 @@ from stresslens.comparison.tested_run import ONLY_RUN, Tested, VariantFolders, t
 from stresslens.comparison.verdict_changes import VerdictChanges
 from stresslens.comparison.without_copies import TestsWithoutCopies
 from stresslens.config.run_names import ShortNames
-from stresslens.config.study_record import read_study_record
+from stresslens.config.study_record import FILE, read_study_record
 from stresslens.core.errors import ConfigError
 from stresslens.core.label_corrections import LabelCorrections
 from stresslens.core.run_folder import RunFolder
@@ -279,6 +279,14 @@ def _names(paths: Sequence[Path], kind: Kind) -> list[str]:
     raise ConfigError("a folder is given twice: " + ", ".join(map(str, paths)))
 
 
+def _listed_seeds(variant: Path) -> list[int] | None:
+    """The seeds of recorded predictions that study.json lists: those of the last command; None without it."""
+    study = variant.resolve().parent
+    if not (study / FILE).is_file():
+        return None
+    return read_study_record(study).seeds_of(variant.resolve().name)
+
+
 def _seeds(path: Path, kind: Kind, split: str) -> dict[str, RunFolder]:
     """The finished runs of a folder by seed. A single run gets the same key whatever its seed, so
     that runs of different seeds are a pair."""
@@ -290,7 +298,13 @@ def _seeds(path: Path, kind: Kind, split: str) -> dict[str, RunFolder]:
             )
         return {ONLY_RUN: RunFolder(path)}
     folders = [RunFolder(record.parent) for record in sorted(path.glob("seed-*/record.json"))]
-    finished = {folder.path.name: folder for folder in folders if read_record(folder).usable}
+    records = {folder: read_record(folder) for folder in folders}
+    listed = _listed_seeds(path) if any(record.source for record in records.values()) else None
+    finished = {
+        folder.path.name: folder
+        for folder, record in records.items()
+        if record.usable and (listed is None or record.seed in listed)
+    }
     if not finished:
         raise ConfigError(f"{path} has no finished seed; run the command that made it again to resume it")
     return finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from stresslens.config.recorded_study import SEED
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.spelling import closest, unknown_key
+from stresslens.evaluation.prediction_columns import USUAL as OF_IMAGES
 from stresslens.evaluation.prediction_rows import rows_of
 from stresslens.evaluation.true_labels import word_of
 
@@ -53,11 +55,12 @@ def is_table_of_accuracies(path: Path, columns: Mapping[str, str]) -> bool:
     if "accuracy" in columns:
         return True
     try:
-        found = _columns_of(path)
-    except DataError:
+        found = _figures_of(path) or next(iter(rows_of(path))).columns
+    except (DataError, StopIteration):
         return False
     plain = {name.strip().casefold() for name in found}
-    return bool(plain & set(USUAL["accuracy"])) and not plain & {"label", "target", "prediction", "scores"}
+    of_images = {*OF_IMAGES["label"], *OF_IMAGES["prediction"], *OF_IMAGES["scores"]}
+    return bool(plain & set(USUAL["accuracy"])) and not plain & of_images
 
 
 def read_accuracies(
@@ -65,7 +68,8 @@ def read_accuracies(
 ) -> dict[str, ReportedAccuracy]:
     """The accuracies in files, by variant: tables with a row for each seed or variant, the log of one
     training (its last row counts), or JSON with one figure (`eval_accuracy`). Without a column of names the
-    name of the file is that of the variant and its seed. Values above 1 are percentages.
+    name of the file is that of the variant and its seed. A file with values above 1
+    has percentages. A seed that is there twice with the same accuracy counts once.
 
     `columns` gives columns with other names than the usual ones (`accuracy`, `name`, `seed`, `images`).
     Raises DataError for values that are no accuracies, and ConfigError for columns that are not there.
@@ -75,16 +79,17 @@ def read_accuracies(
         raise ConfigError(f"columns: {unknown_key(wrong[0], USUAL)}")
     own_names = len({path.stem for path in paths}) == len(paths)
     rows = [row for path in paths for row in _rows(path, given, path.stem if own_names else path.parent.name)]
-    scale = 100 if max(row[2] for row in rows) > 1 else 1
     seen: dict[tuple[str, str], float] = {}
     found: dict[str, list[float]] = {}
     images: dict[str, set[int | None]] = {}
     for name, seed, accuracy, n in rows:
-        if seed and seen.setdefault((name, seed), accuracy) != accuracy:
-            raise DataError(
-                f"{name} has two accuracies of seed {seed}, {seen[name, seed]:g} and {accuracy:g}"
-            )
-        found.setdefault(name, []).append(accuracy / scale)
+        if seed and (name, seed) in seen:
+            if seen[name, seed] != accuracy:
+                both = f"{seen[name, seed]:g} and {accuracy:g}"
+                raise DataError(f"{name} has two accuracies of seed {seed}, {both}")
+            continue
+        seen[name, seed] = accuracy
+        found.setdefault(name, []).append(accuracy)
         images.setdefault(name, set()).add(n)
     for name, several in images.items():
         if len(several) > 1:
@@ -92,15 +97,23 @@ def read_accuracies(
     return {name: ReportedAccuracy(tuple(each), images[name].pop()) for name, each in found.items()}
 
 
+def _figures_of(path: Path) -> Mapping[str, Any]:
+    """The figures of a JSON file, as columns of one row; empty for another file. Raises DataError."""
+    if path.suffix.lower() != ".json":
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(values, Mapping) or any(isinstance(each, list) for each in values.values()):
+        return {}
+    return {name: [value] for name, value in values.items()}
+
+
 def _columns_of(path: Path) -> Mapping[str, Any]:
     """The columns of a table, or one row of the figures in a JSON file."""
-    if path.suffix.lower() == ".json":
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as JSON: {error}") from None
-        if isinstance(values, Mapping) and not any(isinstance(each, list) for each in values.values()):
-            return {name: [value] for name, value in values.items()}
+    if figures := _figures_of(path):
+        return figures
     blocks = list(rows_of(path))
     return {name: [v for each in blocks for v in each.columns.get(name, ())] for name in blocks[0].columns}
 
@@ -136,7 +149,8 @@ def _rows(path: Path, given: Mapping[str, str], stem: str) -> list[tuple[str, st
         if n is not None and n < 1:
             raise DataError(f"{path}: row {k + 1}: {n} images; expected one or more")
         found.append((name, seed, value, n))
-    return found
+    scale = 100 if max(value for _, _, value, _ in found) > 1 else 1
+    return [(name, seed, value / scale, n) for name, seed, value, n in found]
 
 
 def _column(path: Path, columns: Mapping[str, Any], role: str, given: Mapping[str, str]) -> str | None:
@@ -149,6 +163,9 @@ def _column(path: Path, columns: Mapping[str, Any], role: str, given: Mapping[st
 def _number(path: Path, k: int, column: str, columns: Mapping[str, Any]) -> float:
     text = word_of(columns[column][k])
     try:
-        return float(text.removesuffix("%"))
+        value = float(text.removesuffix("%"))
+        if not math.isfinite(value):
+            raise ValueError
+        return value
     except ValueError:
         raise DataError(f"{path}: row {k + 1}: {text!r} in the column {column!r} is no number") from None

@@ -22,13 +22,7 @@ def shared_images(tables: Sequence[PredictionTable]) -> list[PredictionTable]:
     image whose label differs.
     """
     head = tables[0]
-    classes = {table.classes for table in tables}
-    if len(classes) > 1:
-        other = next(table for table in tables if table.classes != head.classes)
-        raise DataError(
-            f"{head.source} has the classes {enumeration(head.classes)}, and {other.source} has "
-            f"{enumeration(other.classes)}"
-        )
+    tables = [_with_classes(table, head) for table in tables]
     if not all(table.names for table in tables):
         lengths = {len(table) for table in tables}
         if len(lengths) > 1:
@@ -50,6 +44,20 @@ def shared_images(tables: Sequence[PredictionTable]) -> list[PredictionTable]:
                 f"{one} there and {other} here"
             )
     return found
+
+
+def _with_classes(table: PredictionTable, head: PredictionTable) -> PredictionTable:
+    """The table with its classes in the order of another one. Raises DataError for other classes."""
+    if table.classes == head.classes:
+        return table
+    if set(table.classes) != set(head.classes):
+        raise DataError(
+            f"{head.source} has the classes {enumeration(head.classes)}, and {table.source} has "
+            f"{enumeration(table.classes)}; name all of them, in the order of the scores (--classes)"
+        )
+    order = [table.classes.index(name) for name in head.classes]
+    labels = np.argsort(order)[table.labels]
+    return replace(table, classes=head.classes, labels=labels, scores=table.scores[:, order])
 
 
 def _paired_by_name(tables: Sequence[PredictionTable]) -> list[PredictionTable]:

@@ -46,6 +46,8 @@ class Columns(NamedTuple):
     scores: tuple[str, ...]
     classes: tuple[str, ...]
     """The classes that the columns of scores name."""
+    stated: str | None = None
+    """The predicted class beside scores."""
 
 
 def columns_of(
@@ -81,10 +83,12 @@ def columns_of(
     )
     prefix = given.get("scores")
     if listed is not None:
-        return Columns(roles["name"], roles["label"], None, (listed,), ())
+        stated = roles["prediction"] if listed != roles["prediction"] else None
+        return Columns(roles["name"], roles["label"], None, (listed,), (), stated)
     scores = _of_classes(path, found, prefix if prefix not in found else None)
     if len(scores) >= 2:
-        return Columns(roles["name"], roles["label"], None, tuple(scores), tuple(scores.values()))
+        classes = tuple(scores.values())
+        return Columns(roles["name"], roles["label"], None, tuple(scores), classes, roles["prediction"])
     if roles["prediction"] is None:
         raise DataError(
             f"{path} has neither predictions ({', '.join(USUAL['prediction'][:3])}, …) nor scores of each "

@@ -8,7 +8,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ def is_prediction_file(path: Path) -> bool:
     """Whether a path is a file of one of the `FORMATS`, or a folder of text files of ultralytics. A .pt
     file of TorchScript is a model."""
     if path.suffix.lower() == ".pt" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
             return not any("/code/" in name for name in archive.namelist())
     return (path.suffix.lower() in FORMATS and path.is_file()) or _is_folder_of_texts(path)
 
@@ -185,7 +185,9 @@ def _of_table(path: Path, columns: Any, rows: Any) -> list[dict[str, Any]]:
 def _of_objects(path: Path, values: Sequence[Any], places: Sequence[int]) -> dict[str, list[Any]]:
     """Columns of objects, or of lists of {label, score}, which pipelines of transformers return."""
     if all(isinstance(row, list) for row in values):
-        values = [{"scores": _by_label(path, number, row)} for number, row in zip(places, values)]
+        named = [_by_label(path, number, row) for number, row in zip(places, values)]
+        ranked = [sorted(each, key=lambda name: -float(each[name])) for each in named]
+        return by_class(ranked, [[each[name] for name in row] for each, row in zip(named, ranked)])
     rows: list[dict[str, Any]] = []
     for number, row in zip(places, values):
         if not isinstance(row, Mapping):

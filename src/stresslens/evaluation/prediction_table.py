@@ -26,6 +26,8 @@ SUM = 1e-3
 """Probabilities of a row add up to 1 but for this rounding."""
 TINY = 1e-30
 """A probability of 0 counts as this one, so that its logarithm is finite."""
+STATED = 0.01
+"""At most this share of the predictions may differ from the highest scores, as those of rounded scores."""
 VALUES = 100
 """A column with more different values is no slice."""
 
@@ -106,6 +108,8 @@ class _Reader:
         self.labels: list[NDArray[np.int64]] = []
         self.predictions: list[NDArray[np.int64]] = []
         self.scores: list[Scores] = []
+        self.stated: list[str] = []
+        """The predicted classes of a file with scores, which must agree with them."""
         self.further: dict[str, list[Any]] = {}
         self.values: dict[str, set[Any]] = {}
         self.notes: list[str] = []
@@ -113,7 +117,8 @@ class _Reader:
     def add(self, rows: TableRows) -> None:
         if self.columns is None:
             self.columns = columns_of(self.path, rows.columns, self.given, has_truth=self.truth is not None)
-            taken = {*self.columns.scores, self.columns.name, self.columns.label, self.columns.prediction}
+            one = self.columns
+            taken = {*one.scores, one.name, one.label, one.prediction, one.stated}
             self.further = {name: [] for name in rows.columns if name not in taken}
             self.values = {name: set() for name in self.further}
         found, n = self.columns, len(rows.places)
@@ -126,6 +131,8 @@ class _Reader:
             self.labels.append(self._numbers(rows, found.label))
         elif self.truth is not None:
             self.labels.append(self._looked_up(names, n, self.truth))
+        if found.stated is not None:
+            self.stated += [word_of(value) for value in rows.columns.get(found.stated, ())]
         if found.prediction is not None:
             self.predictions.append(self._numbers(rows, found.prediction))
         if found.scores:
@@ -143,11 +150,22 @@ class _Reader:
 
     def _words(self, rows: TableRows, column: str, what: str) -> list[str]:
         """The values of a column as text, none of them empty."""
-        words = [word_of(value) for value in rows.columns[column]]
+        values = rows.columns[column]
+        if is_list(values):
+            values = self._of_one_hot(rows, column)
+        words = ["" if value != value else word_of(value) for value in values]  # a NaN is no word
         if "" in words:
             place = self._line(rows, words.index(""))
             raise DataError(f"{place}: the column {column!r} is empty; it holds {what}")
         return words
+
+    def _of_one_hot(self, rows: TableRows, column: str) -> NDArray[np.int64]:
+        """The classes of a column that holds one-hot rows (n, K)."""
+        values = _floats(rows.columns[column])
+        if values.ndim != 2 or not np.isin(values, (0, 1)).all() or (values.sum(1) != 1).any():
+            raise DataError(f"{self._line(rows, 0)}: the column {column!r} holds lists that are not one-hot")
+        numbers: NDArray[np.int64] = values.argmax(1)
+        return numbers
 
     def _numbers(self, rows: TableRows, column: str) -> NDArray[np.int64]:
         """The classes of a column as numbers of `words`."""
@@ -166,6 +184,9 @@ class _Reader:
         parts = []
         for name in self.columns.scores:
             values = rows.columns[name]
+            if not isinstance(values, np.ndarray) and None in values:
+                place = self._line(rows, list(values).index(None))
+                raise DataError(f"{place}: the column {name!r} has no score")
             try:
                 parts.append(_floats(values))
             except (ValueError, TypeError):
@@ -199,8 +220,29 @@ class _Reader:
             return self._made(number[labels], scores, "answers", classes, notes)
         scores = np.concatenate(self.scores)
         classes, number = self._classes(scores.shape[1], words)
+        self._check_stated(scores, classes)
         logits, note = as_logits(scores, self.path)
         return self._made(number[labels], logits, "logits", classes, (note, *self.notes))
+
+    def _check_stated(self, scores: Scores, classes: Sequence[str]) -> None:
+        """Raises DataError where the file's own predictions are not the classes of its highest scores."""
+        if len(self.stated) < len(scores):
+            return
+        if set(self.stated) <= set(classes):
+            stated = np.array([classes.index(word) for word in self.stated])
+        elif all(map(_is_count, self.stated)) and max(map(int, self.stated)) < len(classes):
+            stated = np.array([int(word) for word in self.stated])
+        else:
+            return
+        best = np.take_along_axis(scores, stated[:, None], 1)[:, 0]
+        differ = np.flatnonzero(best < scores.max(1))
+        if len(differ) > STATED * len(scores):
+            k = int(differ[0])
+            raise DataError(
+                f"{self.path}: in {len(differ)} of {len(scores)} rows the highest score is not that of the "
+                f"predicted class (row {k + 1}: {classes[int(scores[k].argmax())]}, and the file says "
+                f"{self.stated[k]}); give the classes in the order of the scores (--classes)"
+            )
 
     def _made(
         self,
@@ -267,9 +309,11 @@ def as_logits(scores: Scores, source: Path) -> tuple[Scores, str]:
     if not len(rows):
         raise DataError(f"{source}: no row has scores that are all numbers")
     check_not_ranked(source, rows)
-    if rows.min() < 0 or rows.max() > 1 + SUM:
-        return scores, "the scores are logits: some are negative or above 1"
     sums = rows.sum(1)
+    if rows.min() >= -SUM and (np.abs(sums - 100) < 100 * SUM).all():
+        raise DataError(f"{source}: the scores of each row add up to 100; divide percentages by 100")
+    if rows.min() < -SUM or rows.max() > 1 + SUM:
+        return scores, "the scores are logits: some are negative or above 1"
     wrong = np.flatnonzero(np.abs(sums - 1) > SUM)
     if len(wrong):
         row = int(np.flatnonzero(known)[wrong[0]])
@@ -301,7 +345,12 @@ def _is_number(value: Any) -> bool:
 
 def _sorted(words: Sequence[str]) -> list[str]:
     """Class names in order, numbers by their value."""
-    return sorted(words, key=lambda word: (not _is_count(word), int(word) if _is_count(word) else 0, word))
+
+    def place(word: str) -> tuple[bool, int, str]:
+        number = re.fullmatch(r"-?[0-9]{1,18}", word) is not None
+        return (not number, int(word) if number else 0, word)
+
+    return sorted(words, key=place)
 
 
 def _is_count(word: str) -> bool:

@@ -79,11 +79,13 @@ def _front_matter(run: Run, split: str, title: str, values: Mapping[str, Any]) -
         "dataset": {"name": data, "type": _dataset_type(values) or data, "split": split},
         "metrics": metrics,
     }
+    named = {"datasets": [_dataset_type(values)]} if _dataset_type(values) else {}
+    is_network = bool(run.record.layers)
     return {
         "library_name": "stresslens",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "stresslens", *([] if run.record.source else ["pytorch"])],
-        "datasets": [_dataset_type(values) or data],
+        "tags": ["image-classification", "stresslens", *(["pytorch"] if is_network else [])],
+        **named,
         "metrics": list(dict.fromkeys(metric["type"] for metric in metrics)),
         "model-index": [{"name": title, "results": [result]}],
     }
@@ -205,6 +207,8 @@ def _slices(run: Run, split: str) -> list[str]:
 
 def _calibration(run: Run) -> list[str]:
     found = run.record.calibration
+    if found is None and run.record.source:
+        return ["The probabilities are those of the file; nothing was fitted to calibrate them."]
     if found is None:
         return ["The probabilities are not calibrated: there were no validation images to do it on."]
     if found.why_not:
@@ -239,7 +243,9 @@ def _training(run: Run, values: Mapping[str, Any]) -> list[str]:
     if run.record.source:
         return [f"Nothing is known of the training of {in_markdown(run.record.source)}."]
     lines = []
-    if training.epochs is not None:
+    if training.epochs == 0:
+        lines.append("It was not trained here: it is used as it came.")
+    elif training.epochs is not None:
         lines.append(f"{counted(training.epochs, 'epoch')}. {chosen_epoch(training)}".strip())
     if (weights := run.record.weights) is not None and weights.said:
         lines.append(f"{in_markdown(weights.said)}.")
@@ -259,7 +265,7 @@ def _limits(run: Run, split: str) -> list[str]:
         "- One seed: another training of the same recipe gives another figure.",
         f"- Test was read {counted(record.reads_of_test, 'time')}."
         if split == "test"
-        else "- Scores are those of validation images, which also chose the epoch.",
+        else "- Scores are those of validation images, which may have chosen the model.",
     ]
     if record.watched_test:
         lines.append("- The test split was watched during training; it chose nothing.")

@@ -39,11 +39,10 @@ def variant_named(text: str) -> str:
 def record_runs(tables: Sequence[PredictionTable], out: Path, *, split: str = "test") -> list[RunFolder]:
     """Writes the folder of a run for each table, with scores, predictions, record and page, as if the model
     had been run on `split` here. They are below `out/predictions-…`, which is named after the images, and
-    have the names of their files. Only the images that all tables have are used.
+    have the names of their files. The tables are those that `shared_images` returns.
 
-    Raises ConfigError for two files of one name, and DataError as `shared_images` does.
+    Raises ConfigError for two files of one name.
     """
-    tables = shared_images(tables)
     places = [variant_and_seed(table.source) for table in tables]
     if twice := [place for place in places if places.count(place) > 1]:
         name, seed = twice[0]
@@ -145,14 +144,18 @@ def _write(
         notes=[f"read from {table.source}", *table.notes],
     )
     record.reads_of_test += split == "test"
+    for curves in (record.risk_coverage, record.reliability):
+        curves.pop(split, None)
     summary_without_images(predictions, table.columns).put(record, split)
     write_record(folder, record)
 
 
 def _add_to_study(folder: Path, places: Sequence[Place]) -> None:
-    """Writes study.json with these runs, and those that it had before."""
+    """Writes study.json with these runs, and the other variants that it had before. Earlier seeds of these
+    variants are not listed any more."""
     kept = read_study_record(folder) if (folder / FILE).exists() else StudyRecord()
     seeds: dict[str, set[int]] = {run: set(kept.seeds_of(run)) for run in kept.runs}
+    seeds.update({variant: set() for variant, _ in places})
     for variant, seed in places:
         seeds.setdefault(variant, set()).add(seed)
     every = sorted(set().union(*seeds.values()))

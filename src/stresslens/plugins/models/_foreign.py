@@ -64,7 +64,7 @@ def trust_in(trusted: bool, file: str, why: str) -> None:
     if not trusted:
         raise ConfigError(
             f"{file}: {why}, so opening it can run any code that its author put into it. If it is yours, or "
-            "you trust its author, say so: model.trusted=true, or --trust for a file that is evaluated. An ONNX "
+            "you trust its author, say so: model.trusted=true (or --trust with evaluate). An ONNX "
             "file holds no code"
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any, Literal
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import numpy as np
 from torch import nn
@@ -110,6 +110,17 @@ def _from_environment(headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+class _NoRedirect(HTTPRedirectHandler):
+    """Follows no redirect: the images and the headers, which may hold a secret, go to the given address
+    alone."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+ASK = build_opener(_NoRedirect)
+
+
 def _asked(
     url: str, images: np.ndarray, headers: Mapping[str, str], timeout: float, retries: int, send: str
 ) -> Any:
@@ -118,7 +129,7 @@ def _asked(
     request = Request(url, data=body, headers={"Content-Type": kind, **headers}, method="POST")
     for attempt in range(retries + 1):
         try:
-            with urlopen(request, timeout=timeout) as reply:
+            with ASK.open(request, timeout=timeout) as reply:
                 content = reply.read(LARGEST + 1)
             break
         except HTTPError as error:
