@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ import stresslens as sl
 from stresslens.comparison.difference import Difference, difference_of
 from stresslens.comparison.folders import compare_folders
 from stresslens.comparison.margins import MarginQuestion, Margins, NotWorseGate, margin_of, with_margins
+from stresslens.comparison.metric_difference import difference_of_values
 from stresslens.comparison.schema import Contrast, MarginVerdict
 from stresslens.core.errors import ConfigError, GateNotMet
 from stresslens.core.files import write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.metrics.image_values import recall_values
+from stresslens.metrics.measures import MEASURES
 
 Type = Callable[..., tuple[int, str, str]]
 
@@ -64,8 +68,6 @@ def test_a_difference_and_sameness_are_two_questions() -> None:
 
 
 def _with_holm(of: Difference) -> str:
-    from dataclasses import replace
-
     return same(replace(of, p_holm=of.p)).verdict
 
 
@@ -132,8 +134,6 @@ def test_what_is_the_same_is_not_worse_either_way() -> None:
 
 
 def test_holm_is_over_the_pairs_of_one_question() -> None:
-    from dataclasses import replace
-
     pairs = [replace(difference(0.0, images=6000), b=name) for name in ("b", "c", "d")]
     found = [c.same for c in with_margins(pairs, Margins({"all": 0.005}))]
     assert all(each is not None for each in found)
@@ -149,9 +149,35 @@ def test_a_difference_of_another_metric_needs_only_its_ends() -> None:
     )
     assert same(of).shown
     assert same(of, 0.001).plan is None
-    from dataclasses import replace
-
     assert same(replace(of, ends_at=None)).verdict.startswith("nothing here shows that")
+
+
+def test_a_loss_in_a_rare_class_at_the_margin_is_hardly_ever_called_not_worse() -> None:
+    """Balanced accuracy of 1,000 images, 10 of the rarest of 3 classes: one of those counts 33 times an
+    average one. Room for one image in 1,000 would be false far more often."""
+    random, margin, studies, rare = np.random.default_rng(0), 0.05, 60, 10
+    labels = np.arange(1000) % 2 + 1
+    labels[:rare] = 0
+    present, whole = np.arange(3), 1000 / (3 * rare)
+    false = false_without = 0
+    for _ in range(studies):
+        right = random.random(1000) < 0.97
+        a, b = (right & (random.random((3, 1000)) > 0.005) for _ in range(2))
+        b &= ~((labels == 0) & (random.random(1000) < 3 * margin / 0.97))
+        values = [np.stack([recall_values(seed, labels, present) for seed in seeds]) for seeds in (a, b)]
+        balanced = MEASURES["balanced_accuracy"]
+        of = difference_of_values("", "a", "b", *values, measure=balanced, whole=whole)
+        assert of.whole == whole
+        false += not_worse(of, margin).shown
+        false_without += not_worse(replace(of, whole=1.0), margin).shown
+    assert false <= 0.05 * studies < false_without
+
+
+def test_room_of_divisions_is_that_of_the_metric() -> None:
+    of = replace(difference(0.0), needs=lambda goal: f"{goal.room:.4f}")
+    plans = [same(replace(of, whole=whole), 0.0001).plan for whole in (1.0, 10.0)]
+    room = [float(str(plan).rsplit(" ", 1)[1]) for plan in plans]
+    assert room[1] == pytest.approx(10 * room[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [0, -0.1, float("nan"), float("inf"), 0.5, 5, "x", True, None])
