@@ -23,6 +23,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
 from stresslens.metrics.image_values import recall_values
 from stresslens.metrics.measures import MEASURES
+from stresslens.report.page import _environment
 
 Type = Callable[..., tuple[int, str, str]]
 
@@ -281,6 +282,51 @@ def test_a_study_states_margins_and_has_a_gate(type_: Type, tmp_path: Path) -> N
     assert len(compare_folders([study], question=gate).gate_missed) == 1
     html = (type_("runs/s", "--json"), sl.write_report(study).read_text())[1]
     assert "<bdi>" in html
+
+
+def test_a_pair_in_two_contrasts_has_the_answers_to_both_and_other_metrics_have_none(
+    type_: Type, tmp_path: Path
+) -> None:
+    study = tmp_path / "runs" / "s"
+    random = np.random.default_rng(0)
+    hard = random.random(3000)
+    for run in ("main", "equal"):
+        for seed in range(3):
+            _make(study / run / f"seed-{seed}", hard + 0.004 * random.standard_normal(3000) < 0.9)
+    pair = ["main", "equal"]
+    contrasts = [["close", *pair], ["far", *pair], ["again", *pair]]
+    described = {"format": 1, "name": "s", "runs": pair, "seeds": [0, 1, 2], "contrasts": contrasts}
+    margins = {"close": 0.001, "far": 0.02, "again": 0.02}
+    write_json(study / "study.json", {**described, "margins": margins})
+    for words in ([], ["--markdown"]):
+        code, out, _ = type_("runs/s", *words)
+        assert code == 0
+        assert out.count("within 0.1 points") == 1
+        assert out.count("main and equal are the same within 2 points") == 1
+        verdict = compare_folders([study]).comparison.contrasts[0].verdict
+        assert out.count(verdict) == 1
+    for metric in ("macro_f1", "balanced_accuracy", "auroc"):
+        found = compare_folders([study], metric=metric).comparison.contrasts
+        assert [each.of_margins for each in found] == [[], [], []]
+    asked = compare_folders([study], metric="macro_f1", question=MarginQuestion(0.05)).comparison.contrasts
+    assert all(each.same is not None for each in asked)
+
+
+def test_what_is_not_shown_may_be_worse(type_: Type, files: Path) -> None:
+    gate = ("--not-worse-than", "first", "--margin", "0.005", "--markdown")
+    _, out, _ = type_("short-main.csv", "short.csv", *gate)
+    assert out.startswith("### test accuracy: may be worse by more than 0.5 points")
+    _, out, _ = type_("main.csv", "good.csv", "--not-worse-than", "first", "--margin", "0.01", "--markdown")
+    assert out.startswith("### test accuracy: not worse by more than 1 point")
+    cell = _environment().get_template("parts.html.j2").module.contrast_verdict  # type: ignore[attr-defined]
+    (contrast,) = with_margins([difference(0.0, images=300)], Margins(0.005, 0.005))
+    html = str(cell(contrast, []))
+    assert "not shown to be the same within 0.5 points" in html
+    assert "may be worse by more than 0.5 points" in html
+    (contrast,) = with_margins([difference(0.0)], Margins(0.005, 0.005))
+    html = str(cell(contrast, []))
+    assert ">the same within 0.5 points" in html
+    assert ">not worse by more than 0.5 points" in html
 
 
 def _make(path: Path, right: np.ndarray) -> None:
