@@ -32,7 +32,7 @@ def told_short_names(folder: Path, *, quiet: bool = False) -> ShortNames:
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     """Print the headline and each pair's verdict, once. Below verdicts that are not distinguishable
     (with `plans`, below all), print how many images and seeds would be needed."""
-    from stresslens.comparison.schema import margins_of
+    from stresslens.comparison.schema import verdicts_on_margins
 
     contrasts, verdicts = compared.by_verdict, list(dict.fromkeys(compared.verdicts))
     printed = verdicts
@@ -45,7 +45,7 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
         same_pair = contrasts.get(verdict, [])
         for plan in dict.fromkeys(each.plan for each in same_pair if each.plan and (plans or not each.real)):
             print(f"    {plan}")
-        for asked in margins_of(same_pair):
+        for asked in verdicts_on_margins(same_pair):
             print("\n    ".join(filter(None, (asked.verdict, asked.plan))))
     if len(printed) < len(verdicts):
         more = len(verdicts) - len(printed)

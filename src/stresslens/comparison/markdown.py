@@ -6,7 +6,7 @@ import re
 
 from stresslens.comparison.folders import FolderComparison
 from stresslens.comparison.margins import in_points
-from stresslens.comparison.schema import margins_of
+from stresslens.comparison.schema import verdicts_on_margins
 from stresslens.core.format import percent, plain
 from stresslens.metrics.measures import measure_of
 
@@ -29,7 +29,7 @@ def markdown_of(result: FolderComparison) -> str:
         same_pair = contrasts.get(verdict, [])
         plans = dict.fromkeys(each.plan for each in same_pair if each.plan and not each.real)
         lines += [f"  - {in_markdown(plan)}" for plan in plans]
-        for asked in margins_of(same_pair):
+        for asked in verdicts_on_margins(same_pair):
             lines.append(f"- {in_markdown(asked.verdict)}")
             lines += [f"  - {in_markdown(asked.plan)}"] if asked.plan else []
     lines += [f"- {in_markdown(cost.verdict)}" for cost in compared.costs]

@@ -78,7 +78,7 @@ class Contrast(JsonFile):
         return 1 if measure_of(self.metric).is_better(self.difference.value) else -1
 
 
-def margins_of(contrasts: Iterable[Contrast]) -> list[MarginVerdict]:
+def verdicts_on_margins(contrasts: Iterable[Contrast]) -> list[MarginVerdict]:
     """The verdicts of contrasts on the margins that were asked for, each sentence once."""
     return list({each.verdict: each for contrast in contrasts for each in contrast.of_margins}.values())
 
