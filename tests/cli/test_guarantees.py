@@ -20,6 +20,7 @@ from stresslens.core.errors import ConfigError, DataError, StresslensError
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import calibration_rows, pooled, set_aside
 from stresslens.core.text import enumeration
+from stresslens.evaluation.ensemble_record import EnsembleRecord
 from stresslens.evaluation.guarantees import CalibrationImages, calibration_images
 from stresslens.evaluation.predictor import CALIBRATION, CALIBRATION_ARRAYS, EXPORT, open_predictor
 from stresslens.evaluation.record import read_record
@@ -191,6 +192,23 @@ def test_calibration_images_are_written_and_read_alike(runs: dict[str, Path]) ->
     assert open_predictor(runs["reused"]).calibration().source == "validation images"
 
 
+def test_the_caveat_names_what_validation_images_chose(runs: dict[str, Path]) -> None:
+    folder = RunFolder(runs["reused"])
+
+    def caveat(ensemble: EnsembleRecord | None = None, helps: bool = False, **training: Any) -> str:
+        record = read_record(folder)
+        record.training = record.training.model_copy(update=training)
+        assert record.calibration is not None
+        record.calibration = record.calibration.model_copy(update={"helps": helps})
+        record.ensemble = ensemble
+        return calibration_images(folder, record).caveat
+
+    assert caveat(select="accuracy").startswith("the same images chose the epoch, so it may hold")
+    assert caveat(select="last") == caveat(select="last", epochs=0, chosen_epoch=0) == ""
+    members = caveat(EnsembleRecord(), helps=True, select="last", epochs=0, chosen_epoch=0)
+    assert members.startswith("the same images chose the epochs of its members and the temperature, so")
+
+
 def test_evaluate_scores_sets_answers_and_recall(runs: dict[str, Path]) -> None:
     found = as_json("evaluate", runs["aside"], *ASKED)["guarantees"]
     assert next(iter(found["sets"])) == "APS"
@@ -333,7 +351,14 @@ def test_sets_of_arrays_are_checked() -> None:
     ):
         with pytest.raises(DataError, match=said):
             sl.prediction_sets(*given)  # type: ignore[arg-type]
-    for options in ({"coverage": 1.5}, {"sets": "lacs"}, {"penalty": -1.0}, {"rank": -1}):
+    for options in (
+        {"coverage": 1.5},
+        {"sets": "lacs"},
+        {"sets": "raps", "penalty": -1.0},
+        {"sets": "raps", "rank": -1},
+        {"penalty": 0.1},
+        {"sets": "aps", "rank": 0},
+    ):
         with pytest.raises(ConfigError):
             sl.prediction_sets(p, labels, p, **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"stresslens\.prediction_sets"):

@@ -127,6 +127,15 @@ def test_what_is_refused(type_: Type, studies: list[Path], tmp_path: Path) -> No
     assert "--same-within is not for --across" in err
 
 
+@pytest.mark.parametrize("metric", ["cross_entropy", "brier", "auroc", "cost"])
+def test_metrics_that_are_not_in_percent_are_refused(type_: Type, studies: list[Path], metric: str) -> None:
+    with pytest.raises(ConfigError, match=f"is of scores in percent, such as the accuracy; {metric} is none"):
+        compare_data_sets(studies, metric=metric)
+    assert compare_data_sets(studies, metric="macro_f1").pairs[0].average is not None
+    code, _, err = type_(*map(str, studies), "--across", "--metric", metric)
+    assert (code, f"{metric} is none" in err) == (2, True), err
+
+
 def test_the_command_and_the_function_say_the_same(type_: Type, studies: list[Path]) -> None:
     words = list(map(str, studies))
     code, out, _ = type_(*words, "--across")

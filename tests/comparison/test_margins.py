@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,15 @@ import stresslens as sl
 from stresslens.comparison.difference import Difference, difference_of
 from stresslens.comparison.folders import compare_folders
 from stresslens.comparison.margins import MarginQuestion, Margins, NotWorseGate, margin_of, with_margins
+from stresslens.comparison.metric_difference import difference_of_values
 from stresslens.comparison.schema import Contrast, MarginVerdict
 from stresslens.core.errors import ConfigError, GateNotMet
 from stresslens.core.files import write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.metrics.image_values import recall_values
+from stresslens.metrics.measures import MEASURES
+from stresslens.report.page import _environment
 
 Type = Callable[..., tuple[int, str, str]]
 
@@ -64,8 +69,6 @@ def test_a_difference_and_sameness_are_two_questions() -> None:
 
 
 def _with_holm(of: Difference) -> str:
-    from dataclasses import replace
-
     return same(replace(of, p_holm=of.p)).verdict
 
 
@@ -132,8 +135,6 @@ def test_what_is_the_same_is_not_worse_either_way() -> None:
 
 
 def test_holm_is_over_the_pairs_of_one_question() -> None:
-    from dataclasses import replace
-
     pairs = [replace(difference(0.0, images=6000), b=name) for name in ("b", "c", "d")]
     found = [c.same for c in with_margins(pairs, Margins({"all": 0.005}))]
     assert all(each is not None for each in found)
@@ -149,9 +150,35 @@ def test_a_difference_of_another_metric_needs_only_its_ends() -> None:
     )
     assert same(of).shown
     assert same(of, 0.001).plan is None
-    from dataclasses import replace
-
     assert same(replace(of, ends_at=None)).verdict.startswith("nothing here shows that")
+
+
+def test_a_loss_in_a_rare_class_at_the_margin_is_hardly_ever_called_not_worse() -> None:
+    """Balanced accuracy of 1,000 images, 10 of the rarest of 3 classes: one of those counts 33 times an
+    average one. Room for one image in 1,000 would be false far more often."""
+    random, margin, studies, rare = np.random.default_rng(0), 0.05, 60, 10
+    labels = np.arange(1000) % 2 + 1
+    labels[:rare] = 0
+    present, whole = np.arange(3), 1000 / (3 * rare)
+    false = false_without = 0
+    for _ in range(studies):
+        right = random.random(1000) < 0.97
+        a, b = (right & (random.random((3, 1000)) > 0.005) for _ in range(2))
+        b &= ~((labels == 0) & (random.random(1000) < 3 * margin / 0.97))
+        values = [np.stack([recall_values(seed, labels, present) for seed in seeds]) for seeds in (a, b)]
+        balanced = MEASURES["balanced_accuracy"]
+        of = difference_of_values("", "a", "b", *values, measure=balanced, whole=whole)
+        assert of.whole == whole
+        false += not_worse(of, margin).shown
+        false_without += not_worse(replace(of, whole=1.0), margin).shown
+    assert false <= 0.05 * studies < false_without
+
+
+def test_room_of_divisions_is_that_of_the_metric() -> None:
+    of = replace(difference(0.0), needs=lambda goal: f"{goal.room:.4f}")
+    plans = [same(replace(of, whole=whole), 0.0001).plan for whole in (1.0, 10.0)]
+    room = [float(str(plan).rsplit(" ", 1)[1]) for plan in plans]
+    assert room[1] == pytest.approx(10 * room[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [0, -0.1, float("nan"), float("inf"), 0.5, 5, "x", True, None])
@@ -255,6 +282,51 @@ def test_a_study_states_margins_and_has_a_gate(type_: Type, tmp_path: Path) -> N
     assert len(compare_folders([study], question=gate).gate_missed) == 1
     html = (type_("runs/s", "--json"), sl.write_report(study).read_text())[1]
     assert "<bdi>" in html
+
+
+def test_a_pair_in_two_contrasts_has_the_answers_to_both_and_other_metrics_have_none(
+    type_: Type, tmp_path: Path
+) -> None:
+    study = tmp_path / "runs" / "s"
+    random = np.random.default_rng(0)
+    hard = random.random(3000)
+    for run in ("main", "equal"):
+        for seed in range(3):
+            _make(study / run / f"seed-{seed}", hard + 0.004 * random.standard_normal(3000) < 0.9)
+    pair = ["main", "equal"]
+    contrasts = [["close", *pair], ["far", *pair], ["again", *pair]]
+    described = {"format": 1, "name": "s", "runs": pair, "seeds": [0, 1, 2], "contrasts": contrasts}
+    margins = {"close": 0.001, "far": 0.02, "again": 0.02}
+    write_json(study / "study.json", {**described, "margins": margins})
+    for words in ([], ["--markdown"]):
+        code, out, _ = type_("runs/s", *words)
+        assert code == 0
+        assert out.count("within 0.1 points") == 1
+        assert out.count("main and equal are the same within 2 points") == 1
+        verdict = compare_folders([study]).comparison.contrasts[0].verdict
+        assert out.count(verdict) == 1
+    for metric in ("macro_f1", "balanced_accuracy", "auroc"):
+        found = compare_folders([study], metric=metric).comparison.contrasts
+        assert [each.of_margins for each in found] == [[], [], []]
+    asked = compare_folders([study], metric="macro_f1", question=MarginQuestion(0.05)).comparison.contrasts
+    assert all(each.same is not None for each in asked)
+
+
+def test_what_is_not_shown_may_be_worse(type_: Type, files: Path) -> None:
+    gate = ("--not-worse-than", "first", "--margin", "0.005", "--markdown")
+    _, out, _ = type_("short-main.csv", "short.csv", *gate)
+    assert out.startswith("### test accuracy: may be worse by more than 0.5 points")
+    _, out, _ = type_("main.csv", "good.csv", "--not-worse-than", "first", "--margin", "0.01", "--markdown")
+    assert out.startswith("### test accuracy: not worse by more than 1 point")
+    cell = _environment().get_template("parts.html.j2").module.contrast_verdict  # type: ignore[attr-defined]
+    (contrast,) = with_margins([difference(0.0, images=300)], Margins(0.005, 0.005))
+    html = str(cell(contrast, []))
+    assert "not shown to be the same within 0.5 points" in html
+    assert "may be worse by more than 0.5 points" in html
+    (contrast,) = with_margins([difference(0.0)], Margins(0.005, 0.005))
+    html = str(cell(contrast, []))
+    assert ">the same within 0.5 points" in html
+    assert ">not worse by more than 0.5 points" in html
 
 
 def _make(path: Path, right: np.ndarray) -> None:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 import stresslens as sl
 from stresslens.cli.main import app
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.evaluation.ood_detectors import detector_scores, passing, threshold_of
+from stresslens.evaluation.ood import OODDetector
+from stresslens.evaluation.ood_detectors import detector_scores, most_fitted, passing, threshold_of
 from stresslens.metrics.ranking import auroc, auroc_difference
 
 SMALL = {"digits": {"subset": 200}}
@@ -124,6 +125,35 @@ def test_sets_and_detectors_by_name(run: sl.Run, tmp_path: Path) -> None:
     (only,) = again["ood"]["sets"].values()
     assert list(only["detectors"]) == ['{"knn": {"k": 3}}']
     assert only["verdict"].endswith("alone was scored")
+    kept = again["ood"]["other_split"]
+    assert kept == json.loads(json.dumps(record["ood"]))
+    page = (run.folder / "report.html").read_text()
+    assert page.count('id="ood"') == 1
+    assert "test images. AUPR" in page
+    assert "validation images. AUPR" in page
+    evaluated(folder, "--ood", "gaussian_noise", "--detector", "energy")
+    ood = json.loads((run.folder / "record.json").read_text())["ood"]
+    assert set(ood["sets"]) == {"uniform_noise", str(colour), "blurred", "gaussian_noise"}
+    assert (ood["other_split"]["split"], set(ood["other_split"]["sets"])) == (
+        "validation",
+        {"gaussian_noise"},
+    )
+    assert "other_split" not in ood["other_split"]
+
+
+@pytest.mark.parametrize(("width", "most"), [(16, 10_000), (2**25, 512), (2**13, 4096)])
+def test_fewer_images_of_large_features_are_fitted(width: int, most: int) -> None:
+    assert most_fitted(width) == most
+
+
+def test_too_little_memory_refuses_the_detector_alone(run: sl.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(path: Path) -> OODDetector:
+        raise MemoryError
+
+    monkeypatch.setattr(OODDetector, "load", greedy)
+    found = run.detect_ood("uniform_noise", detectors=["predict", "energy"]).found
+    assert list(found.sets["uniform_noise"].detectors) == ["energy"]
+    assert "too many for the memory" in found.refused["predict"]
 
 
 @pytest.mark.parametrize(

@@ -166,3 +166,35 @@ def test_members_of_another_shape_and_of_folds_are_refused(out: Path, tmp_path: 
     sl.run(folds, out=tmp_path, progress=False)
     with pytest.raises(ConfigError, match="divided the data anew"):
         sl.ensemble(tmp_path / "folds/a", out=tmp_path / "out", progress=False)
+
+
+def test_members_that_were_trained_on_held_out_images_are_found(tmp_path: Path) -> None:
+    """Of validation images it is refused, of test images it is a finding, of copies within the data it is
+    neither."""
+    values = {**VALUES, "repeats": 1, "data": {"digits": {"seed": 42, "validation": 0.25}}}
+    runs = {"a": {}, "other": {"data": {"digits": {"seed": 7, "validation": 0.25}}}}
+    study = sl.run({**values, "study": "s", "runs": runs}, out=tmp_path, progress=False).folder
+    with pytest.raises(ConfigError, match=r"of the 449 validation images are training images of .*other"):
+        sl.ensemble([study / "a", study / "other"], out=tmp_path / "out", progress=False)
+    test_only = {**values, "data": {"digits": {"validation": 0}}}
+    runs = {"a": {}, "other": {"data": {"digits": {"seed": 7, "validation": 0}}}}
+    study = sl.run({**test_only, "study": "t", "runs": runs}, out=tmp_path, progress=False).folder
+    made = sl.ensemble([study / "a", study / "other"], out=tmp_path / "out", progress=False)
+    (leak,) = [f for f in made.record["data"]["findings"] if f["audit"] == "trained on before"]
+    assert "test images are training images of" in leak["evidence"]
+    assert "a member of the ensemble" in leak["evidence"]
+
+
+def test_images_that_the_first_member_sets_aside_calibrate_the_ensemble(tmp_path: Path) -> None:
+    values = {**VALUES, "repeats": 1, "data": "digits", "runs": {"b": {}}, "study": "plain"}
+    plain = sl.run(values, out=tmp_path, progress=False).folder / "b"
+    runs = {"a": {"train.calibration": 0.5}, "both": {**VALUES["runs"]["both"], "train.calibration": 0.25}}
+    runs["both"]["model"] = {"ensemble": {"runs": ["a"]}}
+    study = sl.run({**values, "runs": runs, "study": "aside"}, out=tmp_path, progress=False).folder
+    made = sl.ensemble([study / "a", plain], out=tmp_path / "out", progress=False)
+    member = json.loads((study / "a/seed-0/record.json").read_text())["data"]
+    assert made.record["data"]["splits"] == member["splits"]
+    assert made.record["data"]["sizes"]["calibration"] == member["sizes"]["calibration"] == 180
+    assert RunFolder(made.folder).predictions("calibration").is_file()
+    other = json.loads((study / "both/seed-0/record.json").read_text())["data"]
+    assert other["sizes"]["calibration"] == 90

@@ -67,6 +67,9 @@ def prediction_sets(
         )
     if len(truth) and not 0 <= truth.min() <= truth.max() < classes:
         raise DataError(f"labels run from {truth.min()} to {truth.max()}; {classes} classes count from 0")
+    if sets != "raps" and (penalty is not None or rank is not None):
+        given_name = "penalty" if penalty is not None else "rank"
+        raise ConfigError(f"{given_name} is of sets='raps', not of {sets!r}; leave it out")
     if penalty is not None and not 0 <= penalty < np.inf:
         raise ConfigError(f"penalty is {penalty!r}; expected a number from 0 up")
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 0):

@@ -30,23 +30,25 @@ def told_short_names(folder: Path, *, quiet: bool = False) -> ShortNames:
 
 
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
-    """Print the headline and each contrast's verdict. Below verdicts that are not distinguishable
+    """Print the headline and each pair's verdict, once. Below verdicts that are not distinguishable
     (with `plans`, below all), print how many images and seeds would be needed."""
-    contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
-    printed = compared.verdicts
+    from stresslens.comparison.schema import verdicts_on_margins
+
+    contrasts, verdicts = compared.by_verdict, list(dict.fromkeys(compared.verdicts))
+    printed = verdicts
     if len(printed) > VERDICTS:
-        printed = [verdict for verdict in printed if verdict not in contrasts or contrasts[verdict].real][
+        printed = [verdict for verdict in printed if verdict not in contrasts or contrasts[verdict][0].real][
             :VERDICTS
         ]
     for verdict in printed:
         print(verdict)
-        contrast = contrasts.get(verdict)
-        if contrast and contrast.plan and (plans or not contrast.real):
-            print(f"    {contrast.plan}")
-        for asked in contrast.of_margins if contrast else ():
+        same_pair = contrasts.get(verdict, [])
+        for plan in dict.fromkeys(each.plan for each in same_pair if each.plan and (plans or not each.real)):
+            print(f"    {plan}")
+        for asked in verdicts_on_margins(same_pair):
             print("\n    ".join(filter(None, (asked.verdict, asked.plan))))
-    if len(printed) < len(compared.verdicts):
-        more = len(compared.verdicts) - len(printed)
+    if len(printed) < len(verdicts):
+        more = len(verdicts) - len(printed)
         print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
     for pair in compared.robustness:
         print(pair.verdict)

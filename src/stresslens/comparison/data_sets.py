@@ -21,6 +21,7 @@ from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.text import enumeration
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import DataRecord, read_record
+from stresslens.metrics.measures import measure_of
 from stresslens.metrics.meta_analysis import FEWEST_SETS, Pooled, pooled_effects
 from stresslens.metrics.paired import holm
 
@@ -104,8 +105,13 @@ def compare_data_sets(
     """Compare the variants of studies (by their own names) over their data sets.
 
     The model is a random-effects meta-analysis: the data sets are a sample. Raises ConfigError for fewer than
-    two studies, what is no study, one data set that is given twice, and studies without a common pair.
+    two studies, what is no study, one data set that is given twice, studies without a common pair, and a
+    metric that is not in percent.
     """
+    if not measure_of(metric).is_share:
+        raise ConfigError(
+            f"a comparison over data sets is of scores in percent, such as the accuracy; {metric} is none"
+        )
     if len(folders) < 2:
         raise ConfigError("--across compares over several data sets; give two studies or more, one for each")
     for folder in folders:

@@ -41,7 +41,8 @@ class Difference:
     with the same `under`. `ends_at`: the two ends of the interval at a level; `skewed_ends_at`:
     those where the seeds are skewed, which may be further out. `needs`: the images and
     seeds in words, as `takes`, that a `Goal` takes; None where it is not known. `measure`: what the
-    difference is of, where it is not the accuracy; its unit is that of the difference.
+    difference is of, where it is not the accuracy; its unit is that of the difference. `whole`: as in
+    `Metric`, the largest difference that one image can make, times the number of images.
     """
 
     contrast: str
@@ -62,6 +63,7 @@ class Difference:
     too_few_seeds: bool = False
     same_function: bool = False
     measure: Measure = ACCURACY
+    whole: float = 1.0
     ends_at: Callable[[float], tuple[float, float]] | None = field(default=None, compare=False, repr=False)
     skewed_ends_at: Callable[[float], tuple[float, float]] | None = field(
         default=None, compare=False, repr=False

@@ -189,7 +189,7 @@ def _compared_study(
     question: MarginQuestion,
 ) -> ComparisonFile:
     study = read_study_record(folder)
-    contrasts, margins = study.contrasts, question.margins(study.margins)
+    contrasts, margins = study.contrasts, question.margins(study.margins if metric == "accuracy" else {})
     robust = metric.startswith("robust@")
     variants = variants_of(
         folder,

@@ -182,7 +182,7 @@ class _AgainstMargin:
     def _plan(self) -> str | None:
         if self.of.needs is None:
             return None
-        goal = Goal(self.margin, 1 - 2 * ALPHA, self.power, float(room(1, ALPHA)))
+        goal = Goal(self.margin, 1 - 2 * ALPHA, self.power, float(room(1, ALPHA)) * self.of.whole)
         takes = self.of.needs(goal)
         if not takes:
             return f"where nothing differs, these {self.of.present} show it in 8 of 10 such comparisons"
@@ -259,7 +259,7 @@ def _ends_of(of: Difference) -> Ends | None:
             low, high = min(low, below), max(high, above)
         return np.asarray(low), np.asarray(high)
 
-    return widened(ends, of.images)
+    return widened(ends, of.images / of.whole)
 
 
 def in_points(share: float) -> str:

@@ -6,6 +6,7 @@ import re
 
 from stresslens.comparison.folders import FolderComparison
 from stresslens.comparison.margins import in_points
+from stresslens.comparison.schema import verdicts_on_margins
 from stresslens.core.format import percent, plain
 from stresslens.metrics.measures import measure_of
 
@@ -19,16 +20,16 @@ def markdown_of(result: FolderComparison) -> str:
     compared = result.comparison
     measure = measure_of(compared.metric)
     written = percent if measure.is_share else plain
-    contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
+    contrasts = compared.by_verdict
     lines = [f"### {compared.split} {compared.metric}: {_summary(result)}", ""]
     if compared.best:
         lines.append(f"- {in_markdown(compared.best.said)}")
-    for verdict in compared.verdicts:
+    for verdict in dict.fromkeys(compared.verdicts):
         lines.append(f"- {in_markdown(verdict)}")
-        contrast = contrasts.get(verdict)
-        if contrast and contrast.plan and not contrast.real:
-            lines.append(f"  - {in_markdown(contrast.plan)}")
-        for asked in contrast.of_margins if contrast else ():
+        same_pair = contrasts.get(verdict, [])
+        plans = dict.fromkeys(each.plan for each in same_pair if each.plan and not each.real)
+        lines += [f"  - {in_markdown(plan)}" for plan in plans]
+        for asked in verdicts_on_margins(same_pair):
             lines.append(f"- {in_markdown(asked.verdict)}")
             lines += [f"  - {in_markdown(asked.plan)}"] if asked.plan else []
     lines += [f"- {in_markdown(cost.verdict)}" for cost in compared.costs]
@@ -52,7 +53,7 @@ def _summary(result: FolderComparison) -> str:
     if gated:
         shown, more = sum(each.shown for each in gated), f"by more than {in_points(gated[0].margin)}"
         if len(gated) == 1:
-            return f"{'' if shown else 'not shown to be '}not worse {more}"
+            return f"{'not' if shown else 'may be'} worse {more}"
         return f"{shown} of {len(gated)} are not worse {more}"
     if result.kind == "study":
         return f"{sum(pair.real for pair in pairs)} of {len(pairs)} differences are real"

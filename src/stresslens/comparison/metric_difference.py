@@ -114,6 +114,7 @@ def difference_of_values(
         takes,
         too_few_seeds=1 < seeds < FEWEST_SEEDS and images_tell(delta),
         measure=measure,
+        whole=whole,
         ends_at=ends_at,
     )
 
@@ -136,7 +137,8 @@ def divided_metric_difference(
             "amount for each model, which the test over divisions of the images does not see; "
             "use brier or cross_entropy"
         )
-    return divided_difference_of(contrast, a, b, gains, divisions, ask=ask, measure=metric.measure)
+    found = divided_difference_of(contrast, a, b, gains, divisions, ask=ask, measure=metric.measure)
+    return replace(found, whole=max(one.metric.whole for one, _ in pairs))
 
 
 def balanced_difference(right_a: Right, right_b: Right, labels: Labels) -> Estimate:

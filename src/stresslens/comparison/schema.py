@@ -7,6 +7,7 @@ fills, and an entry to `CONTRAST_COLUMNS`. A study's page shows every entry, als
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from pydantic import model_validator
@@ -75,6 +76,11 @@ class Contrast(JsonFile):
         if not self.real or self.difference.value == 0:
             return 0
         return 1 if measure_of(self.metric).is_better(self.difference.value) else -1
+
+
+def verdicts_on_margins(contrasts: Iterable[Contrast]) -> list[MarginVerdict]:
+    """The verdicts of contrasts on the margins that were asked for, each sentence once."""
+    return list({each.verdict: each for contrast in contrasts for each in contrast.of_margins}.values())
 
 
 class BestSet(JsonFile):
@@ -273,6 +279,14 @@ class ComparisonFile(JsonFile):
     robustness: list[RobustContrast | UncomparedPair] = []
     importance: ImportanceTable | None = None
     pace: list[Convergence] = []
+
+    @property
+    def by_verdict(self) -> dict[str, list[Contrast]]:
+        """The contrasts by their verdicts; contrasts of the same pair have the same one."""
+        found: dict[str, list[Contrast]] = {}
+        for contrast in self.contrasts:
+            found.setdefault(contrast.verdict, []).append(contrast)
+        return found
 
     def as_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_unset=True)

@@ -33,12 +33,14 @@ def with_renamed_members(model: PluginValue, renamed: Mapping[str, str]) -> Plug
 
 def untrained(config: VariantConfig) -> VariantConfig:
     """The configuration of an ensemble without what has no effect on it: its members prepare the images
-    themselves, and it is not trained. Others are as they were."""
+    themselves, and it is not trained, though images may be set aside to calibrate it. Others are as they
+    were."""
     if not member_runs(config):
         return config
     compute = {key: getattr(config.train, key) for key in COMPUTE_KEYS}
     as_it_is = Input(size=None, normalize="none", crop="none")
-    return replace(config, input=as_it_is, train=replace(Train(epochs=0), **compute))
+    train = replace(Train(epochs=0), calibration=config.train.calibration, **compute)
+    return replace(config, input=as_it_is, train=train)
 
 
 def variant_seeds(config: VariantConfig, seeds: Sequence[int]) -> list[int]:

@@ -87,8 +87,10 @@ def calibration_images(folder: RunFolder, record: RunRecord) -> CalibrationImage
     predictions = Predictions.of_arrays(folder.load_predictions(split))
     calibration, caveat = record.calibration, ""
     if split == "validation":
-        chose = ["the epoch"] if record.training.chosen_epoch is not None else []
-        chose += ["the penalty"] if record.training.penalties else []
+        training = record.training
+        chose = ["the epoch"] if training.chosen_epoch is not None and training.select != "last" else []
+        chose += ["the epochs of its members"] if record.ensemble is not None else []
+        chose += ["the penalty"] if training.penalties else []
         chose += ["the temperature"] if calibration and calibration.helps else []
         caveat = (
             f"the same images chose {enumeration(chose)}, so it may hold a little less often; "

@@ -86,9 +86,9 @@ class ClassGaussians:
 
     @staticmethod
     def fitted(values: Floats32, labels: NDArray[np.int64], *, axes: int) -> ClassGaussians:
+        """Fits values (N, D) with labels (N,) on at most `axes` principal axes."""
         from sklearn.utils.extmath import randomized_svd
 
-        """Fits values (N, D) with labels (N,) on at most `axes` principal axes."""
         mean, width = values.mean(0), values.shape[1]
         centred = values - mean
         if width > axes:

@@ -28,8 +28,8 @@ from stresslens.core.sampling import sampled_positions
 from stresslens.core.splits import split_named
 from stresslens.core.text import enumeration
 from stresslens.core.types import Estimate
+from stresslens.evaluation.ood import BATCH, MOST_VALUES, OODDetector, coarse_of
 from stresslens.evaluation.ood import Features as LikenessFeatures
-from stresslens.evaluation.ood import OODDetector, coarse_of
 from stresslens.evaluation.ood_record import DetectorDifference, DetectorScores, OODRecord, OODSetRecord
 from stresslens.evaluation.ood_sets import OODSet
 from stresslens.evaluation.record import RunRecord
@@ -73,11 +73,12 @@ def score_ood(
     trust: bool = False,
 ) -> OODRecord:
     """Scores detectors (by default all that there are) on how well they tell the images of `sets` from those
-    of a split of the run, writes `record.ood` and counts a read of test.
+    of a split of the run, writes `record.ood` beside what it holds, and counts a read of test.
 
     Of each at most `MOST` images are drawn, with a fixed seed. The detectors are fitted on training images,
-    and thresholds are chosen on validation images. Raises ConfigError for an unknown detector and a set that
-    holds images of the run, and DataError for a split or a set of fewer than `FEWEST` images.
+    and thresholds are chosen on validation images: at most `FITTED`, fewer of large features. Raises
+    ConfigError for an unknown detector and a set that holds images of the run, and DataError for a split or
+    a set of fewer than `FEWEST` images.
     """
     images = split_named(data, split)
     own = {each.fingerprint: name for name, each in data.splits.items()}
@@ -87,15 +88,16 @@ def score_ood(
     if len(images) < FEWEST:
         raise DataError(f"the {split} split has {len(images)} images; at least {FEWEST} are needed")
     read = partial(_read, model, data)
-    train = read(_of_split(data.train, FITTED))
-    labels = data.train.labels.cpu().numpy()[sampled_positions(len(data.train), FITTED, 0).numpy()]
+    most = most_fitted(feature_layer(model, data.shape)[1])
+    train = read(_of_split(data.train, most))
+    labels = data.train.labels.cpu().numpy()[sampled_positions(len(data.train), most, 0).numpy()]
     fitted, refused = _fitted(model, data, train, labels, detectors or _all(), folder, trust)
     inside = read(_of_split(images, MOST))
-    held_out = read(_of_split(data.validation, FITTED)) if data.validation is not None else None
+    held_out = read(_of_split(data.validation, most)) if data.validation is not None else None
     counts = {"n": len(inside.logits), "fitted_on": len(labels)}
     validation = 0 if held_out is None else len(held_out.logits)
     found = OODRecord(split=split, **counts, validation=validation, refused=refused)
-    known = record.ood.sets if record.ood is not None and record.ood.split == split else {}
+    known = {} if record.ood is None else record.ood.by_split
     new = {}
     for each in sets:
         outside = read(each.pieces(data.shape, images))
@@ -103,10 +105,17 @@ def score_ood(
             why = f"{len(outside.logits)} images can be read; at least {FEWEST} are needed"
             raise DataError(f"--ood {each.name}: {why}{each.left_out}")
         new[each.name] = _compared(fitted, inside, outside, held_out, each)
-    found.sets = {**known, **new}
+    found.sets = {**(known[split].sets if split in known else {}), **new}
+    for other in (each for name, each in known.items() if name != split):
+        found.other_split = other.model_copy(update={"other_split": None})
     record.reads_of_test += split == "test"
     record.ood = found
     return found
+
+
+def most_fitted(width: int) -> int:
+    """The most images that detectors are fitted on, of features (N, width)."""
+    return max(BATCH, min(FITTED, MOST_VALUES // width))
 
 
 def _all() -> list[str]:
@@ -166,6 +175,8 @@ def _fitted(
                 refused[name] = "no training image has finite features"
             else:
                 fitted[name] = partial(_of_plugin, bound(**given))
+        except MemoryError:
+            refused[name] = "its features are too many for the memory of this machine"
         except (ValueError, UnreadableRun) as error:
             refused[name] = str(error)
     if not fitted:

@@ -40,7 +40,10 @@ class OODSetRecord(OrderedJsonFile):
 
 class OODRecord(OrderedJsonFile):
     """The sets by name, against `n` images of a split of the run; the thresholds are of `validation`
-    images. `refused` says why a detector cannot be used with this model."""
+    images. `refused` says why a detector cannot be used with this model. `other_split` are the sets that
+    were scored before beside the other split."""
+
+    LATER_KEYS = frozenset({"other_split"})
 
     split: str
     n: int
@@ -48,3 +51,9 @@ class OODRecord(OrderedJsonFile):
     validation: int = 0
     sets: dict[str, OODSetRecord] = {}
     refused: dict[str, str] = {}
+    other_split: OODRecord | None = None
+
+    @property
+    def by_split(self) -> dict[str, OODRecord]:
+        """What was found beside each split, the latest first."""
+        return {each.split: each for each in (self, self.other_split) if each is not None}

@@ -24,13 +24,14 @@ class OODSection:
     tables: Sequence[OODTable]
 
 
-def ood_section(run: Run) -> OODSection | None:
-    """The sets that detectors were compared on; None without any."""
-    found = run.record.ood
-    if found is None or not found.sets:
-        return None
-    tables = [
+def ood_sections(run: Run) -> list[OODSection]:
+    """The sets that detectors were compared on, beside each split; none without any."""
+    found = {} if run.record.ood is None else run.record.ood.by_split
+    return [OODSection(each, _tables(each)) for each in found.values() if each.sets]
+
+
+def _tables(found: OODRecord) -> list[OODTable]:
+    return [
         OODTable(name, each, sorted(each.detectors.items(), key=lambda row: -row[1].auroc.value))
         for name, each in found.sets.items()
     ]
-    return OODSection(found, tables)

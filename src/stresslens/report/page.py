@@ -240,7 +240,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "ranking": ranking.ranking_section(run, split),
         "reliability": curves.run_reliability(run, split),
         "risk": curves.run_risk(run, split),
-        "ood": ood.ood_section(run),
+        "ood": ood.ood_sections(run),
         "slices": record.slices.get(split, []),
         "found_slices": found_slices.found_slices_section(run, split),
         "data_cards": provenance.data_cards([run]),

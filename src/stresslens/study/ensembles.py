@@ -20,9 +20,9 @@ STUDY = "ensembles"
 
 
 def ensemble_study(runs: Sequence[Path], *, average: str, name: str | None) -> study_file.Study:
-    """The study of an ensemble of these runs, on the data set of the first. Raises ConfigError where a
-    folder holds no trained run."""
-    values = {**ensemble_values(runs, average), "data": _data_of(runs[0])}
+    """The study of an ensemble of these runs, on the data set of the first, of which it sets aside the same
+    images to calibrate. Raises ConfigError where a folder holds no trained run."""
+    values = {**ensemble_values(runs, average), **_data_of(runs[0])}
     called = name or default_name(runs)
     described = study_file.expand_study(
         {**values, "runs": {called: {}}, "repeats": [0]}, name=STUDY, base=Path.cwd()
@@ -50,17 +50,19 @@ def _with_slash(path: Path) -> str:
     return text if "/" in text else f"./{text}"
 
 
-def _data_of(run: Path) -> Any:
-    """The data set of a run, or of the first seed of a variant, with a path that is found from here."""
+def _data_of(run: Path) -> dict[str, Any]:
+    """The data set of a run, or of the first seed of a variant, with a path that is found from here, and
+    what it sets aside of it."""
     folder = next(
         (each for each in (run, *sorted(run.glob("seed-*"))) if (each / "config.yaml").is_file()), run
     )
     try:
-        value = read_run_data(RunFolder(folder).config).data
+        found = read_run_data(RunFolder(folder).config)
     except UnreadableRun:
         variants = sorted({path.parent for path in run.glob("*/seed-*")})
         hint = f"it is a study; name a variant in it: {variants[0]}" if variants else "it has no config.yaml"
         raise ConfigError(f"{run} is not the folder of a run or of a variant of a study: {hint}") from None
+    value, aside = found.data, found.train.calibration
     if isinstance(value, str) and value.startswith("own data"):
         raise ConfigError(f"{run} was trained on your {value}; use sl.ensemble(runs, data=DATA) in Python")
     name, options = registry.name_and_options("datasets", value)
@@ -69,4 +71,5 @@ def _data_of(run: Path) -> Any:
         for key in ("path", "corrections")
         if isinstance(options.get(key), str)
     }
-    return {name: {**options, **paths}} if isinstance(value, Mapping) else value
+    data = {name: {**options, **paths}} if isinstance(value, Mapping) else value
+    return {"data": data, **({"train": {"calibration": aside}} if aside is not None else {})}

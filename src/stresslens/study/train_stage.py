@@ -44,7 +44,7 @@ from stresslens.training.best_epoch import copied_weights
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
 from stresslens.training.members import keep_members
-from stresslens.training.setup import build_model, images_to_check, leak, leak_from, load_initial_weights
+from stresslens.training.setup import build_model, images_to_check, leak, load_initial_weights, member_leaks
 from stresslens.training.signals import noted
 from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
@@ -58,6 +58,7 @@ def train_stage(
         _fit_estimator(task, folder, data, record)
         return
     model = build_model(task, data)
+    leaks = member_leaks(task.plan.members, data)
     record.layers = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
     prepared = layers.preparation(model, data.shape)
     state, unreadable = folder.load_checkpoint()
@@ -81,10 +82,7 @@ def train_stage(
     write_json(folder.card, model_card(task, data, model).as_json())
     if (ensemble := ensemble_in(model)) is not None and task.plan.members:
         record.ensemble = keep_members(task.plan.members, folder, ensemble)
-        leaks = [
-            leak_from(run, data.test, data.name, str(run.path)) for run in task.plan.members if data.test
-        ]
-        record.data.findings = [*record.data.findings, *filter(None, leaks)]
+        record.data.findings = [*record.data.findings, *leaks]
 
 
 def _fitted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -141,25 +142,56 @@ def leak(task: Task, data: Data) -> Finding | None:
     name = dict(depends_on(task.config)).get("weights")
     if name is None or data.test is None:
         return None
-    return leak_from(other_run(task, name, "weights"), data.test, data.name, name)
+    seen = _seen_in_training(other_run(task, name, "weights"), {"test": data.test}, data).get("test", 0)
+    return _leak(seen, len(data.test), f"{name}, which provided the initial weights") if seen else None
 
 
-def leak_from(run: RunFolder, test: Split, data: str, name: str) -> Finding | None:
-    """As `leak`, for the weights of the run `name` and the test images of the data set `data`."""
+def member_leaks(members: Sequence[RunFolder], data: Data) -> list[Finding]:
+    """A finding for each member of an ensemble that was trained on test images of the data, beside those
+    that have a copy among the training images of the data themselves.
+
+    Raises ConfigError where a member was trained on validation or calibration images: they fit the
+    temperature of the ensemble and calibrate its sets and thresholds.
+    """
+    held_out = {name: split for name, split in data.splits.items() if name != "train"}
+    findings = []
+    for run in members:
+        for name, seen in _seen_in_training(run, held_out, data).items():
+            split = held_out[name]
+            if seen <= initial_weights.known_images(split, data.train):
+                continue
+            if name != "test":
+                raise ConfigError(
+                    f"runs: {seen} of the {len(split)} {name} images are training images of {run.path}; make "
+                    "members of the same division of the data"
+                )
+            findings.append(_leak(seen, len(split), f"{run.path}, a member of the ensemble"))
+    return findings
+
+
+def _seen_in_training(run: RunFolder, splits: Mapping[str, Split], data: Data) -> dict[str, int]:
+    """How many images of each of these splits of the data a run was trained on, without the splits that it
+    held out itself; nothing where its training images are not known, or are those of the data."""
     if not run.record.is_file():  # an exported folder
-        return None
+        return {}
     known = read_record(run).data
-    if known.name != data or known.splits.get("test") == test.fingerprint:
-        return None
+    if known.name != data.name or known.splits.get("train") == data.train.fingerprint:
+        return {}
+    others = {name: split for name, split in splits.items() if known.splits.get(name) != split.fingerprint}
     try:
-        seen = initial_weights.known_images(test, data_of(run, trust=True).train)
+        train = data_of(run, trust=True).train if others else None
     except StresslensError:  # data that the caller passed, or that no longer exists
-        return None
-    evidence = (
-        f"{seen} of {len(test)} test images are training images of {name}, which provided the initial weights"
-    )
+        return {}
+    if train is None:
+        return {}
+    counts = {name: initial_weights.known_images(split, train) for name, split in others.items()}
+    return {name: seen for name, seen in counts.items() if seen}
+
+
+def _leak(seen: int, of: int, source: str) -> Finding:
+    evidence = f"{seen} of {of} test images are training images of {source}"
     remedy = "split the data the same way in both runs, or use weights that were trained on other images"
-    return Finding("trained on before", "sign", "serious", evidence, len(test), remedy) if seen else None
+    return Finding("trained on before", "sign", "serious", evidence, of, remedy)
 
 
 def _normalization(inputs: Input, train: Split, known: Preprocessing | None) -> layers.Normalize:
