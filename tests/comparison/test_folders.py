@@ -136,7 +136,7 @@ def test_plan_and_difference(type_: Type, studies: Path) -> None:
         (["runs/first/good", "runs/first/bad/seed-0"], "runs/first/bad/seed-0 is a run"),
         (["runs/first", "runs/second"], "compare takes one study"),
         (["runs"], "runs is not the folder of a run"),
-        (["runs/first/good", "nowhere"], "nowhere is not the folder of a run"),
+        (["runs/first/good", "nowhere"], "there is no nowhere"),
         (["runs/first", "--metric", "f1"], "did you mean 'macro_f1'?"),
         (["runs/first", "--split", "train"], "expected test or validation"),
         (["runs/first", "--difference", "0"], "above 0"),

@@ -152,7 +152,7 @@ STUDY = """# stresslens run models.yaml
 study:
   predictions: {knn: knn-seed*.csv, logreg: [logreg-seed0.csv, logreg-seed1.csv, logreg-seed2.csv]}
 contrasts:
-  neighbours: {pairs: [[logreg, knn]], claim: knn is better than logreg}
+  neighbours: {pairs: [[logreg, knn]], claim: knn is better than logreg, same_within: 0.2}
 """
 
 
@@ -161,6 +161,7 @@ def test_a_study_file_names_predictions(type_: Type, files: list[str], tmp_path:
     code, out, _ = type_("run", "models.yaml")
     assert code == 0
     (contrast,) = sl.compare("runs/models")["contrasts"]
+    assert contrast.pop("same")["verdict"] in out
     assert (contrast["contrast"], contrast["a"], contrast["b"]) == ("neighbours", "logreg", "knn")
     loose = sl.compare(*files)["contrasts"][0]
     assert contrast["difference"] == loose["difference"]
@@ -168,7 +169,9 @@ def test_a_study_file_names_predictions(type_: Type, files: list[str], tmp_path:
     assert "claim: knn is better than logreg." in out
     assert "knn is better than logreg" in Path("runs/models/report.html").read_text()
     again = sl.run("models.yaml", out=tmp_path / "other")
-    assert again.comparison["contrasts"] == [contrast]
+    (other,) = again.comparison["contrasts"]
+    assert other.pop("same")
+    assert other == contrast
 
 
 def test_gates_of_a_study_of_predictions(type_: Type, files: list[str]) -> None:

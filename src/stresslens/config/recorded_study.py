@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from stresslens.config.contrasts import ContrastSection, claims_of, pairs_of
+from stresslens.config.contrasts import ContrastSection, claims_of, margins_of, pairs_of
 from stresslens.config.run_names import folder_name
 from stresslens.config.schema import STRICT
 from stresslens.config.study_record import StatedClaim
@@ -54,6 +54,8 @@ class RecordedStudy:
     labels: Path | None
     contrasts: list[tuple[str, str, str]]
     claims: list[StatedClaim]
+    margins: dict[str, float]
+    """The margins of sameness, by contrast."""
     source: Path
 
 
@@ -133,9 +135,10 @@ def _resolved(sections: _Sections, source: Source, problems: list[Problem]) -> R
         sections = replace(sections, contrasts=None)
     contrasts = pairs_of(sections.contrasts or {}, {folder: {} for folder in files}, list(folders), problems)
     claims = claims_of(sections.contrasts or {}, contrasts, problems)
+    margins = margins_of(sections.contrasts or {})
     labels = None if reading.labels is None else base / Path(reading.labels).expanduser()
     name = folder_name(reading.name or source.file.stem)
-    return RecordedStudy(name, reading, files, labels, contrasts, claims, source.file)
+    return RecordedStudy(name, reading, files, labels, contrasts, claims, margins, source.file)
 
 
 def _files_of(
