@@ -294,7 +294,7 @@ def test_attacks_along_gradients_refuse_it_by_name(mixed: Path, small: Data) -> 
     with pytest.raises(NoGradient, match=r"is the estimator knn, which has no gradient, and the attack fgsm"):
         attack_run(RunFolder(mixed / "nearest" / "seed-0"), asked, base=mixed)
     with pytest.raises(
-        NoGradient, match="surrogate: it is an estimator and has no gradient to lend, which pg"
+        ConfigError, match="surrogate: it is an estimator and has no gradient to lend, which pg"
     ):
         attack(
             mixed / "net" / "seed-0", radii="0.1", protocol="[transfer]", surrogate=mixed / "edges" / "seed-0"

@@ -86,8 +86,8 @@ MODELS: list[tuple[Any, str]] = [
     (Returns(lambda z: z.sum()), r"returns shape \(\)"),
     (Returns(lambda z: z * float("nan")), "NaN or infinity"),
     (nn.Sequential(nn.Flatten(), nn.Linear(16, 3, device="meta")), "on the device meta"),
-    (Estimator(), "model is an Estimator; expected a torch.nn.Module"),
-    (lambda x: x, "model is a function"),
+    (Estimator(), "the classifier Estimator is not fitted"),
+    (lambda x: x, r"returned shape \(8, 1, 4, 4\) for 8 images"),
 ]
 
 
