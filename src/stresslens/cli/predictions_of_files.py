@@ -139,6 +139,11 @@ def calibrating(
             f"{file} has the classes {enumeration(held_out.classes)}, and {other} has "
             f"{enumeration(scored.classes)}; give all of them in the order of the scores with --classes"
         )
+    if both := sorted(set(held_out.names) & set(scored.names)):
+        raise DataError(
+            f"{len(both)} images are in {file} and in {other}: {enumeration(both)}; images that calibrate "
+            "must not be those that are scored"
+        )
     same_rows = len(held_out) == len(scored) and np.array_equal(held_out.scores, scored.scores)
     if file.resolve() == other.resolve() or same_rows:
         raise DataError(f"{file} has the images of {other}; images that calibrate must be others")
@@ -146,11 +151,6 @@ def calibrating(
         typer.echo(
             f"{file} or {other} does not name its images, so nobody can see whether some are in both",
             err=True,
-        )
-    if both := sorted(set(held_out.names) & set(scored.names)):
-        raise DataError(
-            f"{len(both)} images are in {file} and in {other}: {enumeration(both)}; images that calibrate "
-            "must not be those that are scored"
         )
     return images_of(held_out.predictions, f"images of {file.name}", str(file))
 

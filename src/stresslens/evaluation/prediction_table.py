@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stresslens.core.answers import predicted
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.spelling import closest
 from stresslens.core.text import counted, enumeration
@@ -164,8 +165,7 @@ class _Reader:
         values = _floats(rows.columns[column])
         if values.ndim != 2 or not np.isin(values, (0, 1)).all() or (values.sum(1) != 1).any():
             raise DataError(f"{self._line(rows, 0)}: the column {column!r} holds lists that are not one-hot")
-        numbers: NDArray[np.int64] = values.argmax(1)
-        return numbers
+        return np.nonzero(values)[1]
 
     def _numbers(self, rows: TableRows, column: str) -> NDArray[np.int64]:
         """The classes of a column as numbers of `words`."""
@@ -240,7 +240,7 @@ class _Reader:
             k = int(differ[0])
             raise DataError(
                 f"{self.path}: in {len(differ)} of {len(scores)} rows the highest score is not that of the "
-                f"predicted class (row {k + 1}: {classes[int(scores[k].argmax())]}, and the file says "
+                f"predicted class (row {k + 1}: {classes[int(predicted(scores[k : k + 1])[0])]}, and the file says "
                 f"{self.stated[k]}); give the classes in the order of the scores (--classes)"
             )
 
