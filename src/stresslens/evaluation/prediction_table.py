@@ -238,9 +238,10 @@ class _Reader:
         differ = np.flatnonzero(best < scores.max(1))
         if len(differ) > STATED * len(scores):
             k = int(differ[0])
+            best_class = classes[int(predicted(scores[k : k + 1])[0])]
             raise DataError(
                 f"{self.path}: in {len(differ)} of {len(scores)} rows the highest score is not that of the "
-                f"predicted class (row {k + 1}: {classes[int(predicted(scores[k : k + 1])[0])]}, and the file says "
+                f"predicted class (row {k + 1}: {best_class}, and the file says "
                 f"{self.stated[k]}); give the classes in the order of the scores (--classes)"
             )
 
