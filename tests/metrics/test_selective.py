@@ -67,7 +67,7 @@ def test_errors_among_the_surest_images_cannot_be_helped_by_more_images() -> Non
     assert found.needed is None
     some = selective_threshold(random.random(250), np.arange(250) > 0, 0.01)
     assert some.needed is not None
-    assert 299 < some.needed < 3000
+    assert 299 < some.needed < 5000, "as if one more were wrong: 2 of 251"
     assert selective_threshold(np.zeros(0), np.zeros(0, bool), 0.01).needed == 299
 
 

@@ -68,6 +68,7 @@ def _bfloat16_always_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     def gains(usual: Any, other: Any, clock: Any) -> list[float]:
         return [3.0] * compute_choice.PAIRS
 
+    monkeypatch.setattr("stresslens.robustness.autotune.bfloat16_in_hardware", lambda device: True)
     monkeypatch.setattr(compute_choice, "MEASURED_FROM", 0.0)
     monkeypatch.setattr(compute_choice, "gains_in_pairs", gains)
 
