@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
+from attack_runs import RADII, answers, every, images, linear, net, norms, run
 from models_of_known_radii import Sphere
 from small_models import Answering
 from smallest_radii import into_sphere
@@ -16,14 +15,10 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.config.threat_model import needs_gradient
 from stresslens.core.answers import predicted
-from stresslens.core.attack_base import BatchedModel, attacked, margins, unwatched
+from stresslens.core.attack_base import margins, unwatched
 from stresslens.core.ball import Ball, Norm
-from stresslens.core.draws import Draws
-from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_free import NoGradient as NoGradientError
 
-every = pytest.mark.parametrize("name", registry.names("attacks"))
-norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 cases = pytest.mark.parametrize(
     ("dtype", "shape", "n", "classes"),
     [
@@ -35,76 +30,7 @@ cases = pytest.mark.parametrize(
     ],
     ids=str,
 )
-QUICK = {"steps": 6, "queries": 30, "searches": 2, "tries": 3}
 OF_QUERIES = ("square", "hop_skip_jump", "boundary")
-RADII: dict[Norm, float] = {"linf": 0.1, "l2": 0.7, "l1": 3.0}
-
-
-def net(shape: tuple[int, int, int], classes: int, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A smooth net with batch norm, whose running statistics are its own, and dropout."""
-    with torch.random.fork_rng():
-        torch.manual_seed(len(shape) + classes)
-        inside = nn.Sequential(
-            nn.Conv2d(shape[0], 6, 3, padding=1), nn.BatchNorm2d(6), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5)
-        )
-        model = nn.Sequential(*inside, nn.Linear(6 * shape[1] * shape[2], classes)).to(dtype)
-        with torch.no_grad():
-            for _ in range(3):
-                model(torch.rand(64, *shape, dtype=dtype))
-    return model
-
-
-def linear(shape: tuple[int, int, int], classes: int, dtype: torch.dtype = torch.float64) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(classes)
-        return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes)).to(dtype)
-
-
-def images(shape: tuple[int, int, int], n: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """In [0, 1], many of their pixels black or white."""
-    drawn = torch.rand(n, *shape, generator=torch.Generator().manual_seed(n), dtype=dtype)
-    return (1.6 * drawn - 0.3).clamp(0, 1)
-
-
-def answers(model: nn.Module, x: Tensor) -> Tensor:
-    with attacked(model), torch.no_grad():
-        return model(x)
-
-
-def run(
-    name: str,
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    *,
-    watch: Any = unwatched,
-    target: Any = None,
-    index: Any = None,
-    surrogate: Any = None,
-    options: Mapping[str, int] = QUICK,
-) -> Tensor:
-    """The attack with few steps; skips where it says that it does not know the norm."""
-    function = registry.plugin("attacks", name)
-    options = {option: value for option, value in options.items() if option in registry.options_of(function)}
-    draws = Draws(3, torch.arange(len(x)) if index is None else index)
-    try:
-        with attacked(model):
-            result: Tensor = registry.resolve("attacks", {name: options})(
-                model=model,
-                x=x,
-                y=y,
-                ball=ball,
-                draws=draws,
-                watch=watch,
-                target=target,
-                surrogate=surrogate or model,
-            )
-    except ConfigError as error:
-        if f"not of {ball.norm}" not in str(error):
-            raise
-        pytest.skip(f"{name} does not know {ball.norm}")
-    return result
 
 
 @every
@@ -315,106 +241,3 @@ def test_a_curved_boundary_is_reached_where_it_is_and_not_nearer(name: str, norm
     if name not in SPHERE_IS_MISSED[norm]:
         beyond = run(name, sphere, x, y, Ball(norm, 1.25 * distance), options=SEARCHES)
         assert (answers(sphere, beyond).argmax(1) == 1).float().mean() >= 0.9
-
-
-class Constant(nn.Module):
-    def __init__(self, logits: list[float]) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(torch.tensor(logits))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.logits + 0 * x.flatten(1).sum(1, keepdim=True)
-
-
-class NoGradient(Constant):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.logits.detach().expand(len(x), -1).clone()
-
-
-STUCK: dict[str, Callable[[], nn.Module]] = {
-    "zero gradient": lambda: Constant([3.0, 1.0, 0.0, -2.0]),
-    "no gradient": lambda: NoGradient([3.0, 1.0, 0.0, -2.0]),
-    "all equal": lambda: Constant([0.0] * 4),
-    "NaN": lambda: Constant([torch.nan] * 4),
-    "infinite": lambda: Constant([torch.inf, 0.0, -torch.inf, 1.0]),
-}
-
-
-@every
-@norms
-@pytest.mark.parametrize("stuck", list(STUCK))
-def test_models_that_show_nothing_crash_nothing(name: str, norm: Norm, stuck: str) -> None:
-    model, x = STUCK[stuck](), images((1, 8, 8), 5)
-    ball = Ball(norm, RADII[norm])
-    x_adv = run(name, model, x, torch.zeros(5, dtype=torch.int64), ball)
-    assert ball.holds(x_adv, x).all()
-
-
-@every
-@norms
-def test_no_images_are_no_trouble(name: str, norm: Norm) -> None:
-    x = images((1, 8, 8), 5)[:0]
-    assert (
-        run(name, net((1, 8, 8), 4), x, torch.zeros(0, dtype=torch.int64), Ball(norm, 0.1)).shape == x.shape
-    )
-
-
-@every
-@norms
-def test_a_steered_model_is_attacked_like_any(name: str, norm: Norm) -> None:
-    """In pieces of 4 images, which must not change the draws."""
-    model, x = net((1, 8, 8), 4, torch.float64), images((1, 8, 8), 9, torch.float64)
-    y = answers(model, x).argmax(1)
-    ball = Ball(norm, RADII[norm])
-    whole, pieces = (run(name, seen, x, y, ball) for seen in (model, BatchedModel(model, batch=4)))
-    assert torch.allclose(*(margins(answers(model, x_adv), y) for x_adv in (whole, pieces)), atol=1e-6)
-
-
-class Breaks(nn.Module):
-    """Raises at its second pass."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.passes = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.passes += 1
-        if self.passes == 2:
-            raise RuntimeError("no more")
-        return x
-
-
-@contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Weights, buffers, modes, requires_grad, gradients and the global random state are afterwards
-    as they were."""
-
-    def state() -> tuple[Any, ...]:
-        values = {name: value.clone() for name, value in model.state_dict().items()}
-        asked = [(p.requires_grad, p.grad is None) for p in model.parameters()]
-        return values, [module.training for module in model.modules()], asked, torch.random.get_rng_state()
-
-    before = state()
-    yield
-    after = state()
-    assert before[1:3] == after[1:3]
-    assert torch.equal(before[3], after[3])
-    assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
-
-
-@every
-@pytest.mark.parametrize("breaks", [False, True], ids=["to its end", "after an exception"])
-def test_the_model_is_afterwards_as_it_was(name: str, breaks: bool) -> None:
-    inside = net((1, 8, 8), 4)
-    model = nn.Sequential(Breaks() if breaks else nn.Identity(), inside)
-    inside[0].weight.requires_grad_(False)
-    inside[1].eval()
-    x = images((1, 8, 8), 5)
-    ball = Ball("l2", 0.5)
-    torch.rand(1)
-    with unchanged(model):
-        if breaks:
-            with pytest.raises(RuntimeError, match="no more"):
-                run(name, model, x, torch.zeros(5, dtype=torch.int64), ball)
-        else:
-            run(name, model, x, torch.zeros(5, dtype=torch.int64), ball)

@@ -20,8 +20,8 @@ Side = int | tuple[int, int]
 
 
 def preparation_of(
-    shape: Shape,
     *,
+    shape: Shape,
     mean: Moments | None,
     std: Moments | None,
     scale: float,

@@ -14,7 +14,6 @@ from torch import nn
 
 from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.foreign_model import ForeignModel, Layout, Output, tried
-from stresslens.core.pretrained import Preprocessing
 from stresslens.core.types import Count, Natural, Positive, Shape
 from stresslens.plugins.models._foreign import Moments, Side, preparation_of
 
@@ -84,16 +83,7 @@ def needs_trust() -> str:
     return "the run sends its images to a server"
 
 
-def own_preprocessing(
-    *,
-    shape: Shape,
-    mean: Moments | None,
-    std: Moments | None,
-    scale: float,
-    size: Side | None,
-) -> Preprocessing:
-    """How images of a shape (C, H, W) are prepared for the server."""
-    return preparation_of(shape, mean=mean, std=std, scale=scale, size=size)
+own_preprocessing = preparation_of
 
 
 def _from_environment(headers: Mapping[str, str]) -> dict[str, str]:

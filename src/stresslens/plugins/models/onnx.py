@@ -103,7 +103,7 @@ def own_preprocessing(
         channels, height, width = wanted[1:] if order == "nchw" else (wanted[3], *wanted[1:3])
     own = (height, width) if height and width else None
     white = scale or (255.0 if given.type == "tensor(uint8)" else 1.0)
-    return preparation_of(shape, mean=mean, std=std, scale=white, size=size or own, channels=channels)
+    return preparation_of(shape=shape, mean=mean, std=std, scale=white, size=size or own, channels=channels)
 
 
 def files_beside(*, file: str) -> list[Path]:

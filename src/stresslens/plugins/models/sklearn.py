@@ -8,7 +8,6 @@ from torch import nn
 from stresslens.core.errors import DataError, first_line
 from stresslens.core.fitted_classifier import of_classifier
 from stresslens.core.foreign_model import Layout, tried
-from stresslens.core.pretrained import Preprocessing
 from stresslens.core.types import ModelFile, Natural, Positive, Shape
 from stresslens.plugins.models._foreign import Moments, Side, existing, preparation_of, trust_in
 
@@ -71,13 +70,4 @@ def needs_trust() -> str:
     return WHY
 
 
-def own_preprocessing(
-    *,
-    shape: Shape,
-    mean: Moments | None,
-    std: Moments | None,
-    scale: float,
-    size: Side | None,
-) -> Preprocessing:
-    """How images of a shape (C, H, W) are prepared for the classifier."""
-    return preparation_of(shape, mean=mean, std=std, scale=scale, size=size)
+own_preprocessing = preparation_of

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from stresslens.core.errors import DataError, first_line
 from stresslens.core.foreign_model import ForeignModel, Layout, Output, tried
-from stresslens.core.pretrained import Preprocessing
 from stresslens.core.types import Count, ModelFile, Natural, Positive, Shape
 from stresslens.plugins.models._foreign import (
     Moments,
@@ -74,16 +73,7 @@ def needs_trust() -> str:
     return WHY
 
 
-def own_preprocessing(
-    *,
-    shape: Shape,
-    mean: Moments | None,
-    std: Moments | None,
-    scale: float,
-    size: Side | None,
-) -> Preprocessing:
-    """How images of a shape (C, H, W) are prepared for the program."""
-    return preparation_of(shape, mean=mean, std=std, scale=scale, size=size)
+own_preprocessing = preparation_of
 
 
 def _program(file: str) -> tuple[nn.Module, tuple[int | None, ...]]:

@@ -8,7 +8,6 @@ from torch import nn
 
 from stresslens.core.errors import DataError, first_line
 from stresslens.core.foreign_model import ForeignModel, Layout, Output, tried
-from stresslens.core.pretrained import Preprocessing
 from stresslens.core.types import Count, ModelFile, Natural, Positive, Shape
 from stresslens.plugins.models._foreign import Moments, Side, existing, on_cpu, preparation_of, trust_in
 
@@ -76,13 +75,4 @@ def needs_trust() -> str:
     return WHY
 
 
-def own_preprocessing(
-    *,
-    shape: Shape,
-    mean: Moments | None,
-    std: Moments | None,
-    scale: float,
-    size: Side | None,
-) -> Preprocessing:
-    """How images of a shape (C, H, W) are prepared for the module."""
-    return preparation_of(shape, mean=mean, std=std, scale=scale, size=size)
+own_preprocessing = preparation_of
