@@ -28,8 +28,14 @@ def test_one_column_of_two_classes_and_labels() -> None:
     for wrong in ([3, 0, 0, 0], [0.5, 0, 0, 0], [-1, 0, 0, 0]):
         with pytest.raises(ConfigError, match="which is no class from 0 to 2"):
             ForeignModel(lambda sent, wrong=wrong: wrong, "it", classes=3, output="labels")(x)  # type: ignore[misc]
-    with pytest.raises(ConfigError, match=r"rows that add up to 2, and these are no probabilities"):
-        ForeignModel(lambda sent: np.ones((4, 2)), "it", output="probabilities")(x)
+    sure, half = [1.5, -0.5], [0.5, 0.5]
+    for rows, told in (
+        ([half, [1, 1], half, half], "rows that add up to 2, and these are no probabilities"),
+        ([half, half, half, sure], r"returned -0\.5, which is no probability"),
+    ):
+        model = ForeignModel(lambda sent, rows=rows: np.array(rows), "it", output="probabilities")  # type: ignore[misc]
+        with pytest.raises(ConfigError, match=told):
+            model(x)
     with pytest.raises(ConfigError, match=r"returned shape \(3, 2\) for 4 images"):
         ForeignModel(lambda sent: np.ones((3, 2)), "it")(x)
     with pytest.raises(ConfigError, match="returned no numbers"):

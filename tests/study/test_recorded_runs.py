@@ -196,6 +196,15 @@ def test_files_without_seeds_in_their_names_are_numbered(
     assert sorted(each.name for each in Path("runs/both/net").iterdir()) == ["seed-0", "seed-1"]
 
 
+def test_folders_may_have_the_seeds(type_: Type, files: list[str], tmp_path: Path) -> None:
+    for seed in (3, 1):
+        Path(f"net-seed{seed}").mkdir()
+        Path(f"knn-seed{seed % 3}.csv").rename(f"net-seed{seed}/preds.csv")
+    Path("s.yaml").write_text("study: {name: folders, predictions: {net: net-seed*/preds.csv}}\n")
+    assert type_("run", "s.yaml")[0] == 0
+    assert sorted(each.name for each in Path("runs/folders/net").iterdir()) == ["seed-1", "seed-3"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -203,6 +212,8 @@ def test_files_without_seeds_in_their_names_are_numbered(
             "study: {predictions: {a: none*.csv}}",
             "s.yaml:1: study.predictions.a: no file is called 'none*.csv'",
         ),
+        ("study: {predictions: {a: ['*seed0.csv']}}", "study.predictions.a: two files have the seed 0"),
+        ("study: {predictions: {a: [knn-seed0.csv, s.yaml]}}", "s.yaml has no seed in its name, and others"),
         ("study: {predictions: {}}", "s.yaml:1: study.predictions: name a variant"),
         ("study: {colums: {}}", "study.colums: unknown key; did you mean 'columns'"),
         ("study: {predictions: {a: knn-seed0.csv}}\nmodel: mlp", "s.yaml:2: model: means nothing"),

@@ -275,7 +275,7 @@ def _own_scores(run: Run, split: str | None, views: Sequence[str], asked: Wanted
     """The scores of a run on a split of its own data; with `views` of averaged probabilities."""
     chosen, folder = split or run.split, RunFolder(run.folder)
     if chosen not in ("train", "validation", "calibration", "test"):
-        raise ConfigError(f"split is {chosen!r}; expected 'train', 'validation' or 'test'")
+        raise ConfigError(f"split is {chosen!r}; expected 'train', 'validation', 'calibration' or 'test'")
     if views:
         return _averaged_scores(run, chosen, views)
     if asked:

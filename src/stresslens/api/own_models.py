@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, get_args
 
 from torch import nn
@@ -51,12 +51,14 @@ def as_model(
     are the classes, in their order. `batch` is the number of images of a pass, where it is fixed.
 
     A module keeps its gradient. Everything else has none: attacks that follow it refuse it by name, and
-    the others (square, noise, transfer) take it. Raises ConfigError for anything else."""
+    the others (hop_skip_jump, boundary, square, …) take it. Raises ConfigError for anything else."""
     if layout not in (None, *LAYOUTS) or output not in (None, *OUTPUTS):
         wrong, known = (layout, LAYOUTS) if layout not in (None, *LAYOUTS) else (output, OUTPUTS)
         raise ConfigError(f"{wrong!r} is none of {', '.join(known)}")
     given: dict[str, Any] = {"bgr": bgr, "columns": columns, "batch": batch}
     if _is_pipeline(model):
+        own = {"layout": layout, "mean": mean, "std": std, "size": size, "output": output, "classes": classes}
+        _check_idle({**own, "scale": None if scale == 1 else scale}, "a pipeline, which prepares its images")
         return _of_pipeline(model, given)
     if isinstance(model, nn.Module):
         name = type(model).__name__
@@ -64,8 +66,8 @@ def as_model(
             model, name, classes=classes, layout=layout or "nchw", output=output or "logits", **given
         )
     elif is_classifier(model):
-        if output is not None:
-            raise ConfigError("output is of functions and modules; a classifier's methods say it themselves")
+        idle = {"output": output, "classes": classes, "batch": batch}
+        _check_idle(idle, "a classifier, whose methods say it themselves")
         net = of_classifier(model, None, layout=layout or "flat", bgr=bgr, columns=columns)
     elif callable(model) and not isinstance(model, type) and not isinstance(model, str | os.PathLike):
         name = f"the function {getattr(model, '__name__', type(model).__name__)}"
@@ -81,6 +83,12 @@ def as_model(
         return net
     normalize = _normalize(mean, std, scale)
     return with_input_layers(net, normalize, (size, size) if isinstance(size, int) else size)
+
+
+def _check_idle(options: Mapping[str, Any], what: str) -> None:
+    """Raises ConfigError for an option that means nothing to a model."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise ConfigError(f"{given[0]} means nothing to {what}; leave it out")
 
 
 def module_of(value: Any) -> nn.Module | None:

@@ -105,7 +105,7 @@ def evaluate(
     from stresslens.study.predict_stage import evaluate_again
 
     if split not in SPLITS:
-        raise ConfigError(f"--split {split}: expected train, validation or test")
+        raise ConfigError(f"--split {split}: expected train, validation, calibration or test")
     wanted = guarantees.wanted(coverage, sets, by_class, wrong_at_most, recall)
     check_alone(wanted, tta=bool(tta))
     if tta and find_slices:

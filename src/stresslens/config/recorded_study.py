@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import field, replace
+from glob import escape, glob
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,7 +127,7 @@ def _resolved(sections: _Sections, source: Source, problems: list[Problem]) -> R
                 Problem(path, f"another variant has the same folder name, {folder!r}; rename one")
             )
         folders[name] = folder
-        files[folder] = _by_seed(_files_of(given, base, path, problems))
+        files[folder] = _by_seed(_files_of(given, base, path, problems), path, problems)
     for name, contrast in (sections.contrasts or {}).items():
         if contrast.vary is not None:
             why = "nothing is known of the settings behind predictions; give pairs"
@@ -148,14 +149,24 @@ def _files_of(
     found: dict[Path, None] = {}
     for text in [given] if isinstance(given, str) else given:
         place = base / Path(text).expanduser()
-        files = [place] if place.is_file() else sorted(place.parent.glob(place.name))
+        pattern = str(Path(escape(str(base))) / Path(text).expanduser())
+        files = [place] if place.is_file() else [Path(each) for each in sorted(glob(pattern))]
         if not files:
             problems.append(Problem(path, f"no file is called {text!r} in {base.resolve()}"))
         found.update(dict.fromkeys(files))
     return list(found)
 
 
-def _by_seed(files: list[Path]) -> dict[int, Path]:
-    """The files by the seeds in their names, or numbered in order where these are not all different."""
-    seeds = [variant_and_seed(file)[1] for file in files]
-    return dict(sorted(zip(seeds if len(set(seeds)) == len(files) else range(len(files)), files)))
+def _by_seed(files: list[Path], path: tuple[str | int, ...], problems: list[Problem]) -> dict[int, Path]:
+    """The files by the seeds in their names, or in those of their folders; numbered in order where none has
+    one."""
+    named = [SEED.match(file.stem) or SEED.match(file.parent.name) for file in files]
+    seeds = [int(found[2]) for found in named if found] if any(named) else list(range(len(files)))
+    if len(seeds) < len(files):
+        without = files[named.index(None)].name
+        why = f"{without} has no seed in its name, and others have; name all of them"
+        problems.append(Problem(path, why))
+    elif len(set(seeds)) < len(files):
+        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
+        problems.append(Problem(path, f"two files have the seed {twice} in their names; rename one"))
+    return dict(sorted(zip(seeds, files)))

@@ -109,10 +109,15 @@ class ForeignModel(nn.Module):
             scores = torch.cat([rest, scores], 1)
         if self.output == "probabilities":
             known = scores[scores.isfinite().all(1)]
-            if bool((known < -SUM).any() or ((known.sum(1) - 1).abs() > SUM).any()):
+            if bool((known < -SUM).any()):
                 raise ConfigError(
-                    f"{self.what} returned rows that add up to {float(known.sum(1)[0]):.4g}, and these are "
-                    "no probabilities; set its output to logits"
+                    f"{self.what} returned {float(known.min()):.4g}, which is no probability; set its output "
+                    "to logits"
+                )
+            if bool(((sums := known.sum(1)) - 1).abs().gt(SUM).any()):
+                raise ConfigError(
+                    f"{self.what} returned rows that add up to {float(sums[(sums - 1).abs().argmax()]):.4g}, "
+                    "and these are no probabilities; set its output to logits"
                 )
             scores = scores.clamp_min(LEAST).log()
         elif scores.shape[1] > 1 and look_like_probabilities(scores):
@@ -134,10 +139,11 @@ class ForeignModel(nn.Module):
             raise ConfigError(f"{self.what} returns labels; say how many classes there are (classes=…)")
         known = labels.isfinite()
         numbers = torch.where(known, labels, 0).long()
-        if bool((labels[known] != numbers[known]).any() or ((numbers < 0) | (numbers >= classes)).any()):
+        strange = known & ((labels != numbers) | (numbers < 0) | (numbers >= classes))
+        if bool(strange.any()):
             raise ConfigError(
-                f"{self.what} returned {float(labels[0]):g}, which is no class from 0 to {classes - 1}; if "
-                "these are scores, set its output to logits"
+                f"{self.what} returned {float(labels[strange][0]):g}, which is no class from 0 to "
+                f"{classes - 1}; if these are scores, set its output to logits"
             )
         logits = nn.functional.one_hot(numbers, classes).float()
         return torch.where(known[:, None], logits, torch.nan)

@@ -49,6 +49,8 @@ def _check_order(config: Mapping[str, Any], names: tuple[str, ...], source: str)
     labels = config.get("id2label")
     if not isinstance(labels, Mapping):
         return
+    if not all(str(key).isdecimal() for key in labels):
+        return
     own = [plain_form(str(labels[key])) for key in sorted(labels, key=int)]
     wanted = [plain_form(each) for each in names]
     if own != wanted and sorted(own) == sorted(wanted):
