@@ -25,7 +25,6 @@ import numpy as np
 
 import stresslens as sl
 from stresslens.core.run_folder import RunFolder
-from stresslens.evaluation.guarantees import used_temperature
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.scores import Predictions
 from stresslens.metrics.conformal import (
@@ -51,7 +50,7 @@ def scores_of(name: str, out: Path) -> tuple[np.ndarray, np.ndarray]:
         run = sl.train("simple_cnn", "digits", epochs=3, out=out)
     folder = RunFolder(run.folder)
     found = Predictions.of_arrays(folder.load_predictions("test"))
-    return found.calibrated(used_temperature(read_record(folder))).probabilities, found.labels
+    return found.calibrated(read_record(folder).temperature).probabilities, found.labels
 
 
 class Ours:

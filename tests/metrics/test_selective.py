@@ -100,7 +100,7 @@ def test_a_threshold_for_a_recall_is_an_order_statistic(n: int, recall: float, s
     if not found.holds:
         assert n < fewest_of_class(recall)
         return
-    assert found.low <= found.usual <= found.high
+    assert found.threshold <= found.usual <= found.high
     k = int((scores <= found.threshold).sum())
     assert binom.sf(k - 1, n, 1 - recall) >= 0.95
     assert k == n or binom.sf(k, n, 1 - recall) < 0.95
@@ -113,6 +113,6 @@ def test_the_recall_falls_short_in_at_most_a_twentieth_of_draws() -> None:
     for seed in range(draws):
         found = recall_threshold(np.random.default_rng(seed).random(200), 0.9)
         short += 1 - found.threshold < 0.9
-        between += found.low <= 0.1 <= found.high
+        between += found.threshold <= 0.1 <= found.high
     assert short <= binom(draws, 0.05).ppf(0.999)
     assert between >= binom(draws, 0.9).ppf(0.001)

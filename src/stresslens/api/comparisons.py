@@ -7,7 +7,7 @@ from typing import Any
 from stresslens.api.named_scores import ByName
 from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.comparison.data_sets import DataSetsFile, PairAcrossSets
-from stresslens.comparison.schema import Contrast, MarginVerdict
+from stresslens.comparison.schema import Contrast, verdicts_on_margins
 from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
 from stresslens.core.tables import PercentagePoints, ResultTable, Tabular
@@ -38,7 +38,7 @@ class Comparison(ByName[Any], Tabular):
         chart = [difference_chart(self._contrasts[:SHOWN])] if self._contrasts else []
         named = [c for c in self._contrasts if c.verdict and c.verdict != lead]
         best = [self["best"]["said"]] if "best" in self else []
-        of_margins = [each.verdict for each in self._of_margins]
+        of_margins = [each.verdict for each in verdicts_on_margins(self._contrasts)]
         verdicts = list(dict.fromkeys([*of_margins, *best, *rest, *(c.verdict for c in named)]))
         plans = list(dict.fromkeys(c.plan for c in self._contrasts if c.plan and not c.real))
         return card_with_charts(
@@ -49,10 +49,6 @@ class Comparison(ByName[Any], Tabular):
             sentences(plans, 1),
             *(sentences(self.get(key, {}).get("sentences", [])) for key in ("corrections", "without_copies")),
         )
-
-    @property
-    def _of_margins(self) -> list[MarginVerdict]:
-        return [verdict for contrast in self._contrasts for verdict in contrast.of_margins]
 
     def to_latex(self) -> str:
         """The differences, in percentage points or the unit of the metric, with their intervals and p

@@ -60,17 +60,14 @@ def as_model(
         own = {"layout": layout, "mean": mean, "std": std, "size": size, "output": output, "classes": classes}
         _check_idle({**own, "scale": None if scale == 1 else scale}, "a pipeline, which prepares its images")
         return _of_pipeline(model, given)
-    if isinstance(model, nn.Module):
-        name = type(model).__name__
-        net = ForeignModel(
-            model, name, classes=classes, layout=layout or "nchw", output=output or "logits", **given
-        )
-    elif is_classifier(model):
+    is_module = isinstance(model, nn.Module)
+    if not is_module and is_classifier(model):
         idle = {"output": output, "classes": classes, "batch": batch}
         _check_idle(idle, "a classifier, whose methods say it themselves")
         net = of_classifier(model, None, layout=layout or "flat", bgr=bgr, columns=columns)
-    elif callable(model) and not isinstance(model, type) and not isinstance(model, str | os.PathLike):
-        name = f"the function {getattr(model, '__name__', type(model).__name__)}"
+    elif is_module or is_own_model(model):
+        called = type(model).__name__
+        name = called if is_module else f"the function {getattr(model, '__name__', called)}"
         net = ForeignModel(
             model, name, classes=classes, layout=layout or "nchw", output=output or "logits", **given
         )
@@ -96,8 +93,12 @@ def module_of(value: Any) -> nn.Module | None:
     fitted classifier or of a pipeline. None for anything else."""
     if isinstance(value, nn.Module):
         return value
-    is_own = is_classifier(value) or (callable(value) and not isinstance(value, type | str | os.PathLike))
-    return as_model(value) if is_own else None
+    return as_model(value) if is_own_model(value) else None
+
+
+def is_own_model(value: Any) -> bool:
+    """Whether a value is a fitted classifier, a function of images, or a pipeline of transformers."""
+    return is_classifier(value) or (callable(value) and not isinstance(value, type | str | os.PathLike))
 
 
 def _normalize(mean: Sequence[float] | None, std: Sequence[float] | None, scale: float) -> Normalize:
@@ -107,8 +108,7 @@ def _normalize(mean: Sequence[float] | None, std: Sequence[float] | None, scale:
         raise ConfigError(f"mean has {len(centre)} numbers and std {len(spread)}; give one for each channel")
     if min(spread) <= 0 or scale <= 0:
         raise ConfigError("std and scale are above 0")
-    plain = Normalize.by_moments(centre, spread)
-    return Normalize(plain.gain * scale, plain.shift * scale)
+    return Normalize.by_moments(centre, spread, scale)
 
 
 def _is_pipeline(value: Any) -> bool:

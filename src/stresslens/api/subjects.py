@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from stresslens.api.arguments import kind_of
-from stresslens.api.own_models import module_of
+from stresslens.api.own_models import is_own_model, module_of
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, Variant, run_in
 from stresslens.core.arrays import image_tensor
@@ -110,7 +110,7 @@ def run_behind(
 ) -> Run | None:
     """The run that the value stands for (`run_of`), or None for a module and for what becomes one
     (`as_model`). Raises ConfigError for anything else."""
-    if not is_path(value) and module_of(value) is not None:
+    if isinstance(value, nn.Module) or is_own_model(value):
         return None
     if not is_path(value):
         raise ConfigError(f"{what} is {kind_of(value)}; {_expected(value)}")

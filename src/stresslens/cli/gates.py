@@ -97,18 +97,21 @@ def _gate(text: str, *, over: bool) -> Gate:
         raise ConfigError(f"{option} {text}: {closest(score, list(names))}")
     example = "ece=0.05 or ece.high=0.05" if over else "accuracy=0.97 or accuracy.low=0.97"
     form = f"score=value, for example {example}"
-    bound = _number(option, text, value, form) if over else _share(text, value, form)
+    bound = _bound(option, text, value, form, is_share=not over)
     return Gate(score, bound, name != score, over)
 
 
-def _number(option: str, text: str, value: str, form: str) -> float:
+def _bound(option: str, text: str, value: str, form: str, *, is_share: bool) -> float:
     try:
-        most = float(value)
+        bound = float(value)
     except ValueError:
         raise ConfigError(f"{option} {text}: expected {form}") from None
-    if not 0 <= most < math.inf:
-        raise ConfigError(f"{option} {text}: the most is a number from 0 up")
-    return most
+    if not 0 <= bound < math.inf or (is_share and bound > 1):
+        what = (
+            "the least is a share from 0 to 1 (60 % is 0.6)" if is_share else "the most is a number from 0 up"
+        )
+        raise ConfigError(f"{option} {text}: {what}")
+    return bound
 
 
 def parsed_robust(texts: Sequence[str]) -> list[RobustGate]:
@@ -126,18 +129,8 @@ def parsed_robust(texts: Sequence[str]) -> list[RobustGate]:
             raise ConfigError(f"--fail-under {text}: expected {form}")
         if not 0 <= radius < math.inf:
             raise ConfigError(f"--fail-under {text}: a radius is finite and at least 0")
-        gates.append(RobustGate(radius, _share(text, value, form)))
+        gates.append(RobustGate(radius, _bound(UNDER, text, value, form, is_share=True)))
     return gates
-
-
-def _share(text: str, value: str, form: str) -> float:
-    try:
-        share = float(value)
-    except ValueError:
-        raise ConfigError(f"--fail-under {text}: expected {form}") from None
-    if not 0 <= share <= 1:
-        raise ConfigError(f"--fail-under {text}: the least is a share from 0 to 1 (60 % is 0.6)")
-    return share
 
 
 def scores_to_check(record: RunRecord, split: str) -> dict[str, Estimate]:

@@ -89,7 +89,7 @@ def print_ood(found: OODRecord, sets: Sequence[str]) -> None:
                 percent(scores.fpr95) if scores.fpr95 else "–",
                 percent(scores.kept) if scores.kept else "–",
             ]
-            for detector, scores in sorted(of_set.detectors.items(), key=lambda each: -each[1].auroc.value)
+            for detector, scores in of_set.ranked
         ]
         columns = ["detector", "AUROC", "AUPR", "pass as in distribution, %", f"{found.split} passes, %"]
         print_table(columns, rows, f"{name}: {of_set.n:,} of {of_set.images:,} images")

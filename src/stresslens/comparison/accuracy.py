@@ -158,20 +158,12 @@ class _Pairs:
             )
 
 
-def compare_study_accuracy(
-    folder: Path,
-    *,
-    split: str = "test",
-    ask: float | None = None,
-    read: Callable[[RunFolder, str], Tested] = tested_of,
-    margins: Margins | None = None,
-) -> ComparisonFile:
-    """Run `compare_accuracy` on a study's folder: the finished runs and the contrasts of its
-    study.json, with the margins that it states, or with others."""
+def compare_study_accuracy(folder: Path, *, split: str = "test") -> ComparisonFile:
+    """Run `compare_accuracy` on a study's folder: the finished runs, the contrasts and the margins of its
+    study.json."""
     study = read_study_record(folder)
     variants = variants_of(folder, lambda run: run.predictions(split).exists())
-    margins = margins or Margins(study.margins)
-    return compare_accuracy(variants, study.contrasts, split=split, ask=ask, read=read, margins=margins)
+    return compare_accuracy(variants, study.contrasts, split=split, margins=Margins(study.margins))
 
 
 def _accuracy(seeds: list[Tested]) -> Estimate | None:

@@ -17,10 +17,11 @@ from stresslens.config.study_record import read_study_record
 from stresslens.core.errors import ConfigError
 from stresslens.core.format import p_value, points
 from stresslens.core.json_file import Figure, JsonFile
-from stresslens.core.run_folder import RunFolder, run_folders
+from stresslens.core.run_folder import run_folders
 from stresslens.core.text import enumeration
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import DataRecord, read_record
+from stresslens.metrics.intervals import Floats
 from stresslens.metrics.measures import measure_of
 from stresslens.metrics.meta_analysis import FEWEST_SETS, Pooled, pooled_effects
 from stresslens.metrics.paired import holm
@@ -169,7 +170,7 @@ def _studies(folders: Sequence[Path], split: str, metric: str) -> list[_Study]:
 def _data_of(folder: Path) -> DataRecord:
     """What the first finished run of a study says of its data. Raises ConfigError."""
     for run in run_folders(folder):
-        record = read_record(RunFolder(run.path))
+        record = read_record(run)
         if record.usable:
             return record.data
     raise ConfigError(f"{folder} has no finished run")
@@ -193,9 +194,7 @@ def _judge(pairs: Sequence[PairAcrossSets]) -> None:
         found = analyses[k]
         pair.average, pair.p, pair.p_holm = _average(found), float(found.p), corrected[k]
         pair.real = corrected[k] < 1 - LEVEL and not pair.average.low <= 0 <= pair.average.high
-        margin, mean = float(found.new_margin(LEVEL)), float(found.mean)
-        low, high = max(-1.0, mean - margin), min(1.0, mean + margin)
-        pair.new = Estimate(mean, low, high, found.sets, "prediction interval", LEVEL, "data sets")
+        pair.new = _estimate(found, found.new_margin(LEVEL), "prediction interval")
         pair.spread, pair.i2, pair.q_p = math.sqrt(float(found.tau2)), float(found.i2), float(found.q_p)
         for each, value in zip(pair.sets, found.shrunken):
             each.shrunken = float(value)
@@ -215,9 +214,13 @@ def _pooled(sets: Sequence[DifferenceOnSet]) -> Pooled:
 
 
 def _average(found: Pooled) -> Estimate:
-    mean, margin = float(found.mean), float(found.margin(LEVEL))
     method = f"Paule & Mandel, Hartung & Knapp's t over {found.sets} data sets"
-    low, high = max(-1.0, mean - margin), min(1.0, mean + margin)
+    return _estimate(found, found.margin(LEVEL), method)
+
+
+def _estimate(found: Pooled, margin: Floats, method: str) -> Estimate:
+    mean, half = float(found.mean), float(margin)
+    low, high = max(-1.0, mean - half), min(1.0, mean + half)
     return Estimate(mean, low, high, found.sets, method, LEVEL, "data sets")
 
 

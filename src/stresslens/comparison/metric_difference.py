@@ -40,7 +40,6 @@ def metric_difference(contrast: str, a: str, b: str, pairs: Sequence[Pair], ask:
     metric = pairs[0][0].metric
     values = [np.stack([pair[side].values for pair in pairs]) for side in (0, 1)]
     if metric.is_share_of_images:
-        ask = ask or planned_difference(float(values[1].mean() - values[0].mean()), metric.measure)
         found = difference_of(contrast, a, b, values[0], values[1], ask=ask)
         return replace(found, measure=metric.measure)
     bias = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from stresslens.config import registry
 from stresslens.config.own_plugins import model_file_at
+from stresslens.config.trainable_models import is_trainable
 from stresslens.core.errors import StresslensError
 from stresslens.core.types import ModelFile
 
@@ -60,7 +61,7 @@ def kept_files(model: Any, *, base: Path) -> list[KeptFile]:
             more = beside.answer_beside("files_beside") or []
             files = (*([path] if path.is_file() else []), *more)
             if files:
-                fixed = registry.beside(function, "trainable") is not None
+                fixed = not is_trainable(function)
                 found.append(KeptFile(given, path.resolve(), _absolute(files), _digest(files), fixed))
     return found
 

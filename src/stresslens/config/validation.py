@@ -35,6 +35,7 @@ from stresslens.config.schema import (
 from stresslens.config.selection_rules import RULES
 from stresslens.config.setting_keys import keys_meant
 from stresslens.config.threat_model import resolve_threat_model, why_not_attacked
+from stresslens.config.trainable_models import is_trainable
 from stresslens.config.wrong_values import shortened, wrong_value
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import near, unknown_key
@@ -205,10 +206,10 @@ def _without_training(
         return values
     try:
         name, _ = registry.name_and_options("models", model)
-        trainable = registry.beside(registry.plugin("models", name, base=base), "trainable")
+        trainable = is_trainable(registry.plugin("models", name, base=base))
     except ConfigError:  # reported where the model is checked
         return values
-    if trainable is None or trainable():
+    if trainable:
         return values
     for key in ("epochs", "fine_tune"):
         if train.get(key):

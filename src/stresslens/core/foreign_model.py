@@ -114,10 +114,11 @@ class ForeignModel(nn.Module):
                     f"{self.what} returned {float(known.min()):.4g}, which is no probability; set its output "
                     "to logits"
                 )
-            if bool(((sums := known.sum(1)) - 1).abs().gt(SUM).any()):
+            wrong = (sums := known.sum(1))[(sums - 1).abs() > SUM]
+            if len(wrong):
                 raise ConfigError(
-                    f"{self.what} returned rows that add up to {float(sums[(sums - 1).abs().argmax()]):.4g}, "
-                    "and these are no probabilities; set its output to logits"
+                    f"{self.what} returned rows that add up to {float(wrong[0]):.4g}, and these are no "
+                    "probabilities; set its output to logits"
                 )
             scores = scores.clamp_min(LEAST).log()
         elif scores.shape[1] > 1 and look_like_probabilities(scores):

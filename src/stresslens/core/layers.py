@@ -72,11 +72,11 @@ class Normalize(nn.Module):
         return Normalize.by_moments(mean.tolist(), spread.tolist())
 
     @staticmethod
-    def by_moments(mean: Sequence[float], deviation: Sequence[float]) -> Normalize:
-        """Each channel to (x - mean)/deviation; a channel with deviation 0 is only centred."""
+    def by_moments(mean: Sequence[float], deviation: Sequence[float], scale: float = 1.0) -> Normalize:
+        """Each channel to (x - mean)/deviation · scale; a channel with deviation 0 is only centred."""
         centre, spread = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (mean, deviation))
         gain = torch.where(spread > 0, 1 / spread, 1.0)
-        return Normalize(gain, -centre * gain)
+        return Normalize(gain * scale, -centre * gain * scale)
 
     @staticmethod
     def by_range(low: Tensor, high: Tensor) -> Normalize:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from stresslens.config.recorded_study import SEED
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.spelling import closest, unknown_key
 from stresslens.evaluation.prediction_columns import USUAL as OF_IMAGES
+from stresslens.evaluation.prediction_columns import plain_name
 from stresslens.evaluation.prediction_rows import rows_of
 from stresslens.evaluation.true_labels import word_of
 
@@ -36,6 +36,8 @@ USUAL: Mapping[str, Sequence[str]] = {
     "images": ("images", "n", "n_images", "num_images", "n_test", "test_samples", "eval_samples", "support"),
 }
 """The usual names of columns, without case; the first that is there is taken."""
+ARRAYS = (".npz", ".npy", ".pt")
+"""Files that hold no accuracies."""
 ONE_RUN = ("epoch", "step")
 """Columns of a table that follows one training; its last accuracy counts."""
 
@@ -54,11 +56,13 @@ def is_table_of_accuracies(path: Path, columns: Mapping[str, str]) -> bool:
         return False
     if "accuracy" in columns:
         return True
+    if path.suffix.lower() in ARRAYS:
+        return False
     try:
         found = _figures_of(path) or next(iter(rows_of(path))).columns
     except (DataError, StopIteration):
         return False
-    plain = {name.strip().casefold() for name in found}
+    plain = {plain_name(name) for name in found}
     of_images = {*OF_IMAGES["label"], *OF_IMAGES["prediction"], *OF_IMAGES["scores"]}
     return bool(plain & set(USUAL["accuracy"])) and not plain & of_images
 
@@ -129,7 +133,7 @@ def _rows(path: Path, given: Mapping[str, str], stem: str) -> list[tuple[str, st
             f"{', '.join(columns)}; name it (--columns accuracy=NAME)"
         )
     filled = [k for k, value in enumerate(columns[accuracy]) if word_of(value) not in ("", "nan")]
-    plain = {name.strip().casefold() for name in columns}
+    plain = {plain_name(name) for name in columns}
     if roles["name"] is None and roles["seed"] is None and plain & set(ONE_RUN):
         filled = filled[-1:]
     if not filled:
@@ -156,7 +160,7 @@ def _rows(path: Path, given: Mapping[str, str], stem: str) -> list[tuple[str, st
 def _column(path: Path, columns: Mapping[str, Any], role: str, given: Mapping[str, str]) -> str | None:
     if role in given and given[role] not in columns:
         raise ConfigError(f"{path} has no column {given[role]!r}; {closest(given[role], list(columns))}")
-    plain = {re.sub(r"\s+", "_", name.strip().casefold()): name for name in columns}
+    plain = {plain_name(name): name for name in columns}
     return given.get(role) or next((plain[name] for name in USUAL[role] if name in plain), None)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,19 @@ from stresslens.evaluation.guarantees import (
     Wanted,
     calibration_images,
     guarantees_of,
-    used_temperature,
 )
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.scores import Predictions, right
-from stresslens.metrics.conformal import IMAGE_DRAWS, SET_SCORES, SetRule, row_keys, uniform_of
-from stresslens.metrics.intervals import wilson
+from stresslens.metrics.classification import Labels
+from stresslens.metrics.conformal import (
+    IMAGE_DRAWS,
+    SET_SCORES,
+    SetRule,
+    calibrated_sets,
+    row_keys,
+    uniform_of,
+)
+from stresslens.metrics.intervals import Floats, wilson
 from stresslens.metrics.set_coverage import SetScores, set_scores
 
 
@@ -98,7 +105,7 @@ def score_on_split(
     predictions = Predictions.of_arrays(folder.load_predictions(split))
     if images is None:
         images = calibration_images(folder, record)
-        predictions = predictions.calibrated(used_temperature(record))
+        predictions = predictions.calibrated(record.temperature)
     return score_guarantees(asked, images, predictions, record.classes)
 
 
@@ -116,20 +123,20 @@ def score_guarantees(
     if asked.coverage is not None:
         others = [SetRule(score, by_class) for by_class in (False, True) for score in SET_SCORES]
         for rule in dict.fromkeys([asked.rule, *others]):
-            every = guarantees_of(replace(asked, rule=rule, wrong_at_most=None, recall={}), images, classes)
-            assert every.sets is not None
-            sets[rule.name] = set_scores(every.sets.of(probabilities, u), labels)
+            made = calibrated.sets if rule == asked.rule else None
+            made = made or calibrated_sets(images.scores, asked.coverage, rule, len(classes))
+            sets[rule.name] = set_scores(made.of(probabilities, u), labels)
     share = wrong = None
     if asked.wrong_at_most is not None:
         sure = calibrated.sure(probabilities)
         share = wilson(int(sure.sum()), len(labels))
         wrong = wilson(int((sure & ~right(predictions)).sum()), int(sure.sum()))
-    recall = {k: _found_class(calibrated, k, predictions) for k in calibrated.recall}
+    recall = {k: _found_class(calibrated, k, probabilities, labels) for k in calibrated.recall}
     return GuaranteeScores(asked.coverage or 0.0, sets, share, wrong, recall, calibrated.sentences)
 
 
-def _found_class(calibrated: Guarantees, k: int, predictions: Predictions) -> FoundClass:
-    found, of_class = calibrated.found(k, predictions.probabilities), predictions.labels == k
+def _found_class(calibrated: Guarantees, k: int, probabilities: Floats, labels: Labels) -> FoundClass:
+    found, of_class = calibrated.found(k, probabilities), labels == k
     hits, others = int((found & of_class).sum()), int((~of_class).sum())
     scores = {
         "recall": wilson(hits, int(of_class.sum())),

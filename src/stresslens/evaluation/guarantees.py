@@ -66,9 +66,9 @@ class CalibrationImages:
     def content(self) -> bytes:
         """The arrays of `FORMS` as an npz file."""
         content = io.BytesIO()
-        fields = ("labels", "of_label", "above", "rank", "confidence", "u", "tuning")
-        arrays: dict[str, Any] = {name: getattr(self.scores, name) for name in fields}
-        np.savez_compressed(content, **arrays, source=np.array(self.source), caveat=np.array(self.caveat))
+        np.savez_compressed(
+            content, **vars(self.scores), source=np.array(self.source), caveat=np.array(self.caveat)
+        )
         return content.getvalue()
 
     @staticmethod
@@ -98,15 +98,7 @@ def calibration_images(folder: RunFolder, record: RunRecord) -> CalibrationImage
             if chose
             else ""
         )
-    return images_of(
-        predictions.calibrated(used_temperature(record)), f"{split} images", str(folder.path), caveat
-    )
-
-
-def used_temperature(record: RunRecord) -> float:
-    """The temperature by which a run's logits are divided; 1 where none is fitted or none helps."""
-    calibration = record.calibration
-    return calibration.temperature if calibration and not calibration.why_not else 1.0
+    return images_of(predictions.calibrated(record.temperature), f"{split} images", str(folder.path), caveat)
 
 
 def check_calibrated(folder: RunFolder, split: str) -> None:
@@ -254,7 +246,6 @@ class Guaranteed:
 class Guarantees:
     """Calibrated sets and thresholds for K classes."""
 
-    wanted: Wanted
     classes: Sequence[str]
     images: CalibrationImages
     sets: PredictionSets | None
@@ -355,7 +346,7 @@ class Guarantees:
                     f"{name} is found where its probability is at least {found.threshold:.4g}: this finds at "
                     f"least {share} of its images, with {100 * found.level:g} % confidence, and missed "
                     f"{found.missed} of {of} (their own threshold {found.usual:.4g}, interval "
-                    f"{found.low:.4g} to {found.high:.4g})."
+                    f"{found.threshold:.4g} to {found.high:.4g})."
                 )
             else:
                 said.append(
@@ -380,4 +371,4 @@ def guarantees_of(asked: Wanted, images: CalibrationImages, classes: Sequence[st
             raise ConfigError(f"--recall {name}={share:g}: no class has this name; {closest(name, names)}")
         k = names.index(name)
         recall[k] = recall_threshold(scores.of_label[scores.labels == k], share)
-    return Guarantees(asked, names, images, sets, selective, recall)
+    return Guarantees(names, images, sets, selective, recall)

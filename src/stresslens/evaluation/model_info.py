@@ -64,7 +64,7 @@ def model_info(folder: RunFolder) -> ModelInfo:
             "classes": card.classes,
             "fit": card.fit,
             "white": card.white,
-            "temperature": calibration.temperature if calibration else 1.0,
+            "temperature": record.temperature,
             "calibrated_on": calibration.fitted_on if calibration and not why_not else None,
             "not_calibrated": why_not,
         },

@@ -31,14 +31,14 @@ from stresslens.core.types import Estimate
 from stresslens.evaluation.ood import BATCH, MOST_VALUES, OODDetector, coarse_of
 from stresslens.evaluation.ood import Features as LikenessFeatures
 from stresslens.evaluation.ood_record import DetectorDifference, DetectorScores, OODRecord, OODSetRecord
-from stresslens.evaluation.ood_sets import OODSet
+from stresslens.evaluation.ood_sets import MOST, OODSet
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import wilson
 from stresslens.metrics.paired import holm
 from stresslens.metrics.ranking import auprc, auroc, auroc_difference
 
-MOST, FITTED = 2_000, 10_000
-"""Most images of a split or of a set that are scored, and most that a detector is fitted on."""
+FITTED = 10_000
+"""Most images that a detector is fitted on."""
 FEWEST = 10
 """With fewer images a set says nothing."""
 KEPT = 0.95
@@ -87,16 +87,19 @@ def score_ood(
             raise ConfigError(f"--ood {each.name}: these are the run's own {shared[0]} images")
     if len(images) < FEWEST:
         raise DataError(f"the {split} split has {len(images)} images; at least {FEWEST} are needed")
-    read = partial(_read, model, data)
-    most = most_fitted(feature_layer(model, data.shape)[1])
+    layer, width = feature_layer(model, data.shape)
+    read, most = partial(_read, model, layer, data), most_fitted(width)
     train = read(_of_split(data.train, most))
     labels = data.train.labels.cpu().numpy()[sampled_positions(len(data.train), most, 0).numpy()]
-    fitted, refused = _fitted(model, data, train, labels, detectors or _all(), folder, trust)
+    fitted, refused = _fitted(layer, train, labels, detectors or _all(), folder, trust)
     inside = read(_of_split(images, MOST))
     held_out = read(_of_split(data.validation, most)) if data.validation is not None else None
     counts = {"n": len(inside.logits), "fitted_on": len(labels)}
     validation = 0 if held_out is None else len(held_out.logits)
     found = OODRecord(split=split, **counts, validation=validation, refused=refused)
+    own_scores = {
+        name: (score(inside), None if held_out is None else score(held_out)) for name, score in fitted.items()
+    }
     known = {} if record.ood is None else record.ood.by_split
     new = {}
     for each in sets:
@@ -104,7 +107,7 @@ def score_ood(
         if len(outside.logits) < FEWEST:
             why = f"{len(outside.logits)} images can be read; at least {FEWEST} are needed"
             raise DataError(f"--ood {each.name}: {why}{each.left_out}")
-        new[each.name] = _compared(fitted, inside, outside, held_out, each)
+        new[each.name] = _compared(fitted, own_scores, outside, each)
     found.sets = {**(known[split].sets if split in known else {}), **new}
     for other in (each for name, each in known.items() if name != split):
         found.other_split = other.model_copy(update={"other_split": None})
@@ -127,8 +130,7 @@ def _of_split(split: Split, most: int) -> Iterable[Tensor]:
     return (part.floats(images.cpu()) for images in part.pieces())
 
 
-def _read(model: nn.Module, data: Data, pieces: Iterable[Tensor]) -> Read:
-    layer, _ = feature_layer(model, data.shape)
+def _read(model: nn.Module, layer: nn.Module, data: Data, pieces: Iterable[Tensor]) -> Read:
     size = images_at_once(model, data.shape, MOST)
     found: list[tuple[NDArray[Any], ...]] = []
     with evaluating(model), torch.no_grad():
@@ -142,8 +144,7 @@ def _read(model: nn.Module, data: Data, pieces: Iterable[Tensor]) -> Read:
 
 
 def _fitted(
-    model: nn.Module,
-    data: Data,
+    layer: nn.Module,
     train: Read,
     labels: NDArray[np.int64],
     detectors: Sequence[Any],
@@ -151,7 +152,7 @@ def _fitted(
     trust: bool,
 ) -> tuple[dict[str, Scorer], dict[str, str]]:
     """The fitted detectors by name, and why others are not possible with this model."""
-    weight, bias = _last_layer(model, data, train)
+    weight, bias = _last_layer(layer, train)
     usable = np.isfinite(train.features).all(1) & np.isfinite(train.logits).all(1)
     given = {
         "features": train.features[usable],
@@ -184,9 +185,8 @@ def _fitted(
     return fitted, refused
 
 
-def _last_layer(model: nn.Module, data: Data, train: Read) -> tuple[Floats64 | None, Floats64 | None]:
+def _last_layer(layer: nn.Module, train: Read) -> tuple[Floats64 | None, Floats64 | None]:
     """The weight (K, D) and bias (K,) of the last linear layer, where it gives the logits."""
-    layer, _ = feature_layer(model, data.shape)
     if not isinstance(layer, nn.Linear) or layer.out_features != train.logits.shape[1]:
         return None, None
     weight: Floats64 = layer.weight.detach().double().cpu().numpy()
@@ -209,15 +209,17 @@ def _of_predict(detector: OODDetector, read: Read) -> Floats64:
 
 
 def _compared(
-    fitted: Mapping[str, Scorer], inside: Read, outside: Read, held_out: Read | None, of: OODSet
+    fitted: Mapping[str, Scorer],
+    own: Mapping[str, tuple[Floats64, Floats64 | None]],
+    outside: Read,
+    of: OODSet,
 ) -> OODSetRecord:
-    """The detectors on one set, and whether the best is really better than the others."""
-    is_outside = np.repeat([False, True], [len(inside.logits), len(outside.logits)])
-    scores = {name: np.concatenate([score(inside), score(outside)]) for name, score in fitted.items()}
-    found = {}
-    for name, score in fitted.items():
-        validation = None if held_out is None else score(held_out)
-        found[name] = detector_scores(scores[name], is_outside, validation)
+    """The detectors on one set, and whether the best is really better than the others. `own` are their
+    scores of the run's split, and of its validation images."""
+    inside = len(next(iter(own.values()))[0])
+    is_outside = np.repeat([False, True], [inside, len(outside.logits)])
+    scores = {name: np.concatenate([own[name][0], score(outside)]) for name, score in fitted.items()}
+    found = {name: detector_scores(scores[name], is_outside, own[name][1]) for name in fitted}
     best = max(found, key=lambda name: found[name].auroc.value)
     pairs = {
         pair: auroc_difference(scores[pair[0]], scores[pair[1]], is_outside)

@@ -37,6 +37,11 @@ class OODSetRecord(OrderedJsonFile):
     differences: dict[str, DetectorDifference] = {}
     verdict: str = ""
 
+    @property
+    def ranked(self) -> list[tuple[str, DetectorScores]]:
+        """The detectors, the highest AUROC first."""
+        return sorted(self.detectors.items(), key=lambda each: -each[1].auroc.value)
+
 
 class OODRecord(OrderedJsonFile):
     """The sets by name, against `n` images of a split of the run; the thresholds are of `validation`

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +11,28 @@ from numpy.typing import NDArray
 
 from stresslens.core.arrays import numbers
 from stresslens.core.errors import DataError
-from stresslens.core.labels import label_numbers, names_as_given
+from stresslens.core.labels import label_numbers
 from stresslens.evaluation.prediction_table import PredictionTable, as_logits
 
 
-def tables_of_arrays(
-    scores: Mapping[str, Any], labels: Any, *, classes: Sequence[str] | None = None
-) -> dict[tuple[str, int], PredictionTable]:
+def tables_of_arrays(scores: Mapping[str, Any], labels: Any) -> dict[tuple[str, int], PredictionTable]:
     """The tables of each model, by name, and seed: scores (images, classes) or (seeds, images, classes),
     probabilities or logits; or answers (images,) or (seeds, images) as class numbers.
 
     Raises DataError for arrays that do not fit the labels (images,) or each other, and as
     `read_predictions` does for scores that are neither.
     """
-    names = names_as_given(classes) if classes is not None else None
-    truth = label_numbers(labels, names).numpy()
+    truth = label_numbers(labels, None).numpy()
     arrays = {name: _by_seed(values, name, len(truth)) for name, values in scores.items()}
     widths = {name: each.shape[-1] for name, each in arrays.items() if each.ndim == 3}
     if len(set(widths.values())) > 1:
         said = ", ".join(f"{name} has {k}" for name, k in widths.items())
         raise DataError(f"the scores are of different numbers of classes: {said}")
     largest = max(int(truth.max()), *(int(each.max()) for each in arrays.values() if each.ndim == 2), 1)
-    k = next(iter(widths.values()), len(names) if names is not None else largest + 1)
+    k = next(iter(widths.values()), largest + 1)
     if largest >= k or min(int(truth.min()), *(_least(each) for each in arrays.values())) < 0:
         raise DataError(f"labels and answers are class numbers; with {k} classes they go from 0 to {k - 1}")
-    known = names or tuple(map(str, range(k)))
-    if len(known) != k:
-        raise DataError(f"{len(known)} classes are named, and there are {k} scores of each image")
+    known = tuple(map(str, range(k)))
     return {
         (name, seed): _table(Path(name), values, truth, known)
         for name, each in arrays.items()

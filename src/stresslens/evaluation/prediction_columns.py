@@ -106,9 +106,14 @@ def _column(path: Path, found: Mapping[str, Any], role: Role, given: Mapping[str
         raise ConfigError(f"{path} has no column {asked!r}; {closest(asked, list(found))}")
     if asked is not None:
         return asked if asked in found else None
-    plain = {re.sub(r"[\s-]+", "_", name.strip().casefold()): name for name in found}
+    plain = {plain_name(name): name for name in found}
     plain = {name: column for name, column in plain.items() if column not in given.values()}
     return next((plain[name] for name in USUAL[role] if name in plain), None)
+
+
+def plain_name(name: str) -> str:
+    """The name of a column without case, blanks and hyphens."""
+    return re.sub(r"[\s-]+", "_", name.strip().casefold())
 
 
 def _of_classes(path: Path, found: Mapping[str, Any], prefix: str | None) -> dict[str, str]:

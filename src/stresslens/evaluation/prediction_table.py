@@ -212,7 +212,7 @@ class _Reader:
             raise DataError(f"{self.path} has {len(labels):,} rows, and {more}")
         if not self.scores:
             classes = self._known(list(self.all_classes or _sorted(words)), words)
-            number = np.array([classes.index(word) for word in words])
+            number = _places(words, classes)
             answers = number[np.concatenate(self.predictions)]
             scores = np.zeros((len(labels), len(classes)), np.float32)
             scores[np.arange(len(labels)), answers] = 1
@@ -229,7 +229,7 @@ class _Reader:
         if len(self.stated) < len(scores):
             return
         if set(self.stated) <= set(classes):
-            stated = np.array([classes.index(word) for word in self.stated])
+            stated = _places(self.stated, classes)
         elif all(map(_is_count, self.stated)) and max(map(int, self.stated)) < len(classes):
             stated = np.array([int(word) for word in self.stated])
         else:
@@ -263,7 +263,8 @@ class _Reader:
         )
 
     def _known(self, classes: list[str], words: Sequence[str]) -> list[str]:
-        if strange := [word for word in words if word not in classes]:
+        known = set(classes)
+        if strange := [word for word in words if word not in known]:
             raise DataError(
                 f"{self.path}: the label {strange[0]!r} is no class; {closest(strange[0], classes)}"
             )
@@ -290,7 +291,7 @@ class _Reader:
             raise ConfigError(f"{self.path} has {k} scores of each image, and {len(classes)} classes")
         if spoken or set(words) <= set(classes):
             self._known(classes, words)
-            return classes, np.array([classes.index(word) for word in words])
+            return classes, _places(words, classes)
         largest = max(map(int, words))
         if largest >= k:
             raise DataError(f"{self.path}: the label {largest} is no class; {k} classes count from 0")
@@ -326,6 +327,12 @@ def as_logits(scores: Scores, source: Path) -> tuple[Scores, str]:
     zero = int((scores[known] == 0).any(1).sum())
     said = f"; {zero} rows have a probability of 0, which counts as {TINY:g}" if zero else ""
     return np.log(np.maximum(scores, np.float32(TINY))), f"the scores are probabilities{said}"
+
+
+def _places(words: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each word among the classes."""
+    place = {name: k for k, name in enumerate(classes)}
+    return np.array([place[word] for word in words], np.int64)
 
 
 def _floats(values: Any) -> Scores:

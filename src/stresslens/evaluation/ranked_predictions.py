@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresslens.core.errors import DataError
+from stresslens.evaluation.prediction_columns import is_list
 
 CLASS = re.compile(r"(?:index|label|class|prediction|pred)_(\d+)$", re.I)
 """The name of a column with the class of a rank."""
@@ -101,8 +102,5 @@ def _ranked_lists(columns: Mapping[str, Any]) -> tuple[list[list[str]], list[lis
 
 
 def _holds_lists(values: Any) -> bool:
-    """Whether a column is there and holds lists, or texts of lists."""
-    if values is None or not len(values):
-        return False
-    first = values[0]
-    return isinstance(first, list | np.ndarray) or (isinstance(first, str) and first.startswith("["))
+    """Whether a column is there and holds lists, or texts of lists, from its first row on."""
+    return values is not None and len(values) > 0 and is_list(values[:1])

@@ -315,6 +315,11 @@ class RunRecord(OrderedJsonFile):
         """Whether the run has its model and predictions; an evaluation may have failed (`incomplete`)."""
         return self.status in ("finished", "incomplete")
 
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by; 1 where no temperature was fitted, or none helps."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
     @model_validator(mode="after")
     def _one_row_per_class(self) -> RunRecord:
         k = len(self.classes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,11 +23,13 @@ class TrueLabels:
     source: Path
     by_name: Mapping[str, str] = field(default_factory=dict)
     in_order: Sequence[str] = ()
+    _shorter: dict[Callable[[str], str], Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     def of_names(self, names: Sequence[str], where: Path) -> list[str]:
         """The labels of images by their names. Where none of these is known as it is, by the names of
         their files without folders, or without the ending, if these are unique. Raises DataError."""
-        for known, short in self._ways:
+        for short in SHORTER:
+            known = self._by(short)
             if any(short(name) in known for name in names):
                 break
         if missing := [name for name in names if short(name) not in known]:
@@ -43,15 +44,13 @@ class TrueLabels:
             raise DataError(f"{where} has more rows than {self.source} has labels ({len(self.in_order):,})")
         return list(self.in_order[start:stop])
 
-    @cached_property
-    def _ways(self) -> list[tuple[Mapping[str, str], Any]]:
-        """Ways to look a name up: the labels by shorter names, and how a name is made as short."""
-
-        def shortened(short: Any) -> dict[str, str]:
+    def _by(self, short: Callable[[str], str]) -> Mapping[str, str]:
+        """The labels by shorter names; empty where two images have one."""
+        if short not in self._shorter:
             names = [short(name) for name in self.by_name]
-            return dict(zip(names, self.by_name.values())) if len(set(names)) == len(names) else {}
-
-        return [(shortened(short), short) for short in SHORTER]
+            unique = len(set(names)) == len(names)
+            self._shorter[short] = dict(zip(names, self.by_name.values())) if unique else {}
+        return self._shorter[short]
 
 
 def _file_name(name: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -232,12 +232,10 @@ def _chosen(kept: CalibrationScores, coverage: float, rule: SetRule) -> tuple[Se
 
 
 def _with_parameters(rule: SetRule, penalty: float, rank: int) -> SetRule:
-    return SetRule(
-        rule.score,
-        rule.by_class,
-        rule.randomised,
-        penalty if rule.penalty is None else rule.penalty,
-        rank if rule.rank is None else rule.rank,
+    return replace(
+        rule,
+        penalty=penalty if rule.penalty is None else rule.penalty,
+        rank=rank if rule.rank is None else rule.rank,
     )
 
 

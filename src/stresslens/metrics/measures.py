@@ -66,10 +66,6 @@ class Measure:
         digits = 1 if self.is_share or abs(scaled) >= 10 else 4
         return f"{round(scaled, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
 
-    def percent(self, value: float) -> str:
-        """A figure of its own for a sentence: `97.1 %`, `0.0712`."""
-        return f"{self.number(value)} %" if self.is_share else self.number(value)
-
     def interval(self, low: float, high: float) -> str:
         """`-0.2 to 2.4`."""
         return f"{self.number(low)} to {self.number(high)}"

@@ -118,7 +118,7 @@ class RecallThreshold:
 
     Of the `n` calibration images of the class, `missed` are below it. `usual` is the highest threshold
     that finds the wanted share of these n images themselves; the threshold that finds this share of all
-    images of the class lies between `low` and `high`, in a share 2 · `level` - 1 of draws.
+    images of the class lies between `threshold` and `high`, in a share 2 · `level` - 1 of draws.
     """
 
     threshold: float
@@ -126,7 +126,6 @@ class RecallThreshold:
     n: int
     missed: int
     usual: float
-    low: float
     high: float
     level: float = 0.95
 
@@ -155,7 +154,7 @@ def recall_threshold(scores: Floats, recall: float, *, level: float = 0.95) -> R
     low = float(ordered[k - 1]) if k else -math.inf
     high = float(ordered[upper]) if upper < n else math.inf
     missed = int((scores < low).sum())
-    return RecallThreshold(low, recall, n, missed, usual, low, high, level)
+    return RecallThreshold(low, recall, n, missed, usual, high, level)
 
 
 def fewest_of_class(recall: float, *, level: float = 0.95) -> int:

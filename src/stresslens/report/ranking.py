@@ -18,6 +18,8 @@ from stresslens.core.files import UnreadableRun
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import PerClass
 from stresslens.evaluation.scores import Predictions
+from stresslens.metrics.classification import Labels
+from stresslens.metrics.intervals import Floats
 from stresslens.metrics.ranking_curves import RankingCurve, mean_curve, precision_recall_curve, roc_curve
 from stresslens.report.curves import Charts
 from stresslens.report.gallery import class_name
@@ -64,8 +66,12 @@ def ranking_section(run: Run, split: str) -> RankingSection | None:
     if found.scores.shape[1] != k:
         return RankingSection(None, ["The curves are left out: the saved predictions have other classes"])
     shown = [1] if k == 2 else list(range(k))
-    drawn = {c: each for c in shown if (each := _of_class(run, found, c)) is not None}
-    said = _left_out(run, found, shown)
+    labels, probabilities, answers = found.labels, found.probabilities, predicted(found.scores)
+    of_classes = {
+        c: _of_class(class_name(run, c), labels == c, probabilities[:, c], answers == c) for c in shown
+    }
+    drawn = {c: each for c, each in of_classes.items() if each is not None}
+    said = _left_out(run, labels, probabilities, shown)
     if not drawn:
         return RankingSection(None, said)
     what = f"the class {class_name(run, 1)}" if k == 2 else "each class against the rest"
@@ -96,16 +102,17 @@ def _where(k: int) -> str:
     return f", with their intervals under Each class; {ring}"
 
 
-def _of_class(run: Run, found: Predictions, c: int) -> _Drawn | None:
-    """The curves of class `c`; None where all images are of it, or none is."""
-    positive, scores = found.labels == c, found.probabilities[:, c]
+def _of_class(
+    name: str, positive: NDArray[np.bool_], scores: Floats, called: NDArray[np.bool_]
+) -> _Drawn | None:
+    """The curves of a class by whether images are of it, its probabilities, and whether it is predicted; None
+    where all images are of it, or none is."""
     if positive.all() or not positive.any():
         return None
-    called = predicted(found.scores) == c
     hit, false = _share(called, positive), _share(called, ~positive)
     precision = _share(positive, called) if called.any() else None
     return _Drawn(
-        class_name(run, c),
+        name,
         roc_curve(scores, positive),
         precision_recall_curve(scores, positive),
         (false, hit),
@@ -118,16 +125,16 @@ def _share(of: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
     return 100 * float(of[among].mean())
 
 
-def _left_out(run: Run, found: Predictions, shown: Sequence[int]) -> list[str]:
+def _left_out(run: Run, labels: Labels, probabilities: Floats, shown: Sequence[int]) -> list[str]:
     """Which classes have no curve, or one that says nothing, in sentences."""
-    n, said = len(found.labels), []
-    absent = [c for c in shown if not (found.labels == c).any()]
-    alone = [c for c in shown if n and (found.labels == c).all()]
+    n, said = len(labels), []
+    absent = [c for c in shown if not (labels == c).any()]
+    alone = [c for c in shown if n and (labels == c).all()]
     if absent or alone:
         names = ", ".join(class_name(run, c) for c in absent or alone)
         why = "no image is of this class" if absent else "every image is of this class"
         said.append(f"No curve, since {why} (n = {n:,}): {names}")
-    flat = [c for c in shown if c not in (*absent, *alone) and np.ptp(found.probabilities[:, c]) == 0]
+    flat = [c for c in shown if c not in (*absent, *alone) and np.ptp(probabilities[:, c]) == 0]
     if flat:
         names = ", ".join(class_name(run, c) for c in flat)
         said.append(f"All images have the same score, which ranks none of them: {names}")

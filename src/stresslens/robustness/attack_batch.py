@@ -279,10 +279,13 @@ class _Watch:
             batch.steps[batch_rows[broken]] += self.seen[rows[broken]]
             unbroken[broken] = False
         if len(self.queries.marks):  # what the float32 model refutes inside the ball does not count
-            inside = batch.ball.select(batch_rows).holds(x_adv, batch.x[batch_rows])
-            box = ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
-            size = batch.ball.size(x_adv - batch.x[batch_rows])
-            self.queries.note(rows, torch.where(fooled & box & ~(inside & unbroken), size, torch.inf))
+            sizes = torch.full((len(rows),), torch.inf, dtype=x_adv.dtype, device=x_adv.device)
+            if len(at := fooled.nonzero().flatten()):
+                some, x, ball = x_adv[at], batch.x[batch_rows[at]], batch.ball.select(batch_rows[at])
+                box = ((some >= 0) & (some <= 1)).flatten(1).all(1)
+                refuted = ball.holds(some, x) & unbroken[at]
+                sizes[at] = torch.where(box & ~refuted, ball.size(some - x), torch.inf)
+            self.queries.note(rows, sizes)
         return ~batch.is_adversarial[batch_rows] if batch.drop else torch.ones_like(rows, dtype=torch.bool)
 
     def rising(self, left: Tensor) -> tuple[int, int]:

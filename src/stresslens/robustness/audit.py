@@ -25,6 +25,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Curve, Row, Trace
 from stresslens.core.evidence import Probe as AnyProbe
+from stresslens.core.findings import not_checked
 from stresslens.core.gradient_free import NoGradient
 from stresslens.core.inspection import to_evaluation_mode
 from stresslens.core.sampling import images_in_turn
@@ -113,29 +114,20 @@ def _run_audit(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
     label = name.replace("_", " ")
     missing = [need for need in bound.needs if given[need] is None]
     if missing:
-        return Finding(
-            label, "not checked", "none", f"needs {' and '.join(NEEDS[need] for need in missing)}", 0
-        )
+        return not_checked(label, f"needs {' and '.join(NEEDS[need] for need in missing)}")
     probe = given["probe"]
     if bound.asks_for("probe") and len(probe.labels) < 2:
-        return Finding(
-            label,
-            "not checked",
-            "none",
-            "fewer than two of the images are classified correctly without attack",
-            len(probe.labels),
-        )
+        why = "fewer than two of the images are classified correctly without attack"
+        return not_checked(label, why, len(probe.labels))
     if bound.asks_for("probe") and not (probe.radii and probe.protocol):
-        return Finding(label, "not checked", "none", "there is no radius above 0, or no attack", 0)
+        return not_checked(label, "there is no radius above 0, or no attack")
     try:
         finding: Finding = bound(**given)
     except NoGradient as error:
-        return Finding(label, "not checked", "none", str(error), 0)
+        return not_checked(label, str(error))
     except Exception as error:  # the user's own model or attack may raise any exception
         reason = str(error).splitlines()[0] if str(error) else "no message"
-        return Finding(
-            label, "not checked", "none", f"could not be carried out: {type(error).__name__}: {reason}", 0
-        )
+        return not_checked(label, f"could not be carried out: {type(error).__name__}: {reason}")
     return finding
 
 

@@ -93,7 +93,7 @@ def record_study(study: RecordedStudy, tables: Mapping[Place, PredictionTable], 
 
 @contextmanager
 def temporary_runs(tables: Mapping[Place, PredictionTable], split: str) -> Iterator[list[Path]]:
-    """The folders of the variants, or of runs where each has one seed, that are gone afterwards."""
+    """The folders of the variants, which are gone afterwards."""
     with TemporaryDirectory() as place:
         folders = _write_runs(Path(place), tables, split)
         yield list(dict.fromkeys(folder.path.parent for folder in folders))

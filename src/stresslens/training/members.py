@@ -94,8 +94,7 @@ def temperatures_of(folders: Sequence[RunFolder]) -> list[float]:
 def _temperature(folder: RunFolder) -> float:
     if not isinstance(folder.load_card(), EstimatorCard) or not folder.record.is_file():
         return 1.0
-    calibration = read_record(folder).calibration
-    return 1.0 if calibration is None else calibration.temperature
+    return read_record(folder).temperature
 
 
 def _check(folder: RunFolder, card: ModelCard | EstimatorCard, data: Data) -> None:
@@ -135,7 +134,10 @@ def member_digest(folder: RunFolder) -> str:
     """A digest of a member: its weights and its card."""
     weights = folder.estimator if folder.estimator.is_file() else folder.weights
     card = json.dumps(folder.load_card().as_json(), sort_keys=True).encode()
-    return hashlib.sha256(weights.read_bytes() + card).hexdigest()[:16]
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256")
+    found.update(card)
+    return found.hexdigest()[:16]
 
 
 def keep_members(folders: Sequence[RunFolder], folder: RunFolder, ensemble: Ensemble) -> EnsembleRecord:

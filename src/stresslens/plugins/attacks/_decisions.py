@@ -77,7 +77,8 @@ class Decisions:
 
         if given is not None:
             for stretch in STRETCHES:
-                rows, origin = missing(), self.x[missing()]
+                rows = missing()
+                origin = self.x[rows]
                 self.ask(rows, (origin + stretch * (given[rows] - origin)).clamp(0, 1))
         for index in range(tries):
             if not len(rows := missing()):

@@ -41,9 +41,8 @@ def preparation_of(
         raise ConfigError(f"the model takes {taken} channels ({said}), and the images have {shape[0]}")
     if std is not None and min(std) <= 0:
         raise ConfigError(f"std {list(std)}: a standard deviation is above 0")
-    plain = Normalize.by_moments(mean or [0.0] * wanted, std or [1.0] * wanted)
+    normalize = Normalize.by_moments(mean or [0.0] * wanted, std or [1.0] * wanted, scale)
     height, width = (size, size) if isinstance(size, int) else size or shape[1:]
-    normalize = Normalize(plain.gain * scale, plain.shift * scale)
     return Preprocessing((wanted, height, width), normalize)
 
 

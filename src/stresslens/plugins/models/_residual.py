@@ -11,7 +11,7 @@ from stresslens.core.types import Shape
 from stresslens.plugins.models._foreign import Moments, preparation_of
 
 
-def plain_or(shape: Shape, mean: Moments | None, std: Moments | None) -> Preprocessing:
+def plain_or(*, shape: Shape, mean: Moments | None, std: Moments | None) -> Preprocessing:
     """Images in [0, 1] as they are, or (x - mean) / std."""
     return preparation_of(shape=shape, mean=mean, std=std, scale=1.0, size=None)
 

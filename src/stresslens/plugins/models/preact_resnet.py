@@ -5,7 +5,6 @@ from typing import Literal
 
 from torch import nn
 
-from stresslens.core.pretrained import Preprocessing
 from stresslens.core.types import Count, Shape
 from stresslens.plugins.models._foreign import Moments
 from stresslens.plugins.models._residual import PreActBlock, plain_or
@@ -58,6 +57,4 @@ def preact_resnet(
     )
 
 
-def own_preprocessing(*, shape: Shape, mean: Moments | None, std: Moments | None) -> Preprocessing:
-    """Images as the checkpoint was trained on them."""
-    return plain_or(shape, mean, std)
+own_preprocessing = plain_or

@@ -4,7 +4,6 @@ from collections import OrderedDict
 
 from torch import nn
 
-from stresslens.core.pretrained import Preprocessing
 from stresslens.core.types import Count, Decay, Shape
 from stresslens.plugins.models._foreign import Moments
 from stresslens.plugins.models._residual import Blocks, WideBlock, plain_or
@@ -52,6 +51,4 @@ def wide_resnet(
     )
 
 
-def own_preprocessing(*, shape: Shape, mean: Moments | None, std: Moments | None) -> Preprocessing:
-    """Images as the checkpoint was trained on them."""
-    return plain_or(shape, mean, std)
+own_preprocessing = plain_or
