@@ -39,6 +39,7 @@ ORDER = [
     "comparison",
     "report",
     "study",
+    "serve",
     "labs",
     "api",
     "cli",

@@ -41,6 +41,7 @@ from stresslens.cli.predict import predict
 from stresslens.cli.report import report
 from stresslens.cli.run import run
 from stresslens.cli.schema import schema
+from stresslens.cli.serve import serve
 from stresslens.cli.terminal import Advance, print_forecast
 from stresslens.cli.train import train
 from stresslens.cli.verify import verify
@@ -65,7 +66,7 @@ app = typer.Typer(
 )
 for command in (
     *(run, train, ensemble, evaluate, compare, attack, corruptions, verify, audit),
-    *(explain, predict, export, report, card),
+    *(explain, predict, serve, export, report, card),
 ):
     app.command(cls=WithOldOptions)(command)
 app.command()(layers)

@@ -46,13 +46,18 @@ def runs_then_pictures(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     runs = [first]
     while rest and (_is_export(rest[0]) or runs_in(rest[0])):
         runs.append(rest.pop(0))
-    runs = [path if _is_export(path) else checked_run(path) for path in runs]
+    runs = [checked_run_or_export(path) for path in runs]
     check_pictures(rest)
     if not rest:
         raise ConfigError(
             f"no image is given behind {enumeration(runs)}; give image files, or folders of them"
         )
     return runs, rest
+
+
+def checked_run_or_export(path: Path) -> Path:
+    """As `checked_run`; or what `stresslens export` wrote."""
+    return path if _is_export(path) else checked_run(path)
 
 
 def _is_export(path: Path) -> bool:

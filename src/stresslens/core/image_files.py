@@ -70,13 +70,14 @@ class Frame:
     """The shape that images are fitted to: 1 or 3 channels, and `size` (height, width).
 
     With `size` None, an image keeps its size. `white` is the value of white in images of more than 8
-    bits.
+    bits. Images of more than `most_pixels` are refused.
     """
 
     channels: int
     size: tuple[int, int] | None
     fit: Fit = "crop"
     white: int = WHITE
+    most_pixels: int = MOST_PIXELS
 
     @staticmethod
     def of(shape: tuple[int, int, int], fit: Fit, taker: object, white: int = WHITE) -> Frame:
@@ -132,7 +133,7 @@ def _plain_jpeg(content: bytes, frame: Frame) -> DecodedImage | None:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content, strict=True)
         if (
             space not in ("Gray", "YCbCr")
-            or width * height > MOST_PIXELS
+            or width * height > frame.most_pixels
             or _reduction(width, height, frame) > 1
         ):
             return None
@@ -157,10 +158,9 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             width, height = picture.size
             kind = picture.format or ""
-            if width * height > MOST_PIXELS:
-                raise Unreadable(
-                    f"{width}×{height} pixels, more than {MOST_PIXELS:,}: taken for a decompression bomb"
-                )
+            if width * height > frame.most_pixels:
+                bomb = ": taken for a decompression bomb" if frame.most_pixels == MOST_PIXELS else ""
+                raise Unreadable(f"{width}×{height} pixels, more than {frame.most_pixels:,}{bomb}")
             if kind == "JPEG" and frame.size is not None:
                 picture.draft(None, (2 * max(frame.size), 2 * max(frame.size)))
             picture.load()

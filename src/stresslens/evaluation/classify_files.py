@@ -7,10 +7,10 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,15 @@ import torch
 from stresslens.core.answers import NOT_FINITE, answered
 from stresslens.core.errors import DataError, Notice
 from stresslens.core.fingerprint import image_keys
-from stresslens.core.image_files import Frame, Unreadable, decode, files_below, quietly, read_image
+from stresslens.core.image_files import (
+    MOST_PIXELS,
+    Frame,
+    Unreadable,
+    decode,
+    files_below,
+    quietly,
+    read_image,
+)
 from stresslens.core.image_formats import SUFFIXES, is_image, left_out
 from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.progress import advance
@@ -31,8 +39,20 @@ from stresslens.metrics.conformal import IMAGE_DRAWS, uniform_of
 
 BATCH = 128
 """Image files that are decoded together."""
+SMALL = 2**14
+"""Bytes of a file that is decoded sooner than another thread could take it."""
 COPIES = 3
 """Copies of the images of a batch that are there at a time."""
+
+
+class Upload(NamedTuple):
+    """The content of an image file that was sent, and the name that came with it."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -75,17 +95,21 @@ class Classifier:
     """Classifies image files with a predictor, its temperature and its OOD detector, and with what is
     wanted of its predictions."""
 
-    def __init__(self, predictor: Predictor, wanted: Wanted | None = None) -> None:
-        """Raises DataError if image files cannot have the number of channels that the model takes, and
-        ConfigError for what is wanted where no image calibrates it."""
+    def __init__(
+        self, predictor: Predictor, wanted: Wanted | None = None, *, most_pixels: int = MOST_PIXELS
+    ) -> None:
+        """Images of more than `most_pixels` are unreadable. Raises DataError if image files cannot have the
+        number of channels that the model takes, and ConfigError for what is wanted where no image calibrates
+        it."""
         self.facts, self.answer, self.ood = predictor.facts, predictor.answer, predictor.ood
         self.size = at_most(BATCH, COPIES * FLOAT * math.prod(self.facts.shape))
         self.guarantees = (
             guarantees_of(wanted, predictor.calibration(), self.facts.classes) if wanted else None
         )
-        self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run, self.facts.white)
+        frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run, self.facts.white)
+        self.frame = replace(frame, most_pixels=most_pixels)
 
-    def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
+    def classify(self, files: Iterable[Path | Upload], *, top: int = 3) -> Iterator[Prediction]:
         """Yields one prediction for each file, in order, a batch at a time.
 
         A file that cannot be read as an image gives a prediction with `unreadable` set.
@@ -93,8 +117,9 @@ class Classifier:
         remaining = iter(files)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while batch := list(islice(remaining, self.size)):
+                small = all(isinstance(each, Upload) and len(each.content) < SMALL for each in batch)
                 with quietly():
-                    decoded = list(pool.map(self._read, batch))
+                    decoded = list((map if small else pool.map)(self._read, batch))
                 images = [image for image in decoded if not isinstance(image, str)]
                 predicted = iter(self._classes(np.stack(images), top) if images else [])
                 for file, image in zip(batch, decoded):
@@ -103,9 +128,10 @@ class Classifier:
                     else:
                         yield Prediction(printable(str(file)), *next(predicted))
 
-    def _read(self, file: Path) -> np.ndarray | str:
+    def _read(self, file: Path | Upload) -> np.ndarray | str:
         try:
-            return decode(read_image(str(file)), self.frame).pixels
+            content = file.content if isinstance(file, Upload) else read_image(str(file))
+            return decode(content, self.frame).pixels
         except Unreadable as error:
             return str(error)
         except OSError as error:

@@ -1,0 +1,1 @@
+"""Runs behind HTTP on this machine: a prediction service, and a page to try them on."""
