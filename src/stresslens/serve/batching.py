@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from stresslens.core.errors import StresslensError
 from stresslens.evaluation.classify_files import BATCH, Upload
@@ -97,7 +98,7 @@ class Batcher:
             if len(self._queue) + len(items) > self.limits.waiting:
                 raise Refused(
                     HTTPStatus.SERVICE_UNAVAILABLE,
-                    f"{len(self._queue)} images wait already, and at most {self.limits.waiting} may; try again",
+                    f"{len(self._queue)} images wait, and at most {self.limits.waiting} may; try again later",
                     Retry_After="1",
                 )
             self._queue.extend(items)
@@ -185,14 +186,13 @@ class Batcher:
 
     def _tell(self, batch: Sequence[_Waiting], answers: list[bytes] | StresslensError) -> None:
         def tell() -> None:
-            told = [answers] * len(batch) if isinstance(answers, StresslensError) else answers
-            for item, answer in zip(batch, told, strict=True):
+            for number, item in enumerate(batch):
                 if item.answer.done():
                     continue
-                if isinstance(answer, StresslensError):
-                    item.answer.set_exception(answer)
+                if isinstance(answers, StresslensError):
+                    item.answer.set_exception(answers)
                 else:
-                    item.answer.set_result(answer)
+                    item.answer.set_result(answers[number])
 
         if batch and self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended: nobody waits
@@ -226,7 +226,8 @@ class _Worker:
             ) from None
         if isinstance(found, StresslensError):
             raise found
-        return found  # type: ignore[no-any-return]
+        served: dict[str, ServedRun] = found
+        return served
 
     def ask(
         self, question: Question, pictures: Sequence[Upload], seconds: float
@@ -235,9 +236,10 @@ class _Worker:
             self.connection.send((question, pictures))
         except OSError as error:
             raise _Died from error
-        return self._received(seconds)  # type: ignore[no-any-return]
+        answers: list[bytes] | StresslensError = self._received(seconds)
+        return answers
 
-    def _received(self, seconds: float) -> object:
+    def _received(self, seconds: float) -> Any:
         try:
             if not self.connection.poll(seconds):
                 raise _Died
