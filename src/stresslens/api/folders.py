@@ -188,8 +188,8 @@ def compare_across(
     difference on each data set, on average over data sets such as these, and on a new one of them.
 
     Returns what `stresslens compare --across --json` prints, by a random-effects meta-analysis (Paule &
-    Mandel 1982; Hartung & Knapp 2001); `plot` draws it. Raises ConfigError for fewer than two studies, and
-    for studies without a pair of variants in common."""
+    Mandel 1982; Student's t over the data sets); `plot` draws it. Raises ConfigError for fewer than two
+    studies, and for studies without a pair of variants in common."""
     given = studies[0] if len(studies) == 1 and isinstance(studies[0], list | tuple) else studies
     if split not in ("test", "validation"):
         raise ConfigError(f"split is {split!r}; expected 'test' or 'validation'")

@@ -214,7 +214,7 @@ def _pooled(sets: Sequence[DifferenceOnSet]) -> Pooled:
 
 
 def _average(found: Pooled) -> Estimate:
-    method = f"Paule & Mandel, Hartung & Knapp's t over {found.sets} data sets"
+    method = f"Student's t over {found.sets} data sets"
     return _estimate(found, found.margin(LEVEL), method)
 
 
