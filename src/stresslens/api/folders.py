@@ -151,6 +151,8 @@ def compare(
     if tables:
         if without_copies or corrections is not None:
             raise ConfigError("copies and corrections are of images, which arrays of scores do not have")
+        if metric.startswith("robust@"):
+            raise ConfigError(f"{metric} is of attacked runs, and arrays hold scores of images as they are")
         with temporary_runs(tables, split) as folders:
             found = compare_folders(
                 folders, split=split, ask=difference, metric=metric, costs=table, question=question
