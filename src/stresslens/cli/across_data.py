@@ -37,15 +37,15 @@ def data_sets_as_markdown(told: DataSetsFile) -> str:
 
 
 def _rows(pair: PairAcrossSets) -> list[list[str]]:
-    from stresslens.core.format import points, signed
+    from stresslens.core.format import points_ends, signed
 
     rows = []
     for each in pair.sets:
-        value, _, interval = points(each.difference).partition(" ")
+        e = each.difference
         shrunken = "" if each.shrunken is None else signed(each.shrunken)
-        rows.append([each.data_set, value, interval.strip("()"), f"{each.difference.n:,}", shrunken])
+        rows.append([each.data_set, signed(e.value), points_ends(e), f"{e.n:,}", shrunken])
     for name, estimate in (("average", pair.average), ("a new data set", pair.new)):
         if estimate is not None:
-            value, _, interval = points(estimate).partition(" ")
-            rows.append([name, value if estimate is pair.average else "", interval.strip("()"), "", ""])
+            value = signed(estimate.value) if estimate is pair.average else ""
+            rows.append([name, value, points_ends(estimate), "", ""])
     return rows

@@ -145,7 +145,12 @@ def compare(
     """
     from stresslens.comparison.cost_table import CostTable
     from stresslens.comparison.data_sets import compare_data_sets
-    from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
+    from stresslens.comparison.folders import (
+        check_options,
+        compare_corrected,
+        compare_folders,
+        compare_without_copies,
+    )
     from stresslens.comparison.markdown import markdown_of
     from stresslens.evaluation.prediction_rows import is_prediction_file
     from stresslens.study.recorded_runs import folders_to_compare
@@ -156,15 +161,9 @@ def compare(
     table = None if costs is None else CostTable.read(costs)
     if corrections is None and moved is not None:
         raise ConfigError(f"--data {moved}: data are read for --corrections alone; leave it out")
-    if without_copies and (corrections is not None or metric != "accuracy"):
-        other = "--corrections" if corrections is not None else "--metric"
-        raise ConfigError(f"--without-copies is for the accuracy alone; leave out {other}")
-    if corrections is not None and metric != "accuracy":
-        raise ConfigError(
-            f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"
-        )
-    if costs is not None and metric != "cost":
-        raise ConfigError("--costs is for --metric cost; leave it out")
+    check_options(
+        metric, costs=costs is not None, corrections=corrections is not None, without_copies=without_copies
+    )
     if as_json and as_markdown:
         raise ConfigError("--json and --markdown are two forms; give one of them")
     question = _question(same_within, not_worse_than, margin)

@@ -19,7 +19,7 @@ from stresslens.comparison.schema import (
     JudgedClaim,
     RobustContrast,
 )
-from stresslens.core.format import p_value, points, signed
+from stresslens.core.format import p_value, points, points_ends, signed
 from stresslens.metrics.measures import Measure, measure_of
 from stresslens.report.load import StudyFolder
 from stresslens.report.summary import headline, scored
@@ -199,7 +199,7 @@ def _difference_row(contrast: Contrast, measure: Measure, thick: bool) -> Interv
         scale * e.low,
         scale * e.high,
         INK,
-        points(e).split(" ")[0] if measure.is_share else f"{e.value:+.4f}".replace("-", "−"),
+        signed(e.value) if measure.is_share else f"{e.value:+.4f}".replace("-", "−"),
         inner=inner,
     )
 
@@ -222,8 +222,7 @@ def forest_chart(pair: PairAcrossSets) -> Chart:
     if pair.average is not None and pair.new is not None:
         e, new = pair.average, pair.new
         rows.append(Interval("average", 100 * e.value, 100 * e.low, 100 * e.high, 0, points(e)))
-        written = points(new).partition("(")[2].rstrip(")")
-        rows.append(Interval("a new data set", math.nan, 100 * new.low, 100 * new.high, 0, written))
+        rows.append(Interval("a new data set", math.nan, 100 * new.low, 100 * new.high, 0, points_ends(new)))
     return interval_chart(
         rows,
         title=f"{pair.b} minus {pair.a}, by data set",
