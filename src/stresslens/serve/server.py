@@ -74,11 +74,11 @@ def serve_runs(
     counts = Counts()
     batcher = Batcher(runs, limits, counts, workers)
     with listening:
+        batcher.start()
         asyncio.run(_serve(listening, Service(batcher, counts, limits, token, _hosts(address)), ready))
 
 
 async def _serve(listening: socket.socket, service: Service, ready: Callable[[str], None]) -> None:
-    service.batcher.start(asyncio.get_running_loop())
     config = uvicorn.Config(
         service_app(service),
         log_config=None,
