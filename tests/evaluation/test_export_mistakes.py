@@ -207,8 +207,8 @@ def test_a_graph_that_answers_with_nan(run: RunFolder) -> None:
         return [np.full((len(x), 10), np.nan if x.any() else 0.0), np.zeros((len(x), 16))]
 
     answering = _of_graph(Path("it.onnx"), open_predictor(run.path).facts, {}, graph)
-    (row,) = Classifier(answering)._classes(np.full((1, 1, 8, 8), 255, np.uint8), 3)
-    assert row[0] == ()
+    (row,) = Classifier(answering).of_pixels(np.full((1, 1, 8, 8), 255, np.uint8))
+    assert row.classes == ()
 
 
 class Bomb:

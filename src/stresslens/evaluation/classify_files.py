@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stresslens.core.answers import NOT_FINITE, answered
 from stresslens.core.errors import DataError, Notice
@@ -119,16 +120,18 @@ class Classifier:
             while batch := list(islice(remaining, self.size)):
                 small = all(isinstance(each, Upload) and len(each.content) < SMALL for each in batch)
                 with quietly():
-                    decoded = list((map if small else pool.map)(self._read, batch))
+                    decoded = list((map if small else pool.map)(self.read, batch))
                 images = [image for image in decoded if not isinstance(image, str)]
-                predicted = iter(self._classes(np.stack(images), top) if images else [])
+                predicted = iter(self.of_pixels(np.stack(images), top) if images else [])
                 for file, image in zip(batch, decoded):
+                    name = printable(str(file))
                     if isinstance(image, str):
-                        yield Prediction(printable(str(file)), unreadable=image)
+                        yield Prediction(name, unreadable=image)
                     else:
-                        yield Prediction(printable(str(file)), *next(predicted))
+                        yield replace(next(predicted), file=name)
 
-    def _read(self, file: Path | Upload) -> np.ndarray | str:
+    def read(self, file: Path | Upload) -> np.ndarray | str:
+        """The pixels of a file as the model takes them, (C, H, W) uint8, or why it cannot be read."""
         try:
             content = file.content if isinstance(file, Upload) else read_image(str(file))
             return decode(content, self.frame).pixels
@@ -137,10 +140,12 @@ class Classifier:
         except OSError as error:
             return error.strerror or str(error)
 
-    def _classes(
-        self, images: np.ndarray, top: int
-    ) -> Iterator[tuple[tuple[tuple[str, float], ...], float | None, bool | None, None, Guaranteed | None]]:
-        x = torch.from_numpy(images).float() / 255
+    def of_pixels(self, images: np.ndarray, top: int = 3) -> Iterator[Prediction]:
+        """As `of_images`, for pixels (N, C, H, W) uint8."""
+        return self.of_images(torch.from_numpy(images).float() / 255, top)
+
+    def of_images(self, x: Tensor, top: int = 3) -> Iterator[Prediction]:
+        """Yields one prediction, without a file's name, for each image of x (N, C, H, W) in [0, 1]."""
         logits, sample = self.answer(x)
         known = answered(logits)
         probabilities = np.exp(log_softmax(np.where(known[:, None], logits, 0) / self.facts.temperature))
@@ -153,9 +158,10 @@ class Classifier:
             best = np.argsort(-row, kind="stable")[:top]
             ranked = tuple((self.facts.classes[k], float(row[k])) for k in best if known[i])
             if self.ood is None or p_values is None:
-                yield ranked, None, None, None, guaranteed[i]
+                yield Prediction("", ranked, guaranteed=guaranteed[i])
             else:
-                yield ranked, float(p_values[i]), bool(p_values[i] <= self.ood.rate), None, guaranteed[i]
+                p = float(p_values[i])
+                yield Prediction("", ranked, p, p <= self.ood.rate, guaranteed=guaranteed[i])
 
 
 def picture_files(paths: Iterable[Path], others: list[str] | None = None) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import threading
 import time
 from collections import deque
@@ -11,20 +10,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import Any
 
 from stresslens.core.errors import StresslensError
 from stresslens.evaluation.classify_files import BATCH, Upload
 from stresslens.serve.classification import Question, ServedRun, ServedRuns, classify_batches
 from stresslens.serve.counts import Counts
 from stresslens.serve.limits import Limits, Refused
+from stresslens.serve.processes import Died, WorkerProcess
 
 DEATHS = 2
 """A picture with which a worker has died so often, alone, is given up."""
-START = 120
-"""Seconds that a worker may take to open its runs."""
 
 
 @dataclass(eq=False)
@@ -60,7 +55,7 @@ class Batcher:
 
     def start(self) -> None:
         """Starts the workers. Raises StresslensError where a run cannot be opened."""
-        first = [_Worker(self.runs) for _ in range(self.workers)]
+        first = [WorkerProcess(classify_batches, self.runs) for _ in range(self.workers)]
         try:
             for worker in first:
                 self.served = worker.opened()
@@ -120,13 +115,14 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _serve(self, worker: _Worker) -> None:
+    def _serve(self, worker: WorkerProcess) -> None:
         """The thread of one worker: sends it a batch at a time."""
         while batch := self._next_batch():
             question = batch[0].question
             try:
-                answers = worker.ask(question, [each.picture for each in batch], self.limits.seconds)
-            except _Died:
+                worker.send((question, [each.picture for each in batch]))
+                answers: list[bytes] | StresslensError = worker.received(self.limits.seconds)
+            except Died:
                 self._alive -= 1
                 worker.end()
                 self.counts.restarts.inc()
@@ -166,10 +162,10 @@ class Batcher:
             self._queue.extendleft(reversed([each for each in batch if each.deaths <= DEATHS]))
             self._changed.notify()
 
-    def _started_again(self) -> _Worker:
+    def _started_again(self) -> WorkerProcess:
         pause = 0.1
         while True:
-            worker = _Worker(self.runs)
+            worker = WorkerProcess(classify_batches, self.runs)
             try:
                 worker.opened()
             except StresslensError:  # its files have changed, or memory is short
@@ -194,59 +190,3 @@ class Batcher:
         if batch:
             with suppress(RuntimeError):  # the loop has ended: nobody waits
                 batch[0].answer.get_loop().call_soon_threadsafe(tell)
-
-
-class _Died(Exception):
-    """A worker has ended, or has not answered in time."""
-
-
-class _Worker:
-    """A worker process and the connection to it."""
-
-    def __init__(self, runs: ServedRuns) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection: Connection
-        self.connection, other = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=classify_batches, args=(other, runs), daemon=True, name="stresslens worker"
-        )
-        self.process.start()
-        other.close()
-
-    def opened(self) -> dict[str, ServedRun]:
-        """The runs, once they are open. Raises StresslensError."""
-        try:
-            found = self._received(START)
-        except _Died:
-            raise StresslensError(
-                "the process that opens the runs has died; is there enough memory?"
-            ) from None
-        if isinstance(found, StresslensError):
-            raise found
-        served: dict[str, ServedRun] = found
-        return served
-
-    def ask(
-        self, question: Question, pictures: Sequence[Upload], seconds: float
-    ) -> list[bytes] | StresslensError:
-        try:
-            self.connection.send((question, pictures))
-        except OSError as error:
-            raise _Died from error
-        answers: list[bytes] | StresslensError = self._received(seconds)
-        return answers
-
-    def _received(self, seconds: float) -> Any:
-        try:
-            if not self.connection.poll(seconds):
-                raise _Died
-            return self.connection.recv()
-        except (EOFError, OSError) as error:
-            raise _Died from error
-
-    def end(self) -> None:
-        self.connection.close()
-        self.process.join(1)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
