@@ -23,6 +23,8 @@ from stresslens.serve.limits import Limits
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 SEED = re.compile(r"seed-\d+")
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
 DRAIN = 30
 """Seconds that open requests have when the server is stopped."""
 
@@ -41,6 +43,7 @@ class Address:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((self.host, self.port))
+            listening.listen(BACKLOG)
         except (OSError, OverflowError) as error:
             listening.close()
             why = getattr(error, "strerror", None) or error
