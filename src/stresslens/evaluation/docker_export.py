@@ -18,6 +18,7 @@ from stresslens.core.version import __version__
 
 PACKAGE = "stresslens"
 WHEEL = f"{PACKAGE}-{__version__}-py3-none-any.whl"
+TAG = b"Wheel-Version: 1.0\nGenerator: stresslens\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 DOCKERFILE = """\
 # docker build -t {name} . && docker run -p 127.0.0.1:8000:8000 {name}
 # curl --data-binary @image.png -H 'Content-Type: image/png' localhost:8000/predict
@@ -84,7 +85,7 @@ def _wheel() -> bytes:
     installed = metadata.distribution(PACKAGE)
     contents[f"{info}/METADATA"] = str(installed.read_text("METADATA")).encode()
     contents[f"{info}/entry_points.txt"] = str(installed.read_text("entry_points.txt")).encode()
-    contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: stresslens\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    contents[f"{info}/WHEEL"] = TAG
     record = io.StringIO()
     rows = csv.writer(record, lineterminator="\n")
     for name, content in contents.items():

@@ -13,14 +13,21 @@ from pathlib import Path
 from signal import SIGINT, SIGTERM
 
 import uvicorn
+from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from stresslens.core.errors import ConfigError
 from stresslens.serve.app import Service, service_app
 from stresslens.serve.batching import Batcher
 from stresslens.serve.classification import ServedRuns
 from stresslens.serve.counts import Counts
+from stresslens.serve.guard import Access, guarded
 from stresslens.serve.limits import Limits
+from stresslens.serve.watch_page import WATCH_OPEN, watch_routes
 
+OPEN = ("/health", *WATCH_OPEN)
+"""What needs no token."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 SEED = re.compile(r"seed-\d+")
 BACKLOG = 2048
@@ -66,29 +73,36 @@ def serve_runs(
     threads: int | None = None,
     trust: bool = False,
     token: str | None = None,
+    watch: Path | None = None,
     ready: Callable[[str], None],
 ) -> None:
     """Serves runs until the process is told to stop (SIGTERM, Ctrl-C); requests that are open then are
-    answered. `ready` is called with the server's address.
+    answered. With `watch`, a folder of studies, there is a page of them too, or alone without runs. `ready`
+    is called with the server's address.
 
     Raises ConfigError and what `open_predictor` raises, before anything is served."""
-    runs = ServedRuns(names_of_runs(paths), trust, threads, limits.pixels)
-    listening = address.bound()
     counts = Counts()
-    batcher = Batcher(runs, limits, counts, workers)
-    with listening:
-        batcher.start()
-        asyncio.run(_serve(listening, Service(batcher, counts, limits, token, _hosts(address)), ready))
+    access = Access(token, LOOPBACK if address.is_local else None, OPEN)
+    routes: list[BaseRoute] = [] if watch is None else list(watch_routes(watch))
+    with address.bound() as listening:
+        if paths:
+            runs = ServedRuns(names_of_runs(paths), trust, threads, limits.pixels)
+            batcher = Batcher(runs, limits, counts, workers)
+            batcher.start()
+            app = service_app(Service(batcher, counts, limits, access), routes)
+        else:
+            first = Route("/", lambda _: RedirectResponse("/watch"))
+            app = guarded([first, *routes], access, counts)
+        asyncio.run(_serve(listening, app, ready))
 
 
-async def _serve(listening: socket.socket, service: Service, ready: Callable[[str], None]) -> None:
+async def _serve(listening: socket.socket, app: ASGIApp, ready: Callable[[str], None]) -> None:
     config = uvicorn.Config(
-        service_app(service),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=DRAIN,
-        limit_concurrency=None,
     )
     host, port = listening.getsockname()[:2]
     ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
@@ -106,10 +120,6 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _hosts(address: Address) -> tuple[str, ...] | None:
-    return LOOPBACK if address.is_local else None
 
 
 def names_of_runs(paths: Sequence[Path]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.routing import Route
 from stresslens.charts.chart import CHART_SHEETS
 from stresslens.core.cards import style_sheet
 from stresslens.report.page import PAGE
+from stresslens.serve.guard import COOKIE
 from stresslens.serve.limits import Refused
 from stresslens.serve.watched import SILENT, WatchedStudy, state_of, watched_studies
 
@@ -28,6 +30,8 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+WATCH_OPEN = ("/", "/watch", "/watch/page.css", "/watch/page.js")
+"""What needs no token: it shows nothing of the folder."""
 DRAWN = 3
 """Studies whose curves are drawn, besides those that grow."""
 
@@ -38,7 +42,7 @@ def watch_routes(root: Path) -> list[Route]:
     shown: dict[str, Any] = {}
 
     def page(_: Request) -> Response:
-        text = _template("watch.html.j2").render(folder=root.name or str(root))
+        text = _template("watch.html.j2").render(cookie=COOKIE)
         return HTMLResponse(text, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
     def studies(request: Request) -> Response:
@@ -48,13 +52,13 @@ def watch_routes(root: Path) -> list[Route]:
             shown.update(state=state, version=str(time.time_ns()), html=_listed(watched_studies(root)))
         if request.query_params.get("have") == shown["version"]:
             return JSONResponse({"version": shown["version"]})
-        return JSONResponse({"version": shown["version"], "html": shown["html"]})
+        return JSONResponse({"version": shown["version"], "folder": root.name, "html": shown["html"]})
 
     def report(request: Request) -> Response:
         """A report below the folder; nothing else of it can be read."""
         file = (root / request.path_params["path"]).resolve()
         if file.name != PAGE or not file.is_relative_to(root) or not file.is_file():
-            raise Refused(404, "there is no such report")
+            raise Refused(HTTPStatus.NOT_FOUND, "there is no such report")
         return FileResponse(file, media_type="text/html")
 
     return [
