@@ -25,7 +25,7 @@ from stresslens.core.version import __version__
 from stresslens.serve.batching import Batcher
 from stresslens.serve.classification import COVERAGE, Question, ServedRun
 from stresslens.serve.counts import Counts
-from stresslens.serve.limits import Limits, Refused
+from stresslens.serve.limits import STATIC, Limits, Refused
 from stresslens.serve.openapi import openapi
 from stresslens.serve.pictures import pictures_of
 
@@ -206,7 +206,7 @@ class _Guard:
     A browser sends the origin of a page with a request; one of another server is refused.
     """
 
-    OPEN = ("/health",)
+    OPEN = ("/health", *STATIC)
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
@@ -252,4 +252,5 @@ class _Guard:
         return None
 
 
-KNOWN = ("/predict", "/health", "/metrics", "/openapi.json", "/")
+PAGE = ("/page/look", "/page/attack", "/page/images", "/page/runs")
+KNOWN = ("/predict", "/health", "/metrics", "/openapi.json", *STATIC, *PAGE)

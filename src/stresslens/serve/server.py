@@ -20,6 +20,8 @@ from stresslens.serve.batching import Batcher
 from stresslens.serve.classification import ServedRuns
 from stresslens.serve.counts import Counts
 from stresslens.serve.limits import Limits
+from stresslens.serve.page import page_routes
+from stresslens.serve.page_worker import PageWorker
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 SEED = re.compile(r"seed-\d+")
@@ -63,10 +65,11 @@ def serve_runs(
     threads: int | None = None,
     trust: bool = False,
     token: str | None = None,
+    page: bool = True,
     ready: Callable[[str], None],
 ) -> None:
     """Serves runs until the process is told to stop (SIGTERM, Ctrl-C); requests that are open then are
-    answered. `ready` is called with the server's address.
+    answered. `ready` is called with the server's address. With `page` there is a page for people at /.
 
     Raises ConfigError and what `open_predictor` raises, before anything is served."""
     runs = ServedRuns(names_of_runs(paths), trust, threads, limits.pixels)
@@ -74,13 +77,18 @@ def serve_runs(
     counts = Counts()
     batcher = Batcher(runs, limits, counts, workers)
     with listening:
-        asyncio.run(_serve(listening, Service(batcher, counts, limits, token, _hosts(address)), ready))
+        service = Service(batcher, counts, limits, token, _hosts(address))
+        asyncio.run(_serve(listening, service, page, ready))
 
 
-async def _serve(listening: socket.socket, service: Service, ready: Callable[[str], None]) -> None:
-    service.batcher.start(asyncio.get_running_loop())
+async def _serve(
+    listening: socket.socket, service: Service, page: bool, ready: Callable[[str], None]
+) -> None:
+    batcher = service.batcher
+    batcher.start(asyncio.get_running_loop())
+    worker = PageWorker(batcher.runs, service.counts)
     config = uvicorn.Config(
-        service_app(service),
+        service_app(service, page_routes(worker) if page else ()),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -89,7 +97,10 @@ async def _serve(listening: socket.socket, service: Service, ready: Callable[[st
     )
     host, port = listening.getsockname()[:2]
     ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    await _Server(config).serve([listening])
+    try:
+        await _Server(config).serve([listening])
+    finally:
+        worker.close()
 
 
 class _Server(uvicorn.Server):
