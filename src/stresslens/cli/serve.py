@@ -63,9 +63,15 @@ def serve(
     timeout: Annotated[
         int, typer.Option("--timeout", min=1, help="Seconds until a request is given up (504).")
     ] = 30,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="The page at /, on which people try pictures.")
+    ] = True,
     trust: Trust = False,
 ) -> None:
     """Serve runs over HTTP on this machine, or watch them being trained.
+
+    Open the address in a browser: on its page you draw, drop or photograph a picture, see what each run
+    makes of it and why, and attack it.
 
     POST /predict takes the bytes of an image, a form with files, or JSON with base64, and answers with
     classes, calibrated probabilities, a set of classes, and whether the image is unlike the training
@@ -105,5 +111,6 @@ def serve(
         trust=trust,
         token=token,
         watch=watch,
+        page=page,
         ready=lambda url: typer.echo(f"{what}: {url} (Ctrl-C stops)"),
     )

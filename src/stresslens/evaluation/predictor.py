@@ -198,6 +198,21 @@ def _of_captions(
     return dataclasses.replace(predictor, ood=None) if logits_are_features else predictor
 
 
+def text_side(model: nn.Module) -> bool:
+    """Whether a model reads captions (`with_prompts`)."""
+    return hasattr(getattr(model, "net", model), "tell_apart")
+
+
+def prompted_predictor(
+    predictor: Predictor, path: Path, captions: Sequence[str], templates: Sequence[str] = ("{}",)
+) -> Predictor:
+    """The predictor of the run or export in `path` with captions as its classes, as `open_predictor` gives
+    it, without reading the weights again. Raises ConfigError as `with_prompts`."""
+    if predictor.model is None:
+        raise ConfigError(f"{path} is a graph from images to logits, without a text side")
+    return _of_captions(predictor.model, predictor.facts, RunFolder(path), captions, templates)
+
+
 def with_prompts(
     model: nn.Module,
     captions: Sequence[str],
@@ -212,7 +227,7 @@ def with_prompts(
     similar ones, and for a model without a text side.
     """
     net = getattr(model, "net", model)
-    if not hasattr(net, "tell_apart"):
+    if not text_side(model):
         raise ConfigError(
             f"{called} has no text side to read captions; prompts are for openclip with `head: text`"
         )

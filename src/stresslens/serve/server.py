@@ -23,10 +23,12 @@ from stresslens.serve.batching import Batcher
 from stresslens.serve.classification import ServedRuns
 from stresslens.serve.counts import Counts
 from stresslens.serve.guard import Access, guarded
-from stresslens.serve.limits import Limits
+from stresslens.serve.limits import STATIC, Limits
+from stresslens.serve.page import page_routes
+from stresslens.serve.page_worker import PageWorker
 from stresslens.serve.watch_page import WATCH_OPEN, watch_routes
 
-OPEN = ("/health", *WATCH_OPEN)
+OPEN = ("/health", *STATIC, *WATCH_OPEN)
 """What needs no token."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 SEED = re.compile(r"seed-\d+")
@@ -73,27 +75,32 @@ def serve_runs(
     threads: int | None = None,
     trust: bool = False,
     token: str | None = None,
+    page: bool = True,
     watch: Path | None = None,
     ready: Callable[[str], None],
 ) -> None:
     """Serves runs until the process is told to stop (SIGTERM, Ctrl-C); requests that are open then are
-    answered. With `watch`, a folder of studies, there is a page of them too, or alone without runs. `ready`
-    is called with the server's address.
+    answered. With `page` there is a page for people at /. With `watch`, a folder of studies, there is a page
+    of them too, or alone without runs. `ready` is called with the server's address.
 
     Raises ConfigError and what `open_predictor` raises, before anything is served."""
     counts = Counts()
     access = Access(token, LOOPBACK if address.is_local else None, OPEN)
     routes: list[BaseRoute] = [] if watch is None else list(watch_routes(watch))
     with address.bound() as listening:
-        if paths:
-            runs = ServedRuns(names_of_runs(paths), trust, threads, limits.pixels)
-            batcher = Batcher(runs, limits, counts, workers)
-            batcher.start()
-            app = service_app(Service(batcher, counts, limits, access), routes)
-        else:
+        if not paths:
             first = Route("/", lambda _: RedirectResponse("/watch"))
-            app = guarded([first, *routes], access, counts)
-        asyncio.run(_serve(listening, app, ready))
+            asyncio.run(_serve(listening, guarded([first, *routes], access, counts), ready))
+            return
+        runs = ServedRuns(names_of_runs(paths), trust, threads, limits.pixels)
+        batcher, worker = Batcher(runs, limits, counts, workers), PageWorker(runs, counts)
+        batcher.start()
+        routes += page_routes(worker) if page else []
+        try:
+            app = service_app(Service(batcher, counts, limits, access), routes)
+            asyncio.run(_serve(listening, app, ready))
+        finally:
+            worker.close()
 
 
 async def _serve(listening: socket.socket, app: ASGIApp, ready: Callable[[str], None]) -> None:
