@@ -7,13 +7,17 @@ import base64
 import csv
 import hashlib
 import io
+import re
 import sys
 import zipfile
 from importlib import metadata
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from stresslens.core.extras import extra
+from stresslens.config import registry
+from stresslens.config.own_plugins import own_plugins
+from stresslens.core.extras import extra, needed_extra
+from stresslens.core.run_folder import ModelCard, RunFolder
 from stresslens.core.version import __version__
 
 PACKAGE = "stresslens"
@@ -38,30 +42,37 @@ USER server
 EXPOSE 8000
 HEALTHCHECK --start-period=60s CMD python -c \\
   "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=5)"
-CMD ["stresslens", "serve", "/model", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["stresslens", "serve", "/model", "--host", "0.0.0.0", "--port", "8000"{trust}]
 """
 
 
-def docker_files(name: str) -> dict[str, bytes]:
-    """The files by their names, beside those of a safetensors export; the image is called `name`. Raises
-    ConfigError where the packages of the service are not installed, whose versions are needed."""
+def docker_files(folder: RunFolder, card: ModelCard) -> dict[str, bytes]:
+    """The files by their names, beside those of a safetensors export of a run. The container executes the
+    run's own plug-ins. Raises ConfigError where the packages of the service are not installed, whose
+    versions are needed."""
+    variant = re.sub(r"[^a-z0-9]+", "-", folder.path.resolve().parent.name.lower()).strip("-") or "model"
+    own = own_plugins(card.model)
+    plugin = None if own else registry.plugin("models", registry.name_and_options("models", card.model)[0])
+    needed = None if plugin is None else needed_extra(plugin)
     python = ".".join(map(str, sys.version_info[:2]))
     return {
-        "Dockerfile": DOCKERFILE.format(name=name, python=python, wheel=WHEEL).encode(),
-        "requirements.txt": "".join(f"{line}\n" for line in installed_versions()).encode(),
+        "Dockerfile": DOCKERFILE.format(
+            name=variant, python=python, wheel=WHEEL, trust=', "--trust"' if own else ""
+        ).encode(),
+        "requirements.txt": "".join(f"{line}\n" for line in installed_versions(needed)).encode(),
         WHEEL: _wheel(),
     }
 
 
-def installed_versions() -> list[str]:
-    """`package==version` for all that the service imports, as installed here, sorted. The part of a version
-    that names a build (+cpu) is left out, since registries have others."""
+def installed_versions(*extras: str | None) -> list[str]:
+    """`package==version` for all that the service and these extras import, as installed here, sorted. The
+    part of a version that names a build (+cpu) is left out, since registries have others."""
     with extra("serve", "an export for docker"):
         from packaging.requirements import Requirement
         from packaging.utils import canonicalize_name
     found: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
-    todo = [(PACKAGE, ""), (PACKAGE, "serve")]
+    todo = [(PACKAGE, each or "") for each in ("", "serve", *extras)]
     while todo:
         name, of_extra = todo.pop()
         if (name, of_extra) in seen:

@@ -33,6 +33,7 @@ from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.temporary_files import leftovers_of, new_name, temporary_folder
 from stresslens.core.text import brief, counted
 from stresslens.evaluation import scores
+from stresslens.evaluation.docker_export import docker_files
 from stresslens.evaluation.finished_run import data_of
 from stresslens.evaluation.flat_graph import flat_graph
 from stresslens.evaluation.guarantees import calibration_content
@@ -51,7 +52,10 @@ from stresslens.evaluation.predictor import (
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.traced_graph import dynamic_shapes, said_if_it_works, traced_graph
 
-NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "safetensors", "page": "page.html"}
+NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "safetensors"}
+NAMES |= {"docker": "docker", "page": "page.html"}
+FOLDERS = ("safetensors", "docker")
+"""The exports that are a folder."""
 OPSET = 18
 """The first ONNX opset whose Resize has antialiasing."""
 ALLOWED = 1e-4
@@ -116,6 +120,8 @@ def export_run(
         require("onnx", "ONNX")
     if to == "page":
         check_page(card, folder)
+    if to == "docker":
+        require("serve", "an export for docker")
     target, facts = _target(folder, to, out), model_info(folder)
     model = open_model(folder, trust=trust, module=module)
     not_finite = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
@@ -128,8 +134,10 @@ def export_run(
         )
     x, shown = _images(folder, card, trust, to)
     expected = _expected(model, x, folder)
-    if to == "safetensors":
-        files = {f"{target.name}/{name}": content for name, content in _weights(folder, card, facts).items()}
+    if to in FOLDERS:
+        beside = docker_files(folder, card) if to == "docker" else {}
+        inside = {**_weights(folder, card, facts), **beside}
+        files = {f"{target.name}/{name}": content for name, content in inside.items()}
     elif to == "page":
         graph = flat_graph(model, card.shape)
         checked = Checked(_difference(graph.run, x, expected), ALLOWED, len(x), shown)
@@ -167,7 +175,7 @@ def _card_of_net(folder: RunFolder, to: str, module: nn.Module | None) -> ModelC
         )
     of_module = module is not None or str(card.model).startswith("own module")
     kept = [] if of_module else kept_files(card.model, base=folder.path)
-    if kept and (to == "safetensors" or kept[0].as_it_is):
+    if kept and (to in FOLDERS or kept[0].as_it_is):
         raise ConfigError(
             f"{folder.path} is computed from a file, of which it has a copy; use that: "
             f"{folder.path / kept[0].given}"
@@ -187,10 +195,10 @@ def _target(folder: RunFolder, to: str, out: Path | None) -> Path:
     name = NAMES[to]
     if out is None:
         return folder.path / "exports" / name
-    if to == "safetensors":
+    if to in FOLDERS:
         if out.suffix == ".safetensors" or out.is_file():
             raise ConfigError(
-                f"--out {out}: safetensors is a folder (weights, and how to build their net); name one"
+                f"--out {out}: {to} is a folder (weights, and how to build their net); name one"
             )
         begun = (out / EXPORT).is_file() or leftovers_of(out / EXPORT)
         if out.is_dir() and any(out.iterdir()) and not begun:
