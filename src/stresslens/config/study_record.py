@@ -45,12 +45,12 @@ class StudyRecord(JsonFile):
     `own_names` are the names of the variants as the study file has them, by the names of their
     folders, which also hold the overrides of the command line; `overrides` are these, likewise.
     `seeds` are those of any variant; `own_seeds` are those of a variant that was not asked for with
-    all of them.
+    all of them. `metrics` are the further ones that judge the contrasts.
     """
 
     REMEDY = "the command of the study (`stresslens run` or `train`) writes it anew"
 
-    LATER_KEYS = frozenset({"own_names", "overrides", "own_seeds", "margins"})
+    LATER_KEYS = frozenset({"own_names", "overrides", "own_seeds", "margins", "metrics"})
 
     format: Literal[1] = 1
     name: str = ""
@@ -62,6 +62,7 @@ class StudyRecord(JsonFile):
     contrasts: list[tuple[str, str, str]] = []
     margins: dict[str, float] = {}
     claims: list[StatedClaim] = []
+    metrics: list[str] = []
     curves: list[SizeCurve] = []
     command: list[str] = []
     source: str | None = None

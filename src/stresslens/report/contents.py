@@ -22,6 +22,7 @@ def study_contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
         ("results", "Results", sections["parts"]),
         ("averaged", "Test-time augmentation", sections["averaged"]),
         ("contrasts", "Contrasts", sections["contrasts"]),
+        ("metrics", "Other metrics", sections["other_metrics"]),
         ("matrix", "All pairs", sections["matrix"]),
         ("data-size", "Data size", sections["sizes"]),
         ("settings", "Which settings matter", sections["sweeps"] or sections["importance"]),

@@ -43,6 +43,7 @@ from stresslens.report import (
     explanations,
     found_slices,
     ood,
+    other_metrics,
     per_class,
     provenance,
     ranking,
@@ -68,6 +69,7 @@ TEMPLATES = (
     "robustness.html.j2",
     "sweeps.html.j2",
     "study.html.j2",
+    "metrics.html.j2",
     "explanations.html.j2",
     "views.html.j2",
     "run.html.j2",
@@ -189,6 +191,7 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
         "errors": comparison.errors(study),
         "matrix": comparison.matrix(study),
         "averaged": averaged.averaged_rows(study),
+        "other_metrics": other_metrics.metric_sections(study),
         "sweeps": sweeps.sweep_sections(study),
         "importance": sweeps.study_importance(study),
         "threats": [
