@@ -209,7 +209,7 @@ class JudgedClaim(JsonFile):
 
     contrast: str
     claim: str
-    of: Literal["accuracy", "robustness"] = "accuracy"
+    of: Literal["accuracy", "robustness", "sameness"] = "accuracy"
     pairs: list[str] = []
     sentence: str
 

@@ -13,12 +13,13 @@ from stresslens.core.json_file import JsonFile
 FILE = "study.json"
 
 
-ClaimOf = Literal["accuracy", "robustness"]
-"""What a claim says is better: accuracy on clean images, or robust accuracy."""
+ClaimOf = Literal["accuracy", "robustness", "sameness"]
+"""What a claim says: a better accuracy on clean images, a better robust accuracy, or the same accuracy
+within the contrast's margin."""
 
 
 class StatedClaim(JsonFile):
-    """The claim of a contrast: b is better in each of its `pairs` (a, b), in `of`.
+    """The claim of a contrast: b is better in each of its `pairs` (a, b), in `of`; or a and b are the same.
 
     `protocol` is the name of the study that repeats the original procedure.
     """
@@ -61,8 +62,8 @@ class StudyRecord(JsonFile):
     own_seeds: dict[str, list[int]] = {}
     contrasts: list[tuple[str, str, str]] = []
     margins: dict[str, float] = {}
-    claims: list[StatedClaim] = []
     metrics: list[str] = []
+    claims: list[StatedClaim] = []
     curves: list[SizeCurve] = []
     command: list[str] = []
     source: str | None = None

@@ -111,8 +111,8 @@ def questions(study: StudyFolder) -> list[Question]:
         ordered = sorted(contrasts, key=lambda c: not c.real)
         verdicts = [each for contrast in ordered[:room] for each in _verdicts(contrast)]
         claims = study.comparison.claims if study.comparison else []
-        of = "accuracy" if section == "contrasts" else "robustness"
-        claim = next((each for each in claims if each.contrast == name and each.of == of), None)
+        of = ("robustness",) if section == "robustness" else ("accuracy", "sameness")
+        claim = next((each for each in claims if each.contrast == name and each.of in of), None)
         title = name if section == "contrasts" else f"{name}: robustness"
         all_questions.append(
             Question(
