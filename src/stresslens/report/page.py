@@ -96,8 +96,8 @@ SHEETS = ("templates/report.css", "templates/downloads.css")
 STYLES = (("core", "colours.css"), *CHART_SHEETS, *(("report", sheet) for sheet in SHEETS))
 """The style sheet of a page, as (package, file)."""
 FILTERS = (
-    "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over "
-    "percent_sign rate"
+    "radius other_radius span percent plain points signed ratio number count memory brief with_asides "
+    "p_value over percent_sign rate"
 )
 """Functions of `format` that the templates use as filters."""
 
