@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stresslens.cli.terminal import print_table
@@ -10,6 +11,18 @@ if TYPE_CHECKING:
     from stresslens.comparison.data_sets import DataSetsFile, PairAcrossSets
 
 COLUMNS = ["data set", "difference, points", "95 % interval", "images", "with the others"]
+
+
+def check_page_of(page: Path | None, out: Path) -> None:
+    """Raises ConfigError, before anything is computed, for a page that cannot be written; `out` is the
+    folder of runs, where some give the page."""
+    from stresslens.core.errors import ConfigError
+    from stresslens.report.across_data_sets import check_page
+
+    if out.suffix.lower() == ".html":
+        raise ConfigError(f"--out {out}: the page is given with --page {out}")
+    if page is not None:
+        check_page(page)
 
 
 def print_data_sets(told: DataSetsFile) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stresslens.cli.across_data import data_sets_as_markdown, print_data_sets
+from stresslens.cli.across_data import check_page_of, data_sets_as_markdown, print_data_sets
 from stresslens.cli.completion import runs_and_studies, words
 from stresslens.cli.options import DataNow, HeldOutSplit, Json, Out, Trust
 from stresslens.cli.predictions_of_files import (
@@ -103,6 +103,14 @@ def compare(
             "on average, and on a new data set.",
         ),
     ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--page",
+            help="With --across: write an HTML page, for example across.html.",
+            show_default=False,
+        ),
+    ] = None,
     corrections: Annotated[
         Path | None,
         typer.Option(
@@ -153,6 +161,7 @@ def compare(
     )
     from stresslens.comparison.markdown import markdown_of
     from stresslens.evaluation.prediction_rows import is_prediction_file
+    from stresslens.report.across_data_sets import write_across
     from stresslens.study.recorded_runs import folders_to_compare
 
     if split not in ("test", "validation"):
@@ -173,6 +182,7 @@ def compare(
         if idle := idle or next((name for name, is_given in others.items() if is_given), ""):
             raise ConfigError(f"{idle} is not for --across; leave one of the two out")
         check_idle(columns, labels, classes)
+        check_page_of(page, out)
         told = compare_data_sets(folders, split=split, metric=metric)
         if as_json:
             print_json(told.as_json())
@@ -180,7 +190,11 @@ def compare(
             typer.echo(data_sets_as_markdown(told), nl=False)
         else:
             print_data_sets(told)
+        if page is not None:
+            typer.echo(f"page: {write_across(page, told)}", err=as_json or as_markdown)
         return
+    if page is not None:
+        raise ConfigError(f"--page {page}: a page is written with --across; a study has its report.html")
     of_files = [is_prediction_file(folder) for folder in folders]
     reported = accuracies_alone(folders, columns) if all(of_files) else None
     asked: dict[str, object] = {

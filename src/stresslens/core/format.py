@@ -46,6 +46,11 @@ def signed(share: float, digits: int = 1) -> str:
     return text.replace("-", "−") if float(text) else text[1:]
 
 
+def signed_plain(estimate: Estimate) -> str:
+    """A difference without a unit, with its sign: `+0.0310 (−0.0100 to +0.0720)`."""
+    return _written(estimate, lambda value: f"{value:+.4f}".replace("-", "−"))
+
+
 def ratio(estimate: Estimate) -> str:
     """`8.2 (7.9 to 8.5)`, or only `8.2` if it is exact or has one seed."""
     value, low, high = (_factor(x) for x in (estimate.value, estimate.low, estimate.high))
