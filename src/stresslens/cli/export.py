@@ -18,9 +18,9 @@ def export(
         str,
         typer.Option(
             "--to",
-            autocompletion=words("onnx", "torch", "safetensors", "page"),
-            help="onnx, torch (a .pt2 of torch.export), safetensors (a folder), or page (an HTML page that "
-            "computes in a browser).",
+            autocompletion=words("onnx", "torch", "safetensors", "docker", "page"),
+            help="onnx, torch (a .pt2 of torch.export), safetensors (a folder), docker (such a folder with a "
+            "Dockerfile that serves it), or page (an HTML page that computes in a browser).",
         ),
     ],
     out: Annotated[
