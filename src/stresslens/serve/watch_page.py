@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import cache
 from http import HTTPStatus
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ def watch_routes(root: Path) -> list[Route]:
     return [
         Route("/watch", page),
         Route("/watch/studies", studies),
-        Route("/watch/page.css", lambda _: Response(style_sheet(SHEETS), media_type="text/css")),
-        Route("/watch/page.js", lambda _: Response(_source("watch.js"), media_type="text/javascript")),
+        Route("/watch/page.css", _style),
+        Route("/watch/page.js", _script),
         Route("/reports/{path:path}", report),
     ]
 
@@ -93,6 +94,10 @@ def _template(name: str) -> Any:
     return _environment().get_template(name)
 
 
-def _source(name: str) -> str:
-    source, *_ = _environment().loader.get_source(_environment(), name)  # type: ignore[union-attr]
-    return source
+async def _style(_: Request) -> Response:
+    return Response("\n".join(style_sheet(*sheet) for sheet in SHEETS), media_type="text/css")
+
+
+async def _script(_: Request) -> Response:
+    text = (files("stresslens.serve") / "page" / "watch.js").read_text(encoding="utf-8")
+    return Response(text, media_type="text/javascript")

@@ -176,7 +176,7 @@ def _changes(folder: Path) -> Iterator[float]:
 
 def _study_folders(root: Path) -> Sequence[Path]:
     """The folder itself where it is a study's, and else those below it that hold runs."""
-    if (root / "study.json").is_file():
+    if (root / "study.json").is_file() or any(root.glob("*/seed-*/record.json")):
         return [root]
     records = root.glob("*/*/seed-*/record.json")
     return list(dict.fromkeys(record.parent.parent.parent for record in sorted(records)))
