@@ -141,7 +141,7 @@ class _Page:
         for name, (run, x, found) in looks.items():
             if found["classes"]:
                 yield {"run": name, "kind": "map", **run.explained(x, explainer, found["classes"][0][0])}
-        for name, (run, x, found) in looks.items():
+        for run, x, found in looks.values():
             if found["classes"]:
                 yield from self._nearest(run, x, found["classes"][0][0])
 
