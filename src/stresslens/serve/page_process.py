@@ -19,7 +19,6 @@ from stresslens.core.answers import predicted
 from stresslens.core.ball import Norm
 from stresslens.core.colormaps import coloured
 from stresslens.core.errors import ConfigError, StresslensError
-from stresslens.core.format import radius as radius_text
 from stresslens.core.panels import image_pixels
 from stresslens.evaluation.classify_files import Upload
 from stresslens.evaluation.predictor import open_predictor
@@ -239,13 +238,16 @@ def _said(attempt: Attempt, goal: Goal, target: str) -> str:
     """What was found and what was not, in sentences."""
     wish = f"makes it {target}" if target else "makes it another class"
     no_proof = "That is no proof that there is none"
+    tried = f"{no_proof}; tried: {attempt.none_by}."
     if attempt.size is None:
-        return (
-            f"No change of at most {radius_text(goal.radius)} ({goal.norm}) was found that {wish}. "
-            f"{no_proof}; tried: {attempt.none_by}."
-        )
-    found = f"A change of {radius_text(attempt.size)} ({goal.norm}) {wish}, found by {attempt.by}."
+        return f"No change of at most {_size(goal.norm, goal.radius)} was found that {wish}. {tried}"
+    found = f"A change of {_size(goal.norm, attempt.size)} {wish}, found by {attempt.by}."
     if not attempt.none_at:
         return f"{found} Nothing smaller was tried."
-    none = f"None was found up to {radius_text(attempt.none_at)}"
-    return f"{found} {none}. {no_proof}; tried: {attempt.none_by}."
+    return f"{found} None was found up to {_size(goal.norm, attempt.none_at)}. {tried}"
+
+
+def _size(norm: Norm, size: float) -> str:
+    """The size of a change, in words."""
+    levels = f", {255 * size:.3g} of 255 grey levels" if norm == "linf" else ""
+    return f"{size:.3g} ({norm}{levels})"

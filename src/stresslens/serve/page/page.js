@@ -3,7 +3,7 @@ const $ = id => document.getElementById(id);
 const runs = new Map();
 const severities = {};
 let picture = null;      // {body} or {of, image}, and what it is called
-let looking = null, attacking = null, timer = 0, version = 0;
+let looking = null, attacking = null, timer = 0;
 let page = 0, stream = null;
 const looks = new Map(); // by run: what was said of the picture
 
@@ -79,6 +79,7 @@ const options = (select, named, chosen) => select.replaceChildren(...named.map((
 const percent = p => p >= 0.9995 && p < 1 ? "> 99.9 %" : p > 0 && p < 0.0005 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`;
 const figure = (src, alt, ...caption) =>
   make("figure", {}, make("img", {src, alt}), make("figcaption", {}, ...caption));
+const withCode = text => text.split("`").map((part, k) => k % 2 ? make("code", {textContent: part}) : part);
 const shownRuns = () => [...runs.keys()].filter(name => !$("runs").children.length ||
   $("runs").querySelector(`input[value="${CSS.escape(name)}"]`).checked);
 
@@ -106,7 +107,6 @@ function give(given, address, said) {
 }
 
 function ask_again() {
-  version += 1;
   attacking?.abort();
   $("go").disabled = !picture;
   $("attacks").replaceChildren();
@@ -198,7 +198,7 @@ function showLook(card, found) {
     parts.push(make("p", {}, ...names.map(name => make("span", {className: "set", textContent: name})),
       names.length ? "" : "Empty: no class fits.", more ? `and ${more} more` : ""));
     parts.push(make("details", {}, make("summary", {textContent: "What it means"}), make("p", {className: "small", textContent: inside.said})));
-  } else parts.push(make("p", {className: "small", textContent: found.no_sets}));
+  } else parts.push(make("p", {className: "small"}, ...withCode(found.no_sets)));
   parts.push(make("h4", {textContent: "Unlike the training images?"}), make("p", {className: "small", textContent: found.likeness}));
   const open = [...card.querySelectorAll(".part-look details")].map(each => each.open);
   card.querySelector(".part-look").replaceChildren(...parts);
@@ -217,7 +217,7 @@ function showMap(card, found) {
     make("div", {className: "two"}, seen, figure(found.picture, `Map by ${name}`,
       make("b", {textContent: `Why ${found.about}? `}), `${name}: ${found.unit}.`)),
     make("div", {className: `scale ${found.signed ? "signed" : ""}`}, found.signed ? `against, −${limit}` : "0", make("i"), found.signed ? `for, ${limit}` : `${limit}`),
-    make("p", {className: `small ${found.good ? "" : "warn"}`, textContent: found.trust}),
+    make("p", {className: `small ${found.good ? "" : "warn"}`}, ...withCode(found.trust)),
     ...found.notes.map(note => make("p", {className: "small", textContent: note})));
 }
 
@@ -230,7 +230,7 @@ function showNearest(card, found) {
       shown.title = `distance ${each.distance.toFixed(3)}`;
       return shown;
     })),
-    make("p", {textContent: found.said}), make("p", {className: "small", textContent: found.how}));
+    make("p", {}, ...withCode(found.said)), make("p", {className: "small", textContent: found.how}));
 }
 
 // --- the attack ----------------------------------------------------------------------------
@@ -329,8 +329,8 @@ function line(from, to) {
 }
 
 function drawn() {
-  const now = ++version;
-  $("canvas").toBlob(body => { if (now === version) give({body}, ""); }, "image/png");
+  const bytes = atob($("canvas").toDataURL("image/png").split(",")[1]); // toBlob waits until the page is idle
+  give({body: new Blob([Uint8Array.from(bytes, byte => byte.charCodeAt(0))])}, "");
 }
 
 function clear() {
@@ -360,7 +360,8 @@ function setUpDrawing() {
   canvas.addEventListener("pointerdown", event => {
     canvas.setPointerCapture(event.pointerId);
     $("cursor").hidden = true;
-    line(last = place(event), last);
+    last = place(event);
+    line(last, last);
   });
   canvas.addEventListener("pointermove", event => {
     if (!last) return;
