@@ -49,5 +49,5 @@ def test_an_explainer(run: sl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_split(run: sl.Run) -> None:
     assert sl.evaluate(run, "validation") == sl.evaluate(run, split="validation")
-    with pytest.raises(sl.ConfigError, match="expected 'train', 'validation' or 'test'"):
+    with pytest.raises(sl.ConfigError, match="expected 'train', 'validation', 'calibration' or 'test'"):
         sl.evaluate(run, "validaton")

@@ -129,7 +129,7 @@ def test_scores_that_the_record_has_are_not_computed_again(subjects: Finished) -
     assert sl.evaluate(subjects.run) == subjects.run.scores()
     assert sl.evaluate(subjects.run, split="validation") == subjects.run.scores("validation")
     assert sl.open(subjects.run.folder).record["reads_of_test"] == before  # type: ignore[union-attr]
-    with pytest.raises(ConfigError, match="expected 'train', 'validation' or 'test'"):
+    with pytest.raises(ConfigError, match="expected 'train', 'validation', 'calibration' or 'test'"):
         sl.evaluate(subjects.run, split="tset")
 
 

@@ -156,3 +156,56 @@ def test_the_command_and_the_function_say_the_same(type_: Type, studies: list[Pa
         found.plot("new", "other")
     assert len(found.to_frame()) == 8
     assert "<svg" in found._repr_html_()
+
+
+def test_the_page_has_a_chart_and_a_table_for_each_pair(
+    type_: Type, studies: list[Path], tmp_path: Path
+) -> None:
+    other = make_study(tmp_path / "runs" / "<b>bold", {"base": 0.9, "new": 0.93})
+    (studies[0] / "report.html").write_text("a page")
+    words = list(map(str, [*studies, other]))
+    page = tmp_path / "pages" / "across.html"
+    code, out, err = type_(*words, "--across", "--page", str(page))
+    assert code == 0, err
+    assert f"page: {page}" in out
+    html = page.read_text()
+    new, equal = compare_data_sets([*studies, other]).pairs
+    assert html.count('<figure class="chart') == 2
+    assert 'href="../runs/digits/report.html"' in html
+    assert html.count("<h2><bdi>new minus base</bdi></h2>") == 1
+    assert "<b>bold" not in html
+    for pair in (new, equal):
+        assert pair.verdict.partition(":")[0] in html
+        assert pair.i2 is not None
+        assert f"<dd>{100 * pair.i2:.0f} %</dd>" in html
+    assert "base and equal were not compared on &lt;b&gt;bold" in html
+    assert html.count("Average without it, points") == 2
+    saved = sl.compare_across(*studies, other).save(tmp_path / "pages" / "again.html")
+    assert saved.read_text() == html
+    code, out, err = type_(*words, "--across", "--json", "--page", str(page))
+    assert json.loads(out)["pairs"]
+    assert "page: " in err
+
+
+def test_a_page_of_two_data_sets_says_that_they_are_too_few(studies: list[Path], tmp_path: Path) -> None:
+    html = sl.compare_across(*studies[:2]).save(tmp_path / "two.html").read_text()
+    assert "too few data sets" in html
+    assert "2 data sets are too few for a verdict on average" in html
+    assert "Can the data sets be pooled?" not in html
+    assert "a new data set" not in html
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--across", "--page", "across"], "across: a page is an HTML file; end its name with .html"),
+        (["--across", "--page", "."], "a page is an HTML file"),
+        (["--across", "--out", "a.html"], "--out a.html: the page is given with --page a.html"),
+        (["--page", "a.html"], "--page a.html: a page is written with --across; a study has its report.html"),
+    ],
+)
+def test_wrong_pages_are_refused(type_: Type, studies: list[Path], given: list[str], said: str) -> None:
+    code, out, err = type_(*map(str, studies), *given)
+    assert (code, said in err, out) == (2, True, ""), err
+    with pytest.raises(sl.ConfigError, match=r"end its name with \.html"):
+        sl.compare_across(*studies).save("across.pdf")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from stresslens.comparison.claims import judged_claims, variants_best_last
-from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim
+from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim, MarginVerdict
 from stresslens.config import study_file
 from stresslens.config.study_record import StatedClaim, StudyRecord
 from stresslens.core.errors import ConfigError
@@ -261,3 +262,91 @@ def test_which_variants_were_best_in_their_last_epoch(
         record = RunRecord(format=1, status="finished", stages={}, data=DataRecord(), training=training)
         write_record(folder, record)
     assert variants_best_last(tmp_path) == (["a"] if found else [])
+
+
+def asked(
+    low: float,
+    high: float,
+    *,
+    shown: bool = False,
+    plan: str | None = None,
+    few: bool = False,
+    b: str = "mini",
+) -> Contrast:
+    """A pair that was asked whether it is the same within half a point."""
+    made = pair((low + high) / 2, low, high, real=False, b=b)
+    interval = None if few else made.difference
+    made.same = MarginVerdict(
+        kind="same", margin=0.005, shown=shown, p=0.1, p_holm=0.1, interval=interval, too_few_seeds=few,
+        verdict="", plan=plan,
+    )  # fmt: skip
+    return made
+
+
+SAMENESS = StatedClaim(
+    contrast="batches",
+    claim="mini-batches are as good",
+    of="sameness",
+    pairs=[("full", "mini"), ("full", "b")],
+)
+
+
+@pytest.mark.parametrize(
+    ("here", "finding", "sentence"),
+    [
+        (asked(-0.002, 0.003, shown=True), "holds", "Within 0.5 points it holds."),
+        (asked(0.006, 0.02), "opposite", "Within 0.5 points it is contradicted."),
+        (asked(-0.02, -0.006), "opposite", "Within 0.5 points it is contradicted."),
+        (
+            asked(-0.02, 0.004, plan="showing it would take 900 images"),
+            "unshown",
+            "Within 0.5 points it is not shown (showing it would take 900 images).",
+        ),
+        (
+            asked(-0.02, 0.004, few=True),
+            "seeds",
+            "Within 0.5 points it is not tested, because the seeds are too few.",
+        ),
+    ],
+)
+def test_a_claim_of_sameness_is_judged_by_its_margin(here: Contrast, finding: str, sentence: str) -> None:
+    (result,) = judged_claims([SAMENESS], [here], Path())
+    assert (result.of, result.pairs, result.sentence) == ("sameness", [finding], sentence)
+
+
+def test_a_claim_of_sameness_of_several_pairs() -> None:
+    here = [asked(-0.002, 0.003, shown=True), asked(-0.02, 0.004, plan="more images", b="b")]
+    (result,) = judged_claims([SAMENESS], here, Path(), unfinished=["b"])
+    assert result.pairs == ["holds", "unshown"]
+    assert result.sentence == (
+        "Within 0.5 points it holds for 1 of 2 pairs; it is not shown for 1 of 2 pairs "
+        "(full and b: more images). b was best in its last epoch: more epochs may change this."
+    )
+    unasked = pair(0.0, -0.1, 0.1, real=False)
+    assert judged_claims([SAMENESS], [unasked], Path())[0].sentence == "Its runs have not been compared."
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("claim: equal", "c.claim_of: the same within what? give the margin in this contrast: same_within"),
+        ("same_within: 0.01", "c.claim_of: sameness is what a claim says; give `claim` as well"),
+        ("claim: equal, same_within: 0.01, protocol: x", "c.protocol: a protocol explains why one seemed"),
+    ],
+)
+def test_a_claim_of_sameness_needs_its_margin(tmp_path: Path, more: str, said: str) -> None:
+    contrast = f"c: {{pairs: [[a, b]], claim_of: sameness, {more}}}"
+    runs = "runs: {a: {model: linear}, b: {model: mlp}}"
+    (tmp_path / "s.yaml").write_text(f"{runs}\ncontrasts:\n  {contrast}\n")
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        study_file.read_study(tmp_path / "s.yaml")
+
+
+def test_a_claim_of_sameness_of_a_study_file(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "runs: {a: {model: linear}, b: {model: mlp}}\ncontrasts:\n"
+        "  c: {pairs: [[a, b]], claim: equal, claim_of: sameness, same_within: 0.01}\n"
+    )
+    study = study_file.read_study(tmp_path / "s.yaml")
+    assert study.margins == {"c": 0.01}
+    assert study.claims == [StatedClaim(contrast="c", claim="equal", of="sameness", pairs=[("a", "b")])]

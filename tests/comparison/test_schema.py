@@ -13,6 +13,7 @@ import pytest
 from stresslens.comparison.schema import (
     CONTRAST_COLUMNS,
     BestSet,
+    ComparisonByMetric,
     ComparisonFile,
     Contrast,
     Convergence,
@@ -96,6 +97,11 @@ COMPARISON = ComparisonFile(
             said="y starts ahead",
         )
     ],
+    by_metric={
+        "auroc": ComparisonByMetric(
+            asked=True, recipes={"x": E, "y": E}, contrasts=[Contrast(**CONTRAST)], refused=["x and z"]
+        )
+    },
 )
 STUDY = StudyRecord(
     format=1,
@@ -107,6 +113,7 @@ STUDY = StudyRecord(
     own_seeds={"y": [1]},
     contrasts=[("c", "x", "y")],
     margins={"c": 0.005},
+    metrics=["auroc"],
     claims=[StatedClaim(contrast="c", claim="y is better", protocol=None, pairs=[("x", "y")])],
     curves=[SizeCurve(name="x", runs=[(100, "x"), (200, "y")])],
     command=["stresslens", "run", "s.yaml"],

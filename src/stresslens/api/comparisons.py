@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from stresslens.api.named_scores import ByName
+from stresslens.api.words import public_call
 from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.comparison.data_sets import DataSetsFile, PairAcrossSets
 from stresslens.comparison.schema import Contrast, verdicts_on_margins
@@ -14,6 +16,7 @@ from stresslens.core.tables import PercentagePoints, ResultTable, Tabular
 from stresslens.core.text import brief, counted, enumeration
 from stresslens.core.types import Estimate
 from stresslens.metrics.measures import measure_of
+from stresslens.report.across_data_sets import write_across
 from stresslens.report.comparison import difference_chart, forest_chart
 
 SHOWN = 8
@@ -114,6 +117,13 @@ class AcrossDataSets(ByName[Any], Tabular):
         """The differences of one pair, b minus a, by data set, with the average and a new data set; by
         default of the first pair. Raises ConfigError for two that were not compared."""
         return forest_chart(self._pair(a, b))
+
+    @public_call()
+    def save(self, path: str | Path) -> Path:
+        """Writes an HTML page with the verdicts, a chart and a table for each pair, and whether the data
+        sets can be pooled, and returns its path. It is one file that needs no network. Raises ConfigError
+        for a name that does not end in .html."""
+        return write_across(Path(path), self._told)
 
     def _pair(self, a: str | None, b: str | None) -> PairAcrossSets:
         for pair in self._told.pairs:

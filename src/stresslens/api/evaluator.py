@@ -81,7 +81,8 @@ def export(
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> Exported:
-    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a folder), and
+    """Writes a trained run as "onnx", "torch" (a program of torch.export), "safetensors" (a folder), "docker"
+    (such a folder with a Dockerfile that serves it) or "page" (an HTML page that computes in a browser), and
     checks it.
 
     `out` is the file or folder, by default in the run's folder. Your own plug-ins are executed only with

@@ -22,7 +22,12 @@ from stresslens.api.subjects import DataNow, ModelLike, RunLike, data_now, folde
 from stresslens.api.words import public_call
 from stresslens.comparison.cost_table import CostTable
 from stresslens.comparison.data_sets import compare_data_sets
-from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
+from stresslens.comparison.folders import (
+    check_options,
+    compare_corrected,
+    compare_folders,
+    compare_without_copies,
+)
 from stresslens.comparison.margins import MarginQuestion, NotWorseGate, margin_of
 from stresslens.comparison.reported_accuracy import compare_reported
 from stresslens.config.data_sets import loaded_data_set
@@ -138,12 +143,16 @@ def compare(
     if len(runs) == 1 and isinstance(runs[0], list | tuple):
         runs = tuple(runs[0])
     tables = _tables_of(runs, labels)
-    _check_comparison(runs, split, difference, metric, corrections is not None, without_copies)
+    _check_comparison(runs, split, difference, metric)
+    has_corrections = corrections is not None
+    check_options(metric, costs=costs is not None, corrections=has_corrections, without_copies=without_copies)
     table = None if costs is None else _cost_table(costs)
     question = _question(same_within, not_worse_than, margin)
     if tables:
         if without_copies or corrections is not None:
             raise ConfigError("copies and corrections are of images, which arrays of scores do not have")
+        if metric.startswith("robust@"):
+            raise ConfigError(f"{metric} is of attacked runs, and arrays hold scores of images as they are")
         with temporary_runs(tables, split) as folders:
             found = compare_folders(
                 folders, split=split, ask=difference, metric=metric, costs=table, question=question
@@ -181,8 +190,8 @@ def compare_across(
     difference on each data set, on average over data sets such as these, and on a new one of them.
 
     Returns what `stresslens compare --across --json` prints, by a random-effects meta-analysis (Paule &
-    Mandel 1982; Hartung & Knapp 2001); `plot` draws it. Raises ConfigError for fewer than two studies, and
-    for studies without a pair of variants in common."""
+    Mandel 1982; Student's t over the data sets); `plot` draws it. Raises ConfigError for fewer than two
+    studies, and for studies without a pair of variants in common."""
     given = studies[0] if len(studies) == 1 and isinstance(studies[0], list | tuple) else studies
     if split not in ("test", "validation"):
         raise ConfigError(f"split is {split!r}; expected 'test' or 'validation'")
@@ -192,9 +201,7 @@ def compare_across(
     return AcrossDataSets(compare_data_sets(paths, split=split, metric=metric))
 
 
-def _check_comparison(
-    runs: Sequence[Any], split: Any, difference: Any, metric: Any, corrected: bool, without_copies: bool
-) -> None:
+def _check_comparison(runs: Sequence[Any], split: Any, difference: Any, metric: Any) -> None:
     """Raises ConfigError for what `compare` cannot take."""
     if not runs:
         raise ConfigError("compare needs two runs or two variants, or one study")
@@ -209,10 +216,6 @@ def _check_comparison(
     if not isinstance(metric, str):
         raise ConfigError(f"metric is {metric!r}; expected {', '.join(NAMES)}, or robust@RADIUS")
     _check_difference(difference, measure_of(metric))
-    if without_copies and (corrected or metric != "accuracy"):
-        raise ConfigError("without_copies is for the accuracy alone; leave out corrections and metric")
-    if corrected and metric != "accuracy":
-        raise ConfigError(f"metric is {metric!r}; labels are corrected for the accuracy only")
 
 
 def _question(same_within: Any, baseline: Any, margin: Any) -> MarginQuestion:

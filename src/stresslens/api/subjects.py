@@ -20,6 +20,7 @@ from stresslens.api.studies import Study, Variant, run_in
 from stresslens.core.arrays import image_tensor
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.fitted_classifier import classes_of, is_classifier
 from stresslens.core.image_files import Frame, picture, quietly
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.run_paths import runs_in
@@ -110,7 +111,11 @@ def run_behind(
 ) -> Run | None:
     """The run that the value stands for (`run_of`), or None for a module and for what becomes one
     (`as_model`). Raises ConfigError for anything else."""
-    if isinstance(value, nn.Module) or is_own_model(value):
+    if isinstance(value, nn.Module):
+        return None
+    if is_own_model(value):
+        if is_classifier(value):
+            classes_of(value)
         return None
     if not is_path(value):
         raise ConfigError(f"{what} is {kind_of(value)}; {_expected(value)}")

@@ -27,7 +27,7 @@ from stresslens.api.runs import Run
 from stresslens.api.studies import Study
 from stresslens.api.words import public_call
 from stresslens.config import study_file
-from stresslens.config.ensembles import variant_seeds
+from stresslens.config.ensembles import number_of_runs
 from stresslens.config.function_files import with_names
 from stresslens.config.recorded_study import read_recorded_study
 from stresslens.core.copies import copied, eager_module, usable_module
@@ -119,7 +119,7 @@ class _Lines:
 
     def __init__(self, display: Display, study: study_file.Study, jobs: int) -> None:
         self.display, self.together = display, jobs > 1 or study.executor != "local"
-        self.total = sum(len(variant_seeds(each.config, study.seeds)) for each in study.variants)
+        self.total = number_of_runs((each.config for each in study.variants), study.seeds)
         self.ended = 0
         self.epochs: Epochs | None = None
 

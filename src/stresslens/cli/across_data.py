@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stresslens.cli.terminal import print_table
@@ -10,6 +11,18 @@ if TYPE_CHECKING:
     from stresslens.comparison.data_sets import DataSetsFile, PairAcrossSets
 
 COLUMNS = ["data set", "difference, points", "95 % interval", "images", "with the others"]
+
+
+def check_page_of(page: Path | None, out: Path) -> None:
+    """Raises ConfigError, before anything is computed, for a page that cannot be written; `out` is the
+    folder of runs, where some give the page."""
+    from stresslens.core.errors import ConfigError
+    from stresslens.report.across_data_sets import check_page
+
+    if out.suffix.lower() == ".html":
+        raise ConfigError(f"--out {out}: the page is given with --page {out}")
+    if page is not None:
+        check_page(page)
 
 
 def print_data_sets(told: DataSetsFile) -> None:
@@ -37,15 +50,15 @@ def data_sets_as_markdown(told: DataSetsFile) -> str:
 
 
 def _rows(pair: PairAcrossSets) -> list[list[str]]:
-    from stresslens.core.format import points, signed
+    from stresslens.core.format import points_ends, signed
 
     rows = []
     for each in pair.sets:
-        value, _, interval = points(each.difference).partition(" ")
+        e = each.difference
         shrunken = "" if each.shrunken is None else signed(each.shrunken)
-        rows.append([each.data_set, value, interval.strip("()"), f"{each.difference.n:,}", shrunken])
+        rows.append([each.data_set, signed(e.value), points_ends(e), f"{e.n:,}", shrunken])
     for name, estimate in (("average", pair.average), ("a new data set", pair.new)):
         if estimate is not None:
-            value, _, interval = points(estimate).partition(" ")
-            rows.append([name, value if estimate is pair.average else "", interval.strip("()"), "", ""])
+            value = signed(estimate.value) if estimate is pair.average else ""
+            rows.append([name, value, points_ends(estimate), "", ""])
     return rows

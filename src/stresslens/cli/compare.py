@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stresslens.cli.across_data import data_sets_as_markdown, print_data_sets
+from stresslens.cli.across_data import check_page_of, data_sets_as_markdown, print_data_sets
 from stresslens.cli.completion import runs_and_studies, words
 from stresslens.cli.options import DataNow, HeldOutSplit, Json, Out, Trust
 from stresslens.cli.predictions_of_files import (
@@ -103,6 +103,14 @@ def compare(
             "on average, and on a new data set.",
         ),
     ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--page",
+            help="With --across: write an HTML page, for example across.html.",
+            show_default=False,
+        ),
+    ] = None,
     corrections: Annotated[
         Path | None,
         typer.Option(
@@ -145,9 +153,15 @@ def compare(
     """
     from stresslens.comparison.cost_table import CostTable
     from stresslens.comparison.data_sets import compare_data_sets
-    from stresslens.comparison.folders import compare_corrected, compare_folders, compare_without_copies
+    from stresslens.comparison.folders import (
+        check_options,
+        compare_corrected,
+        compare_folders,
+        compare_without_copies,
+    )
     from stresslens.comparison.markdown import markdown_of
     from stresslens.evaluation.prediction_rows import is_prediction_file
+    from stresslens.report.across_data_sets import write_across
     from stresslens.study.recorded_runs import folders_to_compare
 
     if split not in ("test", "validation"):
@@ -156,15 +170,9 @@ def compare(
     table = None if costs is None else CostTable.read(costs)
     if corrections is None and moved is not None:
         raise ConfigError(f"--data {moved}: data are read for --corrections alone; leave it out")
-    if without_copies and (corrections is not None or metric != "accuracy"):
-        other = "--corrections" if corrections is not None else "--metric"
-        raise ConfigError(f"--without-copies is for the accuracy alone; leave out {other}")
-    if corrections is not None and metric != "accuracy":
-        raise ConfigError(
-            f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"
-        )
-    if costs is not None and metric != "cost":
-        raise ConfigError("--costs is for --metric cost; leave it out")
+    check_options(
+        metric, costs=costs is not None, corrections=corrections is not None, without_copies=without_copies
+    )
     if as_json and as_markdown:
         raise ConfigError("--json and --markdown are two forms; give one of them")
     question = _question(same_within, not_worse_than, margin)
@@ -174,6 +182,7 @@ def compare(
         if idle := idle or next((name for name, is_given in others.items() if is_given), ""):
             raise ConfigError(f"{idle} is not for --across; leave one of the two out")
         check_idle(columns, labels, classes)
+        check_page_of(page, out)
         told = compare_data_sets(folders, split=split, metric=metric)
         if as_json:
             print_json(told.as_json())
@@ -181,7 +190,11 @@ def compare(
             typer.echo(data_sets_as_markdown(told), nl=False)
         else:
             print_data_sets(told)
+        if page is not None:
+            typer.echo(f"page: {write_across(page, told)}", err=as_json or as_markdown)
         return
+    if page is not None:
+        raise ConfigError(f"--page {page}: a page is written with --across; a study has its report.html")
     of_files = [is_prediction_file(folder) for folder in folders]
     reported = accuracies_alone(folders, columns) if all(of_files) else None
     asked: dict[str, object] = {

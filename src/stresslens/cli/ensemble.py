@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stresslens.cli.completion import words
-from stresslens.cli.options import Device, FailUnder, Json, Out, Quiet, Verbose
+from stresslens.cli.options import Device, FailOver, FailUnder, Json, Out, Quiet, Verbose
 from stresslens.cli.run import carry_out_study
 
 
@@ -34,6 +34,7 @@ def ensemble(
     out: Out = Path("runs"),
     device: Device = None,
     fail_under: FailUnder = None,
+    fail_over: FailOver = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -49,5 +50,5 @@ def ensemble(
     from stresslens.study.ensembles import ensemble_study
 
     study = ensemble_study(runs, average=average, name=name)
-    limits = gates.parsed(fail_under or [])
+    limits = gates.parsed(fail_under or [], fail_over or [])
     carry_out_study(study, out, None, device, None, False, limits, as_json, quiet, verbose)

@@ -111,7 +111,7 @@ def evaluate(
     if tta and find_slices:
         raise ConfigError("--find-slices is of the image alone, without --tta; give one of them")
     check_ood(run, split, ood, detector, tta=tta, find_slices=find_slices)
-    asked, guaranteed = gates.parsed(fail_under or [], fail_over or []), None
+    asked, guaranteed, images = gates.parsed(fail_under or [], fail_over or []), None, None
     of_file = is_prediction_file(run)
     of_model = not of_file and is_model_file(run)
     if not of_file:
@@ -135,8 +135,6 @@ def evaluate(
             record = evaluate_again(folder, split, trust=True)
         if wanted:
             guarantees.check_calibrated(folder, split)
-            guaranteed = score_on_split(wanted, folder, record, split)
-        scores, document = record.scores[split], record.as_json()
         typer.echo(f"run: {folder.path}", err=True)
     elif of_file:
         if tta or find_slices:
@@ -149,10 +147,7 @@ def evaluate(
             images = calibrating(calibrate, run, columns=columns, labels=labels, classes=classes)
         (folder,) = recorded([run], out, split=split, columns=columns, labels=labels, classes=classes)
         record = read_record(folder)
-        scores, document = record.scores[split], record.as_json()
         typer.echo(f"page: {folder.path / 'report.html'}", err=True)
-        if calibrate is not None:
-            guaranteed = score_on_split(wanted, folder, record, split, images)
     elif tta:
         folder = RunFolder(run)
         with finished(folder, split, trust=trust, data=data) as (model, found, record):
@@ -163,9 +158,9 @@ def evaluate(
         if wanted:
             guarantees.check_calibrated(folder, split)
         record = evaluate_again(folder, split, trust=trust, data=data, find_slices=find_slices)
-        if wanted:
-            guaranteed = score_on_split(wanted, folder, record, split)
+    if not tta:
         scores, document = record.scores[split], record.as_json()
+        guaranteed = score_on_split(wanted, folder, record, split, images) if wanted else None
     if ood:
         place = None if of_model else data
         found_ood = scored_ood(folder.path, split, ood, detector or [], data=place, trust=trust or of_model)

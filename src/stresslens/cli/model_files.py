@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +13,6 @@ from stresslens.core.model_suffixes import PLUGINS
 
 if TYPE_CHECKING:
     from stresslens.core.run_folder import RunFolder
-
-UNTRUSTED = ("onnx",)
-"""Those that execute no code of a file."""
 
 SetOption = Annotated[
     list[str] | None,
@@ -35,9 +31,10 @@ def run_of_model(
     where the data are not said, or where the file is not to be trusted."""
     from stresslens.cli.data import data_value
     from stresslens.cli.training_progress import silent
-    from stresslens.config import study_file
+    from stresslens.config import registry, study_file
     from stresslens.config.run_names import data_and_model
     from stresslens.config.yaml_source import typed_mistakes
+    from stresslens.core.files import digest_of_file
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.record import RunRecord
     from stresslens.study import pipeline
@@ -50,11 +47,12 @@ def run_of_model(
     plugin = PLUGINS[file.suffix.lower()]
     if wrong := next((each for each in options if "=" not in each), None):
         raise ConfigError(f"--set {wrong}: expected KEY=VALUE, as scale=255")
-    trusted = {"trusted": True} if trust and plugin not in UNTRUSTED else {}
+    holds_code = registry.beside(registry.plugin("models", plugin), "needs_trust") is not None
+    trusted = {"trusted": True} if trust and holds_code else {}
     model = {plugin: {"file": str(file), **trusted}}
     with typed_mistakes():
         found = data_value(str(data))
-        name = ",".join(["run", *data_and_model(found, plugin), f"{file.stem}-{_digest(file)}"])
+        name = ",".join(["run", *data_and_model(found, plugin), f"{file.stem}-{digest_of_file(file)[:8]}"])
         values = {"data": found, "model": model, "runs": {name: {}}}
         overrides = [f"model.{each.removeprefix('model.')}" for each in options]
         study = study_file.expand_study(values, overrides, name="evaluate", base=Path.cwd())
@@ -73,9 +71,3 @@ def run_of_model(
     )
     carried.raise_failed()
     return RunFolder(made[0])
-
-
-def _digest(file: Path) -> str:
-    """8 hexadecimal digits of a file's content, which tell apart two versions of it."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:8]

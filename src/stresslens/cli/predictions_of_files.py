@@ -61,7 +61,7 @@ def recorded(
     from stresslens.evaluation.paired_predictions import shared_images
     from stresslens.study.recorded_runs import record_runs
 
-    tables = shared_images([_table(file, columns, labels, classes) for file in files])
+    tables = shared_images(_tables(files, columns, labels, classes))
     _tell(tables)
     return record_runs(tables, out, split=split)
 
@@ -133,7 +133,7 @@ def calibrating(
     from stresslens.core.text import enumeration
     from stresslens.evaluation.guarantees import images_of
 
-    held_out, scored = (_table(each, columns, labels, classes) for each in (file, other))
+    held_out, scored = _tables([file, other], columns, labels, classes)
     if held_out.classes != scored.classes:
         raise DataError(
             f"{file} has the classes {enumeration(held_out.classes)}, and {other} has "
@@ -155,13 +155,16 @@ def calibrating(
     return images_of(held_out.predictions, f"images of {file.name}", str(file))
 
 
-def _table(file: Path, columns: str | None, labels: Path | None, classes: str | None) -> PredictionTable:
+def _tables(
+    files: Sequence[Path], columns: str | None, labels: Path | None, classes: str | None
+) -> list[PredictionTable]:
     from stresslens.evaluation.prediction_table import read_predictions
     from stresslens.evaluation.true_labels import read_labels
 
+    given = _pairs(columns)
     truth = None if labels is None else read_labels(labels)
     names = None if classes is None else [name.strip() for name in classes.split(",")]
-    return read_predictions(file, columns=_pairs(columns), labels=truth, classes=names)
+    return [read_predictions(file, columns=given, labels=truth, classes=names) for file in files]
 
 
 def check_idle(

@@ -122,7 +122,7 @@ def carry_out_study(
 ) -> None:
     """Carries out the study, prints its verdicts and checks its gates."""
     from stresslens.cli import gates
-    from stresslens.config.ensembles import variant_seeds
+    from stresslens.config.ensembles import number_of_runs
     from stresslens.study import pipeline
 
     study = _with_device_and_seed(study, device, seed)
@@ -132,7 +132,7 @@ def carry_out_study(
     short_named = _short_named(study)
     finished: dict[str, dict[str, Estimate]] = {}
     serious, told = dict[str, None](), set[str]()
-    total = sum(len(variant_seeds(each.config, study.seeds)) for each in study.variants)
+    total = number_of_runs((each.config for each in study.variants), study.seeds)
     prints_progress = not (quiet or as_json)
     earlier = _trainings(study, out) if prints_progress else {}
 

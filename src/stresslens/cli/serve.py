@@ -19,13 +19,22 @@ TOKEN = "STRESSLENS_TOKEN"
 # long: the options of a command are spelled out, one after the other
 def serve(
     paths: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="RUN...",
+            metavar="[RUN...]",
             autocompletion=runs,
             help="A run's folder (…/seed-0) or several, or what `stresslens export` wrote.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    watch: Annotated[
+        Path | None,
+        typer.Option(
+            "--watch",
+            help="A folder of studies (runs/): a page shows them as they are trained.",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Where to listen; 0.0.0.0 answers other machines too.")
     ] = "127.0.0.1",
@@ -59,7 +68,7 @@ def serve(
     ] = True,
     trust: Trust = False,
 ) -> None:
-    """Serve runs over HTTP on this machine.
+    """Serve runs over HTTP on this machine, or watch them being trained.
 
     Open the address in a browser: on its page you draw, drop or photograph a picture, see what each run
     makes of it and why, and attack it.
@@ -69,6 +78,9 @@ def serve(
     images. /openapi.json describes it, /health says what is served, and /metrics counts for Prometheus.
     Requests that arrive together are computed together. With the environment variable STRESSLENS_TOKEN
     set, each request needs it (Authorization: Bearer TOKEN). SIGTERM and Ctrl-C let open requests end.
+
+    With --watch, /watch lists the studies of a folder, with the curves of their runs as they grow, the time
+    that is left, and links to their reports.
     """
     from stresslens.core.extras import extra
     from stresslens.serve.limits import Limits
@@ -76,6 +88,11 @@ def serve(
     with extra("serve", "stresslens serve"):
         from stresslens.serve.server import Address, serve_runs
 
+    if not paths and watch is None:
+        raise ConfigError("give a run to serve, or a folder of studies to --watch")
+    if watch is not None and not watch.is_dir():
+        raise ConfigError(f"--watch {watch}: there is no such folder")
+    what = ", ".join(map(str, [*(paths or ()), *([] if watch is None else [f"studies in {watch}"])]))
     token = os.environ.get(TOKEN)
     if token is not None and len(token) < 8:
         raise ConfigError(f"{TOKEN} has {len(token)} characters; give at least 8, or unset it")
@@ -86,13 +103,14 @@ def serve(
             err=True,
         )
     serve_runs(
-        [checked_run_or_export(path) for path in paths],
+        [checked_run_or_export(path) for path in paths or ()],
         address,
         limits=Limits(max_megabytes, max_megapixels, max_images, timeout, max_waiting),
         workers=workers,
         threads=threads,
         trust=trust,
         token=token,
+        watch=watch,
         page=page,
-        ready=lambda url: typer.echo(f"{', '.join(map(str, paths))}: {url} (Ctrl-C stops)"),
+        ready=lambda url: typer.echo(f"{what}: {url} (Ctrl-C stops)"),
     )

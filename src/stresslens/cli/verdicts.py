@@ -32,6 +32,7 @@ def told_short_names(folder: Path, *, quiet: bool = False) -> ShortNames:
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     """Print the headline and each pair's verdict, once. Below verdicts that are not distinguishable
     (with `plans`, below all), print how many images and seeds would be needed."""
+    from stresslens.comparison.other_metrics import said_in_short
     from stresslens.comparison.schema import verdicts_on_margins
 
     contrasts, verdicts = compared.by_verdict, list(dict.fromkeys(compared.verdicts))
@@ -50,6 +51,8 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     if len(printed) < len(verdicts):
         more = len(verdicts) - len(printed)
         print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
+    for metric, by_metric in compared.by_metric.items():
+        print("\n".join(said_in_short(metric, by_metric)))
     for pair in compared.robustness:
         print(pair.verdict)
     for claim in compared.claims:

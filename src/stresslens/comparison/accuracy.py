@@ -81,7 +81,7 @@ def compare_accuracy(
         if folders
     }
     accuracies = {
-        name: accuracy for name, seeds in tested.items() if (accuracy := _accuracy(list(seeds.values())))
+        name: accuracy for name, seeds in tested.items() if (accuracy := variant_figure(list(seeds.values())))
     }
     pairs = _Pairs()
     for contrast, a, b in contrasts:
@@ -166,9 +166,9 @@ def compare_study_accuracy(folder: Path, *, split: str = "test") -> ComparisonFi
     return compare_accuracy(variants, study.contrasts, split=split, margins=Margins(study.margins))
 
 
-def _accuracy(seeds: list[Tested]) -> Estimate | None:
-    """The accuracy over the seeds. None if the seeds were tested on different images and the study
-    does not divide the images anew for each seed."""
+def variant_figure(seeds: Sequence[Tested]) -> Estimate | None:
+    """The accuracy over the seeds, or the metric that they were read by. None if the seeds were tested on
+    different images and the study does not divide the images anew for each seed."""
     same_images = not any(seeds[0].mismatch(other) for other in seeds[1:])
     measured = [seed for seed in seeds if isinstance(seed, Measured)]
     if measured and (same_images or all(seed.division for seed in seeds)):

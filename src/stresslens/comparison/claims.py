@@ -6,7 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim, RobustContrast
+from stresslens.comparison.margins import in_points
+from stresslens.comparison.schema import (
+    ComparisonFile,
+    Contrast,
+    JudgedClaim,
+    MarginVerdict,
+    RobustContrast,
+)
 from stresslens.comparison.tested_run import variants_of
 from stresslens.config.study_record import StatedClaim, read_study_record
 from stresslens.core.files import UnreadableRun
@@ -25,7 +32,9 @@ FINDINGS = {
     "partly": "is in part an artefact of the protocol",
     "seeds": "is not tested, because the seeds are too few",
     "noise": "is inside noise",
+    "unshown": "is not shown",
 }
+"""What is said of a claim, by what was found for a pair. Only sameness is `unshown`."""
 
 
 def study_claims(folder: Path, compared: ComparisonFile) -> list[JudgedClaim]:
@@ -77,7 +86,8 @@ def judged_claims(
     unfinished: Collection[str] = (),
 ) -> list[JudgedClaim]:
     """Judge each claim that the second run of a contrast's pairs is better: a finding for each
-    pair, and one sentence. Claims of robust accuracy are judged by the contrasts `robustness`;
+    pair, and one sentence. Claims of sameness are judged by the margin that the pairs were asked about.
+    Claims of robust accuracy are judged by the contrasts `robustness`;
     where there are none, they are left out.
 
     A difference is an artefact of the protocol when three things hold: a study that repeats the
@@ -88,18 +98,61 @@ def judged_claims(
     of a folder without the overrides of the command line. What is not found is said, and which of
     the variants are `unfinished`: were best in their last epoch.
     """
-    known = {"accuracy": contrasts, "robustness": robustness}
-    return [
-        _judged(
-            claim,
-            [c for c in known[claim.of] if c.contrast == claim.contrast and (c.a, c.b) in claim.pairs],
-            runs,
-            own_names or {},
-            unfinished,
+    known = {"accuracy": contrasts, "sameness": contrasts, "robustness": robustness}
+    found = []
+    for claim in claims:
+        if claim.of == "robustness" and not robustness:
+            continue
+        pairs = [c for c in known[claim.of] if c.contrast == claim.contrast and (c.a, c.b) in claim.pairs]
+        judged = (
+            _judged_sameness(claim, pairs)
+            if claim.of == "sameness"
+            else _judged(claim, pairs, runs, own_names or {})
         )
-        for claim in claims
-        if claim.of == "accuracy" or robustness
-    ]
+        judged.sentence += _best_last([name for name in _variants(pairs) if name in unfinished])
+        found.append(judged)
+    return found
+
+
+def _judged_sameness(claim: StatedClaim, pairs: Sequence[Contrast]) -> JudgedClaim:
+    """The claim that the two of each pair are the same within the margin that they were asked about."""
+    asked = [(pair, pair.same) for pair in pairs if pair.same is not None]
+    findings = [_sameness(same) for _, same in asked]
+    text = "Its runs have not been compared."
+    if asked:
+        plans = {
+            f"{pair.a} and {pair.b}: {same.plan}" if len(asked) > 1 else same.plan: None
+            for pair, same in asked
+            if same.plan is not None
+        }
+        sentence = _counted(findings) + (f" ({'; '.join(plans)})" if plans else "")
+        margins = enumeration(list(dict.fromkeys(in_points(same.margin) for _, same in asked)))
+        text = f"Within {margins} it {sentence}{_of_weights(pairs)}."
+    return JudgedClaim(contrast=claim.contrast, claim=claim.claim, of=claim.of, pairs=findings, sentence=text)
+
+
+def _sameness(same: MarginVerdict) -> str:
+    """The finding for a pair: contradicted if its interval lies outside the margin entirely."""
+    if same.shown:
+        return "holds"
+    if (seen := same.interval) is not None and (seen.low > same.margin or seen.high < -same.margin):
+        return "opposite"
+    return "seeds" if same.too_few_seeds else "unshown"
+
+
+def _counted(findings: Sequence[str]) -> str:
+    """`holds for 2 of 3 pairs; it is inside noise for 1 of 3 pairs`."""
+    counts = {kind: findings.count(kind) for kind in FINDINGS if kind in findings}
+    several = len(findings) > 1
+    return "; it ".join(
+        f"{FINDINGS[kind]}{f' for {n} of {len(findings)} pairs' if several else ''}"
+        for kind, n in counts.items()
+    )
+
+
+def _of_weights(pairs: Sequence[Contrast]) -> str:
+    one_seed = any(pair.difference.unit == "images" for pair in pairs)
+    return "; one seed each, so of these weights" if one_seed else ""
 
 
 def _judged(
@@ -107,30 +160,18 @@ def _judged(
     pairs: Sequence[Contrast],
     runs: Path,
     own_names: Mapping[str, str],
-    unfinished: Collection[str],
 ) -> JudgedClaim:
     protocol = _protocol(runs, claim.protocol, claim.contrast)
     there = [protocol.find(pair, own_names) for pair in pairs]
     findings = [_finding(pair, other) for pair, other in zip(pairs, there)]
-    counts = {kind: findings.count(kind) for kind in FINDINGS if kind in findings}
-    several = len(pairs) > 1
-    parts = [
-        f"{FINDINGS[kind]}{f' for {n} of {len(pairs)} pairs' if several else ''}"
-        for kind, n in counts.items()
-    ]
     artefacts = [
         f"{pair.a} to {pair.b}: {_points(other.difference.value)} there, "
         f"{_with_interval(pair.difference)} here"
         for pair, kind, other in zip(pairs, findings, there)
         if other is not None and kind in ("artefact", "partly")
     ]
-    sentence = "; it ".join(parts) + (f" ({'; '.join(artefacts)})" if artefacts else "")
-    of_weights = (
-        "; one seed each, so of these weights"
-        if any(pair.difference.unit == "images" for pair in pairs)
-        else ""
-    )
-    text = f"It {sentence}{of_weights}." if parts else "Its runs have not been compared."
+    sentence = _counted(findings) + (f" ({'; '.join(artefacts)})" if artefacts else "")
+    text = f"It {sentence}{_of_weights(pairs)}." if pairs else "Its runs have not been compared."
     unknown = [
         f"{pair.a} to {pair.b}"
         for pair, kind, other in zip(pairs, findings, there)
@@ -141,7 +182,6 @@ def _judged(
         text += (
             f" Whether its protocol made the difference is not known: the study {claim.protocol} {missing}."
         )
-    text += _best_last([name for name in _variants(pairs) if name in unfinished])
     return JudgedClaim(contrast=claim.contrast, claim=claim.claim, of=claim.of, pairs=findings, sentence=text)
 
 

@@ -15,7 +15,7 @@ from stresslens.comparison.folders import compare_folders, folder_kind
 from stresslens.comparison.schema import Contrast
 from stresslens.config.study_record import read_study_record
 from stresslens.core.errors import ConfigError
-from stresslens.core.format import p_value, points
+from stresslens.core.format import p_value, points, signed
 from stresslens.core.json_file import Figure, JsonFile
 from stresslens.core.run_folder import run_folders
 from stresslens.core.text import enumeration
@@ -214,7 +214,7 @@ def _pooled(sets: Sequence[DifferenceOnSet]) -> Pooled:
 
 
 def _average(found: Pooled) -> Estimate:
-    method = f"Paule & Mandel, Hartung & Knapp's t over {found.sets} data sets"
+    method = f"Student's t over {found.sets} data sets"
     return _estimate(found, found.margin(LEVEL), method)
 
 
@@ -236,7 +236,7 @@ def _verdict(pair: PairAcrossSets, average: Estimate) -> str:
 
 def _on_new(pair: PairAcrossSets, new: Estimate) -> str:
     where = f"on a new data set like these, {pair.b} minus {pair.a} would be between"
-    between = f"{where} {points(new).partition('(')[2].rstrip(')').replace(' to ', ' and ')} points"
+    between = f"{where} {signed(new.low)} and {signed(new.high)} points"
     if new.low > 0 or new.high < 0:
         return f"{between}: {pair.b if new.low > 0 else pair.a} would be better there too"
     return f"{between}: either may be better there"

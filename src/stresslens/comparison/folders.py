@@ -114,6 +114,21 @@ def _compared_anew(
     return replace(after, changes=changes)
 
 
+def check_options(
+    metric: str, *, costs: bool = False, corrections: bool = False, without_copies: bool = False
+) -> None:
+    """Raises ConfigError for options of a comparison that do not go together."""
+    if without_copies and (corrections or metric != "accuracy"):
+        other = "--corrections" if corrections else "--metric"
+        raise ConfigError(f"--without-copies is for the accuracy alone; leave out {other}")
+    if corrections and metric != "accuracy":
+        raise ConfigError(
+            f"--metric {metric}: labels are corrected for the accuracy only; leave out --corrections"
+        )
+    if costs and metric != "cost":
+        raise ConfigError(f"--costs is for --metric cost; leave it out with --metric {metric}")
+
+
 # long: what the caller gives is told apart, one kind after the other
 def compare_folders(
     paths: Sequence[Path],
@@ -139,8 +154,7 @@ def compare_folders(
     question = question or MarginQuestion()
     if question != MarginQuestion() and not measure_of(metric).is_share:
         raise ConfigError(f"margins are of scores in percent, such as the accuracy; {metric} is none")
-    if costs is not None and metric != "cost":
-        raise ConfigError(f"--costs is for --metric cost; leave it out with --metric {metric}")
+    check_options(metric, costs=costs is not None)
     kinds = {path: folder_kind(path) for path in paths}
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{path} is a {KIND_NAMES[kind]}" for path, kind in kinds.items())

@@ -53,6 +53,19 @@ def is_measured(pair: tuple[Tested, Tested]) -> TypeGuard[Pair]:
 def measured_of(folder: RunFolder, split: str, name: str, costs: CostTable | None = None) -> Measured:
     """A run's saved predictions by the metric of a name; `costs` are those of `cost`.
 
+    Raises UnreadableRun, and ConfigError, with the folder, as `predictions_by_metric` does.
+    """
+    try:
+        return predictions_by_metric(folder, split, name, costs)
+    except ConfigError as error:
+        raise ConfigError(f"{folder.path}: {error}") from None
+
+
+def predictions_by_metric(
+    folder: RunFolder, split: str, name: str, costs: CostTable | None = None
+) -> Measured:
+    """As `measured_of`, with errors that do not name the folder.
+
     Metrics of probabilities get the softmax of the logits, those with the ending `_calibrated` of the
     logits divided by the temperature of the run's validation split; as in the run's scores. Raises
     UnreadableRun, and ConfigError where the metric is unknown or these predictions have none.
@@ -61,19 +74,15 @@ def measured_of(folder: RunFolder, split: str, name: str, costs: CostTable | Non
     labels, record = predictions.labels, read_record(folder)
     width = predictions.scores.shape[1]
     classes = [*record.classes, *map(str, range(len(record.classes), width))][:width]
-    try:
-        matrix = None if costs is None else costs.matrix(classes)
-        metric = metric_named(name, labels, classes, matrix)
-        given = _given(metric, predictions, record)
-        _check_answers(metric, predictions)
-        values = metric.values(given, labels)
-        if not np.isfinite(values).all():
-            worst = counted(int((~np.isfinite(values)).sum()), "image")
-            raise ConfigError(
-                f"{name} is infinite: the scores rule out the true class of {worst} (-inf); use brier"
-            )
-    except ConfigError as error:
-        raise ConfigError(f"{folder.path}: {error}") from None
+    metric = metric_named(name, labels, classes, None if costs is None else costs.matrix(classes))
+    given = _given(metric, predictions, record)
+    _check_answers(metric, predictions)
+    values = metric.values(given, labels)
+    if not np.isfinite(values).all():
+        worst = counted(int((~np.isfinite(values)).sum()), "image")
+        raise ConfigError(
+            f"{name} is infinite: the scores rule out the true class of {worst} (-inf); use brier"
+        )
     bias = 0.0 if metric.bias is None else metric.bias(given, labels)
     right = predicted(predictions.scores) == labels
     return Measured(right, labels, split, record, metric, values, metric.estimate(given, labels), bias)

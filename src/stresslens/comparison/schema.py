@@ -209,7 +209,7 @@ class JudgedClaim(JsonFile):
 
     contrast: str
     claim: str
-    of: Literal["accuracy", "robustness"] = "accuracy"
+    of: Literal["accuracy", "robustness", "sameness"] = "accuracy"
     pairs: list[str] = []
     sentence: str
 
@@ -257,11 +257,24 @@ class Convergence(JsonFile):
     said: str
 
 
+class ComparisonByMetric(JsonFile):
+    """The figures of variants, and the contrasts, by a metric other than accuracy. `asked`: the study file
+    lists the metric; else it is judged because the classes are unbalanced. `refused` are sentences on what
+    was not compared."""
+
+    asked: bool = True
+    recipes: dict[str, Figure] = {}
+    contrasts: list[Contrast] = []
+    refused: list[str] = []
+
+
 class ComparisonFile(JsonFile):
     """comparison.json. A part that does not exist, such as the matrix of two variants, is not
     written."""
 
     REMEDY = "the command of the study (`stresslens run` or `train`) writes it anew"
+
+    LATER_KEYS = frozenset({"by_metric"})
 
     format: Literal[1] = 1
     split: str = "test"
@@ -279,6 +292,7 @@ class ComparisonFile(JsonFile):
     robustness: list[RobustContrast | UncomparedPair] = []
     importance: ImportanceTable | None = None
     pace: list[Convergence] = []
+    by_metric: dict[str, ComparisonByMetric] = {}
 
     @property
     def by_verdict(self) -> dict[str, list[Contrast]]:

@@ -27,9 +27,10 @@ Pairs = list[tuple[str, str, str]]
 class ContrastSection:
     """One contrast: named pairs of variants, or all pairs that differ in one setting only (`vary`).
 
-    `claim` is an earlier conclusion: the second variant of each pair is better, in `claim_of`.
-    `protocol` is the name of the study that repeats the procedure of that time. With `same_within`, each
-    pair is also asked whether it is the same within this margin.
+    `claim` is an earlier conclusion: the second variant of each pair is better, in `claim_of`; or with
+    `claim_of: sameness`, the two are the same within `same_within`. `protocol` is the name of the study
+    that repeats the procedure of that time. With `same_within`, each pair is also asked whether it is the
+    same within this margin.
     """
 
     pairs: list[tuple[str, str]] | None = None
@@ -39,7 +40,7 @@ class ContrastSection:
     claim: str | None = None
     """An earlier conclusion that is checked."""
     claim_of: ClaimOf = "accuracy"
-    """The quantity that the claim is about."""
+    """What the claim says: better in accuracy, better in robustness, or sameness within `same_within`."""
     same_within: Annotated[float, Field(gt=0, le=WIDEST_MARGIN)] | None = None
     """A margin, as a share (0.005 is half a point): are the two the same within it?"""
     protocol: str | None = None
@@ -99,6 +100,8 @@ def claims_of(
 ) -> list[StatedClaim]:
     """The claims that the contrasts make about their pairs."""
     for name, contrast in contrasts.items():
+        if contrast.claim_of == "sameness":
+            problems += _wrong_sameness(name, contrast)
         if contrast.protocol is not None and contrast.claim is None:
             problems.append(
                 Problem(
@@ -116,6 +119,21 @@ def claims_of(
         for name, c in contrasts.items()
         if c.claim is not None
     ]
+
+
+def _wrong_sameness(name: str, contrast: ContrastSection) -> list[Problem]:
+    """What a claim of sameness lacks, or has too much."""
+    found = []
+    if contrast.same_within is None:
+        why = "the same within what? give the margin in this contrast: same_within: 0.005 is half a point"
+        found.append(Problem(("contrasts", name, "claim_of"), why))
+    if contrast.claim is None:
+        why = "sameness is what a claim says; give `claim` as well, or leave this out"
+        found.append(Problem(("contrasts", name, "claim_of"), why))
+    if contrast.protocol is not None:
+        why = "a protocol explains why one seemed better; a claim of sameness has none, so leave it out"
+        found.append(Problem(("contrasts", name, "protocol"), why))
+    return found
 
 
 def margins_of(contrasts: Mapping[str, ContrastSection]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from stresslens.config.registry import name_and_options
@@ -46,3 +46,8 @@ def untrained(config: VariantConfig) -> VariantConfig:
 def variant_seeds(config: VariantConfig, seeds: Sequence[int]) -> list[int]:
     """The seeds of a variant in a study of these seeds: an ensemble has one run of all seeds."""
     return list(seeds[:1] if member_runs(config) else seeds)
+
+
+def number_of_runs(configs: Iterable[VariantConfig], seeds: Sequence[int]) -> int:
+    """The runs of all variants, of which an ensemble has one."""
+    return sum(len(variant_seeds(each, seeds)) for each in configs)

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import model_file_at
 from stresslens.config.trainable_models import is_trainable
 from stresslens.core.errors import StresslensError
+from stresslens.core.files import digest_of_file
 from stresslens.core.types import ModelFile
 
 FOLDER = "model"
@@ -71,14 +71,5 @@ def _absolute(files: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def _digest(files: tuple[Path, ...]) -> str:
-    parts = []
-    for file in files:
-        facts = file.stat()
-        parts.append(f"{file.name} {_digest_of(file, facts.st_mtime_ns, facts.st_size)}")
+    parts = (f"{file.name} {digest_of_file(file)}" for file in files)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
-
-
-@lru_cache(maxsize=64)
-def _digest_of(file: Path, changed: int, size: int) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from stresslens.config.contrasts import ContrastSection, claims_of, margins_of, pairs_of
 from stresslens.config.run_names import folder_name
 from stresslens.config.schema import STRICT
+from stresslens.config.study_metrics import wrong_metrics
 from stresslens.config.study_record import StatedClaim
 from stresslens.config.validation import validated
 from stresslens.config.yaml_source import Source
@@ -22,7 +23,7 @@ from stresslens.core.errors import ConfigError, Problem
 
 SEED = re.compile(r"^(.*?)[-_. ]*(?:seed|run|rep)[-_. =]*(\d+)$", re.IGNORECASE)
 """The end of a file's name that is the number of a seed: `resnet-seed3`, `resnet_seed_3`."""
-KEYS = ("study", "contrasts")
+KEYS = ("study", "contrasts", "metrics")
 """The keys that such a study file can have."""
 
 
@@ -57,6 +58,8 @@ class RecordedStudy:
     claims: list[StatedClaim]
     margins: dict[str, float]
     """The margins of sameness, by contrast."""
+    metrics: list[str]
+    """Further metrics that judge the contrasts."""
     source: Path
 
 
@@ -64,6 +67,7 @@ class RecordedStudy:
 class _Sections:
     study: RecordedPredictions
     contrasts: dict[str, ContrastSection] | None = None
+    metrics: list[str] | None = None
 
 
 _SECTIONS = TypeAdapter(_Sections)
@@ -132,6 +136,7 @@ def _resolved(sections: _Sections, source: Source, problems: list[Problem]) -> R
         if contrast.vary is not None:
             why = "nothing is known of the settings behind predictions; give pairs"
             problems.append(Problem(("contrasts", name, "vary"), why))
+    problems += wrong_metrics(sections.metrics or [])
     if problems:
         sections = replace(sections, contrasts=None)
     contrasts = pairs_of(sections.contrasts or {}, {folder: {} for folder in files}, list(folders), problems)
@@ -139,7 +144,9 @@ def _resolved(sections: _Sections, source: Source, problems: list[Problem]) -> R
     margins = margins_of(sections.contrasts or {})
     labels = None if reading.labels is None else base / Path(reading.labels).expanduser()
     name = folder_name(reading.name or source.file.stem)
-    return RecordedStudy(name, reading, files, labels, contrasts, claims, margins, source.file)
+    return RecordedStudy(
+        name, reading, files, labels, contrasts, claims, margins, sections.metrics or [], source.file
+    )
 
 
 def _files_of(

@@ -92,6 +92,8 @@ class Study:
     """Where the study file has each variant (`file:line: runs.name`), by the name of its folder."""
     sweep_places: dict[registry.Keys, str] = field(default_factory=dict)
     """Where the study file has each value of the sweep (`file:line`), by its path."""
+    metrics: list[str] = field(default_factory=list)
+    """Further metrics that judge the contrasts (`metrics.measures`)."""
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -216,6 +218,7 @@ def expand_study(
         {folder: safe(name) for name, folder in folders.items()},
         dict.fromkeys(folders.values(), named) if named else {},
         {folder: [kept_name(name, named)] for name, folder in folders.items()},
+        metrics=keys.metrics or [],
     )
 
 

@@ -18,6 +18,7 @@ from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT
 from stresslens.config.search_space import Halving, Sweep
 from stresslens.config.setting_keys import keys_meant
+from stresslens.config.study_metrics import wrong_metrics
 from stresslens.config.validation import validated
 from stresslens.core.errors import Problem
 from stresslens.core.spelling import closest, near, unknown_key
@@ -40,7 +41,7 @@ VARIANT_KEYS = (
 )
 """Keys of the configuration of a variant. At the top level they apply to all variants."""
 
-STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "data_sizes", "executor")
+STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "metrics", "data_sizes", "executor")
 """Keys of the study itself."""
 
 
@@ -60,6 +61,8 @@ class StudyKeys:
     """The number of seeds, a list of seeds, or divisions of the data."""
     contrasts: dict[str, ContrastSection] | None = None
     """What is compared; default: every variant against the first."""
+    metrics: list[str] | None = None
+    """Further metrics of the test predictions that judge the contrasts: balanced_accuracy, auroc, …"""
     data_sizes: DataSizes | None = None
     """Trains every variant at several sizes of its training data."""
     sweep: Sweep | None = None
@@ -103,6 +106,7 @@ def check_study_keys(keys: StudyKeys, study_name: str, problems: list[Problem]) 
     if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
         why = f"{study_name!r} is not a valid folder name; use letters, digits and . , = + - _"
         problems.append(Problem(("study",), why))
+    problems += wrong_metrics(keys.metrics or [])
     repeats = keys.repeats
     if isinstance(repeats, list) and (not repeats or len(set(repeats)) < len(repeats)):
         problems.append(

@@ -13,12 +13,13 @@ from stresslens.core.json_file import JsonFile
 FILE = "study.json"
 
 
-ClaimOf = Literal["accuracy", "robustness"]
-"""What a claim says is better: accuracy on clean images, or robust accuracy."""
+ClaimOf = Literal["accuracy", "robustness", "sameness"]
+"""What a claim says: a better accuracy on clean images, a better robust accuracy, or the same accuracy
+within the contrast's margin."""
 
 
 class StatedClaim(JsonFile):
-    """The claim of a contrast: b is better in each of its `pairs` (a, b), in `of`.
+    """The claim of a contrast: b is better in each of its `pairs` (a, b), in `of`; or a and b are the same.
 
     `protocol` is the name of the study that repeats the original procedure.
     """
@@ -45,12 +46,12 @@ class StudyRecord(JsonFile):
     `own_names` are the names of the variants as the study file has them, by the names of their
     folders, which also hold the overrides of the command line; `overrides` are these, likewise.
     `seeds` are those of any variant; `own_seeds` are those of a variant that was not asked for with
-    all of them.
+    all of them. `metrics` are the further ones that judge the contrasts.
     """
 
     REMEDY = "the command of the study (`stresslens run` or `train`) writes it anew"
 
-    LATER_KEYS = frozenset({"own_names", "overrides", "own_seeds", "margins"})
+    LATER_KEYS = frozenset({"own_names", "overrides", "own_seeds", "margins", "metrics"})
 
     format: Literal[1] = 1
     name: str = ""
@@ -61,6 +62,7 @@ class StudyRecord(JsonFile):
     own_seeds: dict[str, list[int]] = {}
     contrasts: list[tuple[str, str, str]] = []
     margins: dict[str, float] = {}
+    metrics: list[str] = []
     claims: list[StatedClaim] = []
     curves: list[SizeCurve] = []
     command: list[str] = []

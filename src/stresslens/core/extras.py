@@ -22,7 +22,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "parquet": ("pyarrow",),
     "ray": ("ray",),
-    "serve": ("starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client"),
+    "serve": ("starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client", "packaging"),
     "sweep": ("optuna",),
     "tensorboard": ("tensorboard",),
     "timm": ("timm",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -174,3 +176,16 @@ def arrays_in(file: IO[bytes], name: object, only: Sequence[str] | None = None) 
         raise
     except Exception as error:  # zip, numpy and zlib each raise their own
         raise UnreadableRun(f"{name} cannot be read: {first_line(error)}") from error
+
+
+def digest_of_file(path: Path) -> str:
+    """64 hexadecimal digits (SHA-256) of a file's content; computed again only if the file has changed.
+    Raises OSError."""
+    facts = path.stat()
+    return _digest_of(path.resolve(), facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(file: Path, changed: int, size: int) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

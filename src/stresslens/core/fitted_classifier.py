@@ -41,9 +41,7 @@ def of_classifier(
     what = what or f"the classifier {type(classifier).__name__}"
     if not is_classifier(classifier):
         raise ConfigError(f"{what} is a {type(classifier).__name__}; expected a fitted classifier")
-    own = getattr(classifier, "classes_", None)
-    if own is None:
-        raise ConfigError(f"{what} is not fitted (it has no classes_); call its fit first")
+    own = classes_of(classifier, what)
     if not isinstance(own, np.ndarray) or own.ndim != 1:
         raise ConfigError(f"{what} answers several questions at once; expected one class for each image")
     method, output = next((name, kind) for name, kind in SCORES if hasattr(classifier, name))
@@ -53,10 +51,7 @@ def of_classifier(
 
     def answer(images: np.ndarray) -> Any:
         answered = ask(images)
-        if output != "labels":
-            return answered
-        places = np.searchsorted(own, answered)
-        return places if columns is None else [list(columns).index(place) for place in places]
+        return np.searchsorted(own, answered) if output == "labels" else answered
 
     return ForeignModel(
         answer,
@@ -65,9 +60,18 @@ def of_classifier(
         layout=layout,
         bgr=bgr,
         output=output,
-        columns=None if output == "labels" else columns,
+        columns=columns,
         digest=digest,
     )
+
+
+def classes_of(classifier: Any, what: str = "") -> Any:
+    """The classes of a fitted classifier. Raises ConfigError where it is not fitted."""
+    own = getattr(classifier, "classes_", None)
+    if own is None:
+        what = what or f"the classifier {type(classifier).__name__}"
+        raise ConfigError(f"{what} is not fitted (it has no classes_); call its fit first")
+    return own
 
 
 def _order(own: list[Any], names: Sequence[str], what: str) -> list[int] | None:

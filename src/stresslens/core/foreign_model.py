@@ -34,8 +34,8 @@ class ForeignModel(nn.Module):
     has none. `what` names it in messages ("an ONNX graph"). The images get the `layout` first, and with
     `bgr` their channels in the opposite order. Probabilities become their logarithms, and labels 1 for
     their class and 0 for the others. Of two classes one column is enough, the score or probability of the
-    second. `columns` picks the outputs of the classes, in their order. With `batch` the model gets exactly
-    so many images at a time, the last ones filled up.
+    second. `columns` picks the outputs of the classes, in their order; a label of none of them becomes NaN.
+    With `batch` the model gets exactly so many images at a time, the last ones filled up.
 
     Raises ConfigError in a pass for anything else than an answer for each image.
     """
@@ -101,7 +101,7 @@ class ForeignModel(nn.Module):
 
     def _as_logits(self, scores: Tensor) -> Tensor:
         if self.output == "labels":
-            return self._of_labels(scores)
+            scores = self._of_labels(scores)
         if scores.ndim == 1:
             scores = scores[:, None]
         if scores.shape[1] == 1 and self.classes == 2:
@@ -121,7 +121,7 @@ class ForeignModel(nn.Module):
                     "probabilities; set its output to logits"
                 )
             scores = scores.clamp_min(LEAST).log()
-        elif scores.shape[1] > 1 and look_like_probabilities(scores):
+        elif self.output == "logits" and scores.shape[1] > 1 and look_like_probabilities(scores):
             raise ConfigError(
                 f"{self.what} returns probabilities (rows in [0, 1] that add up to 1); say so with output: "
                 "probabilities (of an own function: as_model(…, output='probabilities')), and their "
@@ -131,6 +131,8 @@ class ForeignModel(nn.Module):
             if max(self.columns) >= scores.shape[1] or min(self.columns) < 0:
                 raise ConfigError(f"columns: {self.what} has the outputs 0 to {scores.shape[1] - 1}")
             scores = scores[:, list(self.columns)]
+            if self.output == "labels":
+                scores = torch.where(scores.any(1, keepdim=True), scores, torch.nan)
         return scores
 
     def _of_labels(self, labels: Tensor) -> Tensor:
@@ -174,7 +176,8 @@ def tried(model: ForeignModel, shape: Shape, classes: int) -> ForeignModel:
             f"{what} has {scores.shape[1]} outputs, and the data have {classes} classes; say which outputs "
             f"are these classes, in their order: columns: [0, 3, …] ({classes} numbers from 0)"
         )
-    if not bool(scores.isfinite().any(1).any()):
+    names_others = model.output == "labels" and model.columns is not None
+    if not names_others and not bool(scores.isfinite().any(1).any()):
         raise ConfigError(f"{what} returns NaN or infinity for a black image and for noise")
     return model
 

@@ -35,10 +35,20 @@ def points(estimate: Estimate, digits: int = 1) -> str:
     return _written(estimate, lambda share: signed(share, digits))
 
 
+def points_ends(estimate: Estimate) -> str:
+    """The ends of an interval in percentage points: `−0.3 to +2.7`."""
+    return f"{signed(estimate.low)} to {signed(estimate.high)}"
+
+
 def signed(share: float, digits: int = 1) -> str:
     """A share as percentage points with its sign: `+1.2`, `0.0`, `−0.3`."""
     text = f"{100 * share:+.{digits}f}"
     return text.replace("-", "−") if float(text) else text[1:]
+
+
+def signed_plain(estimate: Estimate) -> str:
+    """A difference without a unit, with its sign: `+0.0310 (−0.0100 to +0.0720)`."""
+    return _written(estimate, lambda value: f"{value:+.4f}".replace("-", "−"))
 
 
 def ratio(estimate: Estimate) -> str:

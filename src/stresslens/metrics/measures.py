@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -126,6 +127,13 @@ def k_of(name: str) -> int | None:
 def measure_of(name: str) -> Measure:
     """What the metric of a name measures; robust accuracy is an accuracy. Raises ConfigError for a name
     that is none, with the closest one."""
+    if (found := known_measure(name)) is None:
+        raise ConfigError(f"--metric {name}: {closest_metric(name)}")
+    return found
+
+
+def known_measure(name: str) -> Measure | None:
+    """As `measure_of`; None for a name that is no metric."""
     base = name.removesuffix(CALIBRATED)
     if base in MEASURES and (base == name or base in OF_PROBABILITIES):
         words = MEASURES[base].words + (" after temperature scaling" if name != base else "")
@@ -137,7 +145,12 @@ def measure_of(name: str) -> Measure:
     kind, at, of = name.partition("@")
     if at and of and kind in OF_A_CLASS:
         return replace(OF_A_CLASS[kind], name=name, words=f"{OF_A_CLASS[kind].words} of {of}")
+    return None
+
+
+def closest_metric(name: str, valid: Sequence[str] = (*NAMES, "robust@RADIUS")) -> str:
+    """What a name that is no metric may mean, and the metrics that are `valid`."""
     meant = OTHER_NAMES.get(name.strip().lower())
-    valid = [*NAMES, "robust@RADIUS"]
-    hint = f"did you mean {meant!r}? valid: {', '.join(sorted(valid))}" if meant else closest(name, valid)
-    raise ConfigError(f"--metric {name}: {hint}")
+    if meant in valid:
+        return f"did you mean {meant!r}? valid: {', '.join(sorted(valid))}"
+    return closest(name, list(valid))

@@ -19,7 +19,7 @@ from stresslens.comparison.schema import (
     JudgedClaim,
     RobustContrast,
 )
-from stresslens.core.format import p_value, points, signed
+from stresslens.core.format import p_value, points, points_ends, signed
 from stresslens.metrics.measures import Measure, measure_of
 from stresslens.report.load import StudyFolder
 from stresslens.report.summary import headline, scored
@@ -111,8 +111,8 @@ def questions(study: StudyFolder) -> list[Question]:
         ordered = sorted(contrasts, key=lambda c: not c.real)
         verdicts = [each for contrast in ordered[:room] for each in _verdicts(contrast)]
         claims = study.comparison.claims if study.comparison else []
-        of = "accuracy" if section == "contrasts" else "robustness"
-        claim = next((each for each in claims if each.contrast == name and each.of == of), None)
+        of = ("robustness",) if section == "robustness" else ("accuracy", "sameness")
+        claim = next((each for each in claims if each.contrast == name and each.of in of), None)
         title = name if section == "contrasts" else f"{name}: robustness"
         all_questions.append(
             Question(
@@ -135,10 +135,14 @@ def _verdicts(contrast: Contrast) -> list[Verdict]:
     return [first, *(Verdict(each.verdict, each.shown, each.plan or "") for each in contrast.of_margins)]
 
 
-def contrast_rows(study: StudyFolder) -> tuple[list[Contrast], int]:
+def contrast_rows(study: StudyFolder) -> tuple[Sequence[Contrast], int]:
     """The contrasts in their order, and how many were left out. If there are too many, the real
     ones and those of smallest p stay."""
-    contrasts = study.comparison.contrasts if study.comparison else []
+    return shown_contrasts(study.comparison.contrasts if study.comparison else [])
+
+
+def shown_contrasts(contrasts: Sequence[Contrast]) -> tuple[Sequence[Contrast], int]:
+    """As `contrast_rows`, of any contrasts."""
     if len(contrasts) <= ROWS:
         return contrasts, 0
     ranked = sorted(contrasts, key=lambda c: (not c.real, c.p if c.p is not None else 1.0))
@@ -199,7 +203,7 @@ def _difference_row(contrast: Contrast, measure: Measure, thick: bool) -> Interv
         scale * e.low,
         scale * e.high,
         INK,
-        points(e).split(" ")[0] if measure.is_share else f"{e.value:+.4f}".replace("-", "−"),
+        signed(e.value) if measure.is_share else f"{e.value:+.4f}".replace("-", "−"),
         inner=inner,
     )
 
@@ -222,8 +226,7 @@ def forest_chart(pair: PairAcrossSets) -> Chart:
     if pair.average is not None and pair.new is not None:
         e, new = pair.average, pair.new
         rows.append(Interval("average", 100 * e.value, 100 * e.low, 100 * e.high, 0, points(e)))
-        written = points(new).partition("(")[2].rstrip(")")
-        rows.append(Interval("a new data set", math.nan, 100 * new.low, 100 * new.high, 0, written))
+        rows.append(Interval("a new data set", math.nan, 100 * new.low, 100 * new.high, 0, points_ends(new)))
     return interval_chart(
         rows,
         title=f"{pair.b} minus {pair.a}, by data set",

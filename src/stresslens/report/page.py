@@ -43,7 +43,9 @@ from stresslens.report import (
     explanations,
     found_slices,
     ood,
+    other_metrics,
     per_class,
+    prediction_sets,
     provenance,
     ranking,
     robust_contrasts,
@@ -67,6 +69,8 @@ TEMPLATES = (
     "parts.html.j2",
     "robustness.html.j2",
     "sweeps.html.j2",
+    "metrics.html.j2",
+    "prediction_sets.html.j2",
     "study.html.j2",
     "explanations.html.j2",
     "views.html.j2",
@@ -94,8 +98,8 @@ SHEETS = ("templates/report.css", "templates/downloads.css")
 STYLES = (("core", "colours.css"), *CHART_SHEETS, *(("report", sheet) for sheet in SHEETS))
 """The style sheet of a page, as (package, file)."""
 FILTERS = (
-    "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over "
-    "percent_sign rate"
+    "radius other_radius span percent plain points signed ratio number count memory brief with_asides "
+    "p_value over percent_sign rate"
 )
 """Functions of `format` that the templates use as filters."""
 
@@ -188,6 +192,7 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
         "expectation": provenance.expectation(study),
         "errors": comparison.errors(study),
         "matrix": comparison.matrix(study),
+        "other_metrics": other_metrics.metric_sections(study),
         "averaged": averaged.averaged_rows(study),
         "sweeps": sweeps.sweep_sections(study),
         "importance": sweeps.study_importance(study),
@@ -216,36 +221,9 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     split = split_of([run])
     record = run.record
     splits, scores = summary.run_scores(run)
-    images = gallery(run) if split == "test" else None
     counts = record.confusion.get(split, [])
     reliability = record.reliability.get(split)
-    sections: dict[str, Any] = {
-        "scores": scores,
-        "averaged": averaged.run_averaged_rows(run),
-        "ensemble": ensembles.ensemble_section(run, split),
-        "curves": curves.run_curves(run),
-        "epochs": epochs.run_epochs(run),
-        "accuracy_chart": accuracy_charts.run_accuracy_chart(run),
-        "surest_mistakes": images.surest if images else None,
-        "confusion": per_class.run_confusion(run, split, images.pairs if images else ()),
-        "gallery": images,
-        "attacked": run_robustness.run_robustness_sections(run),
-        "explained": explanations.run_explanations(run),
-        "views": views.run_views(run),
-        "audits": attack_audits.audit_findings(run),
-        "damaged": run.stress.damaged,
-        "corruptions": corruptions.run_corruption_section(run),
-        "certificates": certificates.run_certificate_sections(run),
-        "class_table": per_class.class_table(run, split),
-        "ranking": ranking.ranking_section(run, split),
-        "reliability": curves.run_reliability(run, split),
-        "risk": curves.run_risk(run, split),
-        "ood": ood.ood_sections(run),
-        "slices": record.slices.get(split, []),
-        "found_slices": found_slices.found_slices_section(run, split),
-        "data_cards": provenance.data_cards([run]),
-        "environment": provenance.environment_rows([run]),
-    }
+    sections = {"scores": scores, **_run_sections(run, split)}
     return _render(
         "run.html.j2",
         title=run.title,
@@ -273,6 +251,38 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     )
 
 
+def _run_sections(run: Run, split: str) -> dict[str, Any]:
+    """The content of each part of a run's page; empty or None if there is no data for it."""
+    images = gallery(run) if split == "test" else None
+    return {
+        "averaged": averaged.run_averaged_rows(run),
+        "ensemble": ensembles.ensemble_section(run, split),
+        "curves": curves.run_curves(run),
+        "epochs": epochs.run_epochs(run),
+        "accuracy_chart": accuracy_charts.run_accuracy_chart(run),
+        "surest_mistakes": images.surest if images else None,
+        "confusion": per_class.run_confusion(run, split, images.pairs if images else ()),
+        "gallery": images,
+        "attacked": run_robustness.run_robustness_sections(run),
+        "explained": explanations.run_explanations(run),
+        "views": views.run_views(run),
+        "audits": attack_audits.audit_findings(run),
+        "damaged": run.stress.damaged,
+        "corruptions": corruptions.run_corruption_section(run),
+        "certificates": certificates.run_certificate_sections(run),
+        "class_table": per_class.class_table(run, split),
+        "ranking": ranking.ranking_section(run, split),
+        "reliability": curves.run_reliability(run, split),
+        "risk": curves.run_risk(run, split),
+        "prediction_sets": prediction_sets.prediction_sets_section(run, split),
+        "ood": ood.ood_sections(run),
+        "slices": run.record.slices.get(split, []),
+        "found_slices": found_slices.found_slices_section(run, split),
+        "data_cards": provenance.data_cards([run]),
+        "environment": provenance.environment_rows([run]),
+    }
+
+
 def link(start: Path, target: Path) -> str:
     """A relative address from a page's folder to another page."""
     return quote(os.fsencode(os.path.relpath(target.resolve(), start.resolve())))
@@ -294,6 +304,7 @@ def _digest(run: Run, home: str) -> str:
     stress = sorted(file for pattern in STRESS for file in folder.path.glob(pattern))
     sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples, *stress]
     sources += ranking.sources(run, split_of([run]))
+    sources += prediction_sets.set_sources(run, split_of([run]))
     named = [run.title, *run.overrides]
     digest = hashlib.sha256(
         "\0".join([__version__, home, *named, _style(), *map(_asset, TEMPLATES)]).encode(errors="replace")

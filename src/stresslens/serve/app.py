@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-import hmac
 import json
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from stresslens.core.errors import ConfigError, StresslensError
+from stresslens.core.errors import ConfigError
 from stresslens.core.spelling import closest
 from stresslens.core.version import __version__
 from stresslens.serve.batching import Batcher
 from stresslens.serve.classification import COVERAGE, Question, ServedRun
 from stresslens.serve.counts import Counts
-from stresslens.serve.limits import STATIC, Limits, Refused
+from stresslens.serve.guard import Access, guarded
+from stresslens.serve.limits import Limits, Refused
 from stresslens.serve.openapi import openapi
 from stresslens.serve.pictures import pictures_of
 
-LOG = logging.getLogger("stresslens.serve")
 MOST_CLASSES = 100
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
 class Service:
-    """What the requests are answered with. Without a `token` everybody who reaches the server may ask."""
+    """What the requests are answered with."""
 
     batcher: Batcher
     counts: Counts
     limits: Limits
-    token: str | None = None
-    hosts: Sequence[str] | None = None
-    """Names in the header Host that are answered; None for all. They keep web pages of other servers away,
-    whose names a browser may be told to resolve to this machine."""
+    access: Access
 
     @property
     def served(self) -> dict[str, ServedRun]:
@@ -71,24 +63,13 @@ def service_app(service: Service, routes: Sequence[BaseRoute] = ()) -> ASGIApp:
 
     service.counts.watch("waiting_images", "Images that wait for the model.", lambda: service.batcher.waiting)
     service.counts.watch("workers", "Worker processes that are ready.", lambda: service.batcher.alive)
-    app = Starlette(
-        routes=[
-            Route("/predict", _predict, methods=["POST"]),
-            Route("/health", _health),
-            Route("/metrics", _metrics),
-            Route("/openapi.json", _openapi),
-            *routes,
-        ],
-        exception_handlers={
-            Refused: _refused,
-            StresslensError: _failed,
-            HTTPException: _not_found,
-            Exception: _unexpected,
-        },
-        lifespan=lifespan,
-    )
-    app.state.service = service
-    return _Guard(app, service)
+    own = [
+        Route("/predict", _predict, methods=["POST"]),
+        Route("/health", _health),
+        Route("/metrics", _metrics),
+        Route("/openapi.json", _openapi),
+    ]
+    return guarded([*own, *routes], service.access, service.counts, lifespan, service=service)
 
 
 async def _predict(request: Request) -> Response:
@@ -173,84 +154,6 @@ async def _metrics(request: Request) -> Response:
 
 async def _openapi(request: Request) -> Response:
     service: Service = request.app.state.service
-    return JSONResponse(openapi(list(service.served), service.limits, has_token=service.token is not None))
-
-
-def _told(status: int, why: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": why, "status": int(status)}, status, headers)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    return _told(error.status, error.why, error.headers)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    return _told(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-
-
-async def _not_found(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        return _told(404, "there is nothing here; /openapi.json says what there is")
-    return _told(error.status_code, error.detail, dict(error.headers or {}))
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    return _told(500, f"unexpected: {type(error).__name__}; please report it")
-
-
-class _Guard:
-    """Before each request: its host, its origin and its token; after it: what was answered, and when.
-
-    A browser sends the origin of a page with a request; one of another server is refused.
-    """
-
-    OPEN = ("/health", *STATIC)
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self.app, self.service = app, service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await (self._refusal(Request(scope)) or self.app)(scope, receive, noting)
-        except Exception as error:  # Starlette has answered, and raises it again
-            LOG.error("%s %s: %r", scope["method"], ascii(scope["path"]), error)
-        path = scope["path"] if scope["path"] in KNOWN else "other"
-        counts = self.service.counts
-        counts.requests.labels(path, str(status)).inc()
-        counts.seconds.labels(path).observe(time.perf_counter() - started)
-
-    def _refusal(self, request: Request) -> Response | None:
-        host = request.headers.get("host", "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        if self.service.hosts is not None and name not in self.service.hosts:
-            return _told(HTTPStatus.MISDIRECTED_REQUEST, f"this server is not {name!r}")
-        origin = request.headers.get("origin")
-        if origin not in (None, f"{request.url.scheme}://{host}"):
-            return _told(HTTPStatus.FORBIDDEN, "pages of other servers may not ask this one")
-        token, given = self.service.token, request.headers.get("authorization", "")
-        if token is None or request.url.path in self.OPEN:
-            return None
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            return _told(
-                HTTPStatus.UNAUTHORIZED,
-                "give the token: Authorization: Bearer TOKEN",
-                {"WWW-Authenticate": "Bearer"},
-            )
-        return None
-
-
-PAGE = ("/page/look", "/page/attack", "/page/images", "/page/runs")
-KNOWN = ("/predict", "/health", "/metrics", "/openapi.json", *STATIC, *PAGE)
+    return JSONResponse(
+        openapi(list(service.served), service.limits, has_token=service.access.token is not None)
+    )

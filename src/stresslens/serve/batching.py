@@ -49,14 +49,12 @@ class Batcher:
     served: dict[str, ServedRun] = field(init=False)
     _queue: deque[_Waiting] = field(default_factory=deque)
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _loop: asyncio.AbstractEventLoop | None = None
     _closing: bool = False
     _threads: list[threading.Thread] = field(default_factory=list)
     _alive: int = 0
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self) -> None:
         """Starts the workers. Raises StresslensError where a run cannot be opened."""
-        self._loop = loop
         first = [WorkerProcess(classify_batches, self.runs) for _ in range(self.workers)]
         try:
             for worker in first:
@@ -84,9 +82,8 @@ class Batcher:
     async def ask(self, question: Question, pictures: Sequence[Upload]) -> list[bytes]:
         """The answers as JSON, in order. Raises Refused if too many pictures wait already, and if the time
         is up; ConfigError for a question that the run cannot answer."""
-        assert self._loop is not None
-        deadline = time.monotonic() + self.limits.seconds
-        items = [_Waiting(question, each, self._loop.create_future(), deadline) for each in pictures]
+        deadline, loop = time.monotonic() + self.limits.seconds, asyncio.get_running_loop()
+        items = [_Waiting(question, each, loop.create_future(), deadline) for each in pictures]
         with self._changed:
             if self._closing:
                 raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping")
@@ -190,6 +187,6 @@ class Batcher:
                 else:
                     item.answer.set_result(answers[number])
 
-        if batch and self._loop is not None:
+        if batch:
             with suppress(RuntimeError):  # the loop has ended: nobody waits
-                self._loop.call_soon_threadsafe(tell)
+                batch[0].answer.get_loop().call_soon_threadsafe(tell)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,7 +67,7 @@ class LiveAttack:
         self.first = BY_ANSWERS if by_answers else FIRST
         self.target = None if goal.target is None else torch.tensor([goal.target])
 
-    def attempts(self) -> Iterator[Attempt]:
+    def attempts(self) -> Generator[Attempt, None, None]:
         """What is known after each attempt; the last one says where nothing was found. The model is frozen
         until the iterator is closed."""
         with attacked(self.model):

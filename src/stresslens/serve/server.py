@@ -13,18 +13,27 @@ from pathlib import Path
 from signal import SIGINT, SIGTERM
 
 import uvicorn
+from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from stresslens.core.errors import ConfigError
 from stresslens.serve.app import Service, service_app
 from stresslens.serve.batching import Batcher
 from stresslens.serve.classification import ServedRuns
 from stresslens.serve.counts import Counts
-from stresslens.serve.limits import Limits
+from stresslens.serve.guard import Access, guarded
+from stresslens.serve.limits import STATIC, Limits
 from stresslens.serve.page import page_routes
 from stresslens.serve.page_worker import PageWorker
+from stresslens.serve.watch_page import WATCH_OPEN, watch_routes
 
+OPEN = ("/health", *STATIC, *WATCH_OPEN)
+"""What needs no token."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 SEED = re.compile(r"seed-\d+")
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
 DRAIN = 30
 """Seconds that open requests have when the server is stopped."""
 
@@ -43,6 +52,7 @@ class Address:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((self.host, self.port))
+            listening.listen(BACKLOG)
         except (OSError, OverflowError) as error:
             listening.close()
             why = getattr(error, "strerror", None) or error
@@ -66,41 +76,44 @@ def serve_runs(
     trust: bool = False,
     token: str | None = None,
     page: bool = True,
+    watch: Path | None = None,
     ready: Callable[[str], None],
 ) -> None:
     """Serves runs until the process is told to stop (SIGTERM, Ctrl-C); requests that are open then are
-    answered. `ready` is called with the server's address. With `page` there is a page for people at /.
+    answered. With `page` there is a page for people at /. With `watch`, a folder of studies, there is a page
+    of them too, or alone without runs. `ready` is called with the server's address.
 
     Raises ConfigError and what `open_predictor` raises, before anything is served."""
-    runs = ServedRuns(names_of_runs(paths), trust, threads, limits.pixels)
-    listening = address.bound()
     counts = Counts()
-    batcher = Batcher(runs, limits, counts, workers)
-    with listening:
-        service = Service(batcher, counts, limits, token, _hosts(address))
-        asyncio.run(_serve(listening, service, page, ready))
+    access = Access(token, LOOPBACK if address.is_local else None, OPEN)
+    routes: list[BaseRoute] = [] if watch is None else list(watch_routes(watch))
+    with address.bound() as listening:
+        if not paths:
+            first = Route("/", lambda _: RedirectResponse("/watch"))
+            asyncio.run(_serve(listening, guarded([first, *routes], access, counts), ready))
+            return
+        runs = ServedRuns(names_of_runs(paths), trust, threads, limits.pixels)
+        batcher, worker = Batcher(runs, limits, counts, workers), PageWorker(runs, counts)
+        batcher.start()
+        routes += page_routes(worker) if page else []
+        try:
+            app = service_app(Service(batcher, counts, limits, access), routes)
+            asyncio.run(_serve(listening, app, ready))
+        finally:
+            worker.close()
 
 
-async def _serve(
-    listening: socket.socket, service: Service, page: bool, ready: Callable[[str], None]
-) -> None:
-    batcher = service.batcher
-    batcher.start(asyncio.get_running_loop())
-    worker = PageWorker(batcher.runs, service.counts)
+async def _serve(listening: socket.socket, app: ASGIApp, ready: Callable[[str], None]) -> None:
     config = uvicorn.Config(
-        service_app(service, page_routes(worker) if page else ()),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=DRAIN,
-        limit_concurrency=None,
     )
     host, port = listening.getsockname()[:2]
     ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    try:
-        await _Server(config).serve([listening])
-    finally:
-        worker.close()
+    await _Server(config).serve([listening])
 
 
 class _Server(uvicorn.Server):
@@ -114,10 +127,6 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _hosts(address: Address) -> tuple[str, ...] | None:
-    return LOOPBACK if address.is_local else None
 
 
 def names_of_runs(paths: Sequence[Path]) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from stresslens.comparison import (
     accuracy,
     claims,
     convergence,
+    other_metrics,
     robustness,
     setting_importance,
     transferability,
@@ -211,6 +212,7 @@ def conclude(folder: Path) -> None:
         write_json(file, transfer.as_json())
     compared = accuracy.compare_study_accuracy(folder)
     compared.robustness = robustness.compare_study_robustness(folder)
+    compared.by_metric = other_metrics.compare_study_by_metrics(folder, compared)
     compared.claims = claims.study_claims(folder, compared)
     compared.importance = setting_importance.study_setting_importance(folder)
     compared.pace = convergence.study_convergence(folder)
@@ -255,6 +257,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         own_seeds={run: these for run, these in seeds.items() if these != every_seed},
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
         margins={**kept.margins, **study.margins},
+        metrics=study.metrics,
         claims=study.claims,
         curves=[study_record.SizeCurve(name=name, runs=runs) for name, runs in study.curves],
         command=command_line(),

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from stresslens.comparison.accuracy import compare_study_accuracy
 from stresslens.comparison.claims import study_claims
+from stresslens.comparison.other_metrics import compare_study_by_metrics
 from stresslens.config.recorded_study import RecordedStudy, variant_and_seed
 from stresslens.config.study_record import FILE, StudyRecord, read_study_record
 from stresslens.config.yaml_source import head_of
@@ -82,6 +83,7 @@ def record_study(study: RecordedStudy, tables: Mapping[Place, PredictionTable], 
         contrasts=study.contrasts,
         claims=study.claims,
         margins=study.margins,
+        metrics=study.metrics,
         command=command_line(),
         source=str(study.source),
         head="\n".join(head_of(study.source)),
@@ -114,6 +116,7 @@ def _conclude(study: Path, split: str) -> None:
     """Compares the runs of a study and writes its pages."""
     compared = compare_study_accuracy(study, split=split)
     compared.claims = study_claims(study, compared)
+    compared.by_metric = compare_study_by_metrics(study, compared)
     write_json(study / "comparison.json", compared.as_json())
     write_report(study)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from stresslens.core import inspection, layers
 from stresslens.core.center_crop import share_of
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
+from stresslens.core.files import digest_of_file
 from stresslens.core.pretrained import (
     LoadReport,
     Preprocessing,
@@ -139,13 +138,6 @@ def _of_file(file: Path, card: ModelCard | EstimatorCard | None, source: str) ->
 
 def _digest(file: Path) -> str:
     try:
-        status = file.stat()
-        return _digest_of(file, status.st_mtime_ns, status.st_size)
+        return digest_of_file(file)[:16]
     except OSError as error:
         raise ConfigError(f"weights: {file} cannot be read ({error.strerror})") from None
-
-
-@lru_cache(maxsize=64)
-def _digest_of(file: Path, changed: int, size: int) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:16]

@@ -66,6 +66,9 @@ def test_a_classifier_that_only_names_classes(tmp_path: Path) -> None:
     logits = of_classifier(hidden, NAMES)(x)
     assert logits.argmax(1).tolist() == made.predict(x.flatten(1).numpy()).tolist()
     assert set(logits.flatten().tolist()) == {0.0, 1.0}
+    some = of_classifier(hidden, None, columns=[2, 0])(x)
+    assert torch.equal(some.nan_to_num(-1)[:, 0] == 1, logits[:, 2] == 1)
+    assert torch.equal(some.isnan().all(1), logits[:, [0, 2]].sum(1) == 0)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import nn
 
 from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.extras import extra
+from stresslens.core.files import digest_of_file
 from stresslens.core.foreign_model import ForeignModel, Layout, Output, tried
 from stresslens.core.pretrained import Preprocessing
 from stresslens.core.types import Count, ModelFile, Natural, Positive, Shape
@@ -138,11 +139,8 @@ def _layout(sizes: tuple[int | None, ...]) -> Layout:
 
 def _session(file: str) -> tuple[Any, str]:
     """The graph, ready to be computed, and a digest of its files."""
-    beside = files_beside(file=file)
-    digest = hashlib.sha256()
-    for path in (Path(file), *beside):
-        digest.update(path.read_bytes())
-    found = digest.hexdigest()[:16]
+    digests = (digest_of_file(path) for path in (Path(file), *files_beside(file=file)))
+    found = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
     return _session_of(file, found, torch.get_num_threads()), found
 
 

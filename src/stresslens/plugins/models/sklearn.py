@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import hashlib
 import warnings
 
 from torch import nn
 
 from stresslens.core.errors import DataError, first_line
+from stresslens.core.files import digest_of_file
 from stresslens.core.fitted_classifier import of_classifier
 from stresslens.core.foreign_model import Layout, tried
 from stresslens.core.types import ModelFile, Natural, Positive, Shape
@@ -57,7 +57,7 @@ def sklearn(
         layout=layout,
         bgr=bgr,
         columns=columns,
-        digest=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        digest=digest_of_file(path)[:16],
     )
     return tried(model, shape, classes)
 

@@ -1,0 +1,103 @@
+"""The page of `stresslens serve --watch`: what `watched` finds, again and again."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from stresslens.charts.chart import CHART_SHEETS
+from stresslens.core.cards import style_sheet
+from stresslens.report.page import PAGE
+from stresslens.serve.guard import COOKIE
+from stresslens.serve.limits import Refused
+from stresslens.serve.watched import SILENT, WatchedStudy, state_of, watched_studies
+
+SHEETS = (
+    ("core", "colours.css"),
+    *CHART_SHEETS,
+    ("report", "templates/report.css"),
+    ("serve", "page/watch.css"),
+)
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+WATCH_OPEN = ("/", "/watch", "/watch/page.css", "/watch/page.js")
+"""What needs no token: it shows nothing of the folder."""
+DRAWN = 3
+"""Studies whose curves are drawn, besides those that grow."""
+
+
+def watch_routes(root: Path) -> list[Route]:
+    """The page of a folder's studies, its parts, and the reports below it."""
+    root = root.resolve()
+    shown: dict[str, Any] = {}
+
+    def page(_: Request) -> Response:
+        text = _template("watch.html.j2").render(cookie=COOKIE)
+        return HTMLResponse(text, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
+
+    def studies(request: Request) -> Response:
+        """The list as HTML, unless nothing has changed since the client's last one."""
+        state = {"studies": state_of(root), "minute": int(time.time() / SILENT * 8)}
+        if shown.get("state") != state:
+            shown.update(state=state, version=str(time.time_ns()), html=_listed(watched_studies(root)))
+        if request.query_params.get("have") == shown["version"]:
+            return JSONResponse({"version": shown["version"]})
+        return JSONResponse({"version": shown["version"], "folder": root.name, "html": shown["html"]})
+
+    def report(request: Request) -> Response:
+        """A report below the folder; nothing else of it can be read."""
+        file = (root / request.path_params["path"]).resolve()
+        if file.name != PAGE or not file.is_relative_to(root) or not file.is_file():
+            raise Refused(HTTPStatus.NOT_FOUND, "there is no such report")
+        return FileResponse(file, media_type="text/html")
+
+    return [
+        Route("/watch", page),
+        Route("/watch/studies", studies),
+        Route("/watch/page.css", _style),
+        Route("/watch/page.js", _script),
+        Route("/reports/{path:path}", report),
+    ]
+
+
+def _listed(found: list[WatchedStudy | tuple[str, str]]) -> str:
+    studies = [each for each in found if isinstance(each, WatchedStudy)]
+    drawn = {id(each) for each in studies[:DRAWN]} | {id(each) for each in studies if each.growing}
+    return _template("studies.html.j2").render(
+        studies=studies, unreadable=[each for each in found if isinstance(each, tuple)], drawn=drawn, id=id
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("stresslens.serve", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _template(name: str) -> Any:
+    return _environment().get_template(name)
+
+
+async def _style(_: Request) -> Response:
+    return Response("\n".join(style_sheet(*sheet) for sheet in SHEETS), media_type="text/css")
+
+
+async def _script(_: Request) -> Response:
+    text = (files("stresslens.serve") / "page" / "watch.js").read_text(encoding="utf-8")
+    return Response(text, media_type="text/javascript")
