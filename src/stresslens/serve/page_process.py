@@ -18,7 +18,7 @@ from stresslens.config import registry
 from stresslens.core.answers import predicted
 from stresslens.core.ball import Norm
 from stresslens.core.colormaps import coloured
-from stresslens.core.errors import ConfigError, StresslensError
+from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.panels import image_pixels
 from stresslens.evaluation.classify_files import Upload
 from stresslens.evaluation.predictor import open_predictor
@@ -94,8 +94,8 @@ def _answered(connection: Connection, page: _Page, job: Job) -> str:
                     return "stopped"
     except StresslensError as error:
         return str(error)
-    except (MemoryError, RuntimeError) as error:
-        return f"The model could not be computed: {error}"
+    except Exception as error:  # a model may raise anything, and the next picture may be right
+        return f"The model could not be computed: {first_line(error)}"
     return ""
 
 
