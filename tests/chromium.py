@@ -96,6 +96,10 @@ class Chromium:
 
     def open(self, file: Path, *, width: int = 1280, height: int = 900) -> float:
         """Opens a file and returns the seconds until it was loaded and painted."""
+        return self.visit(file.resolve().as_uri(), width=width, height=height)
+
+    def visit(self, url: str, *, width: int = 1280, height: int = 900) -> float:
+        """As `open`, by its address."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -103,16 +107,16 @@ class Chromium:
             deviceScaleFactor=1,
             mobile=False,
         )
-        self.load(file)
+        self.load(url)
         painted = (
             "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => "
             "done(performance.now() / 1000))))"
         )
         return float(self.evaluate(painted))
 
-    def load(self, file: Path) -> None:
+    def load(self, url: str) -> None:
         self.requests, self.errors, self._loaded = [], [], False
-        self.send("Page.navigate", url=file.resolve().as_uri())
+        self.send("Page.navigate", url=url)
         while not self._loaded:
             self._next()
 

@@ -224,7 +224,7 @@ def test_a_folded_page_prints_whole(browser: Chromium, pages: tuple[Path, Path])
 def test_everything_is_there_without_javascript(browser: Chromium, pages: tuple[Path, Path]) -> None:
     browser.send("Emulation.setScriptExecutionDisabled", value=True)
     try:
-        browser.load(pages[1])
+        browser.load(pages[1].resolve().as_uri())
         root = browser.send("DOM.getDocument", depth=1)["root"]["nodeId"]
         found = browser.send("DOM.querySelectorAll", nodeId=root, selector=".pictures li:not([hidden])")[
             "nodeIds"

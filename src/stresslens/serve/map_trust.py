@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from stresslens.core.errors import StresslensError
 from stresslens.core.text import counted
+from stresslens.core.types import Estimate
 from stresslens.explanation.map_file import ExplanationFile
-from stresslens.metrics.intervals import Estimate
 
 CHECKS = {
     "deletion": "covering the highest pixels first lowers the score sooner than random ones by",

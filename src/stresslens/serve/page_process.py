@@ -18,8 +18,7 @@ from stresslens.config import registry
 from stresslens.core.answers import predicted
 from stresslens.core.ball import Norm
 from stresslens.core.colormaps import coloured
-from stresslens.core.errors import ConfigError, StresslensError
-from stresslens.core.format import radius as radius_text
+from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.panels import image_pixels
 from stresslens.evaluation.classify_files import Upload
 from stresslens.evaluation.predictor import open_predictor
@@ -95,8 +94,8 @@ def _answered(connection: Connection, page: _Page, job: Job) -> str:
                     return "stopped"
     except StresslensError as error:
         return str(error)
-    except (MemoryError, RuntimeError) as error:
-        return f"The model could not be computed: {error}"
+    except Exception as error:  # a model may raise anything, and the next picture may be right
+        return f"The model could not be computed: {first_line(error)}"
     return ""
 
 
@@ -239,13 +238,16 @@ def _said(attempt: Attempt, goal: Goal, target: str) -> str:
     """What was found and what was not, in sentences."""
     wish = f"makes it {target}" if target else "makes it another class"
     no_proof = "That is no proof that there is none"
+    tried = f"{no_proof}; tried: {attempt.none_by}."
     if attempt.size is None:
-        return (
-            f"No change of at most {radius_text(goal.radius)} ({goal.norm}) was found that {wish}. "
-            f"{no_proof}; tried: {attempt.none_by}."
-        )
-    found = f"A change of {radius_text(attempt.size)} ({goal.norm}) {wish}, found by {attempt.by}."
+        return f"No change of at most {_size(goal.norm, goal.radius)} was found that {wish}. {tried}"
+    found = f"A change of {_size(goal.norm, attempt.size)} {wish}, found by {attempt.by}."
     if not attempt.none_at:
         return f"{found} Nothing smaller was tried."
-    none = f"None was found up to {radius_text(attempt.none_at)}"
-    return f"{found} {none}. {no_proof}; tried: {attempt.none_by}."
+    return f"{found} None was found up to {_size(goal.norm, attempt.none_at)}. {tried}"
+
+
+def _size(norm: Norm, size: float) -> str:
+    """The size of a change, in words."""
+    levels = f", {255 * size:.3g} of 255 grey levels" if norm == "linf" else ""
+    return f"{size:.3g} ({norm}{levels})"

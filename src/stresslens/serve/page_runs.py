@@ -174,7 +174,8 @@ class PageRun:
         with torch.no_grad():
             for name, layer in self.model.named_children():
                 shown = layer(shown) if name in LAYERS else shown
-        how = preparation(self.model, self.facts.shape) if self.predictor.model is not None else ""
+        prepared = "net" in dict(self.model.named_children())  # not of an estimator, nor of a graph
+        how = preparation(self.model, self.facts.shape) if prepared else ""
         kind = "grey" if shown.shape[1] == 1 else "in colours"
         size = f"{shown.shape[3]}×{shown.shape[2]} pixels, {kind}"
         return {"picture": picture_of(shown), "said": "; ".join(filter(None, [size, how])) + "."}
