@@ -256,7 +256,7 @@ def _byline(card: ModelCard, record: RunRecord) -> str:
     if split is not None:
         found = record.scores[split]["accuracy"]
         parts.append(f"accuracy {percent_sign(found)} on {count(found.n)} {split} images")
-    return " · ".join(parts)
+    return " · ".join(parts).replace(" %", "\u00a0%")
 
 
 def _about(
@@ -292,10 +292,10 @@ def _calibrated(facts: ModelInfo) -> str:
 
 
 def _centring(drawings: Drawings, *, from_run: bool) -> str:
-    like = "as in the run's test images" if from_run and drawings.centred else "as in MNIST"
+    like = "the run's test images" if from_run and drawings.centred else "MNIST"
     return (
-        f"Centre drawings: the longer side of the ink becomes {100 * drawings.extent:.0f} % of the image "
-        f"({like}), its centre of mass comes to the middle"
+        f"Centre drawings, as in {like}: the ink fills {100 * drawings.extent:.0f}\u00a0% of the side, its "
+        "centre of mass is in the middle"
     )
 
 
@@ -303,8 +303,8 @@ def _chosen(images: dict[str, Any] | None) -> str:
     kinds = [row["kind"] for row in images["rows"]] if images else []
     return (
         f"{kinds.count('right')} of the right answers, {kinds.count('wrong')} surest mistakes and "
-        f"{kinds.count('unsure')} least sure answers; so they say nothing of how many there are. The true "
-        "class is below each."
+        f"{kinds.count('unsure')} least sure answers; they say nothing of how many there are. Below each "
+        "are its true class and, where it is another one, the run's answer."
     )
 
 
