@@ -27,7 +27,7 @@ from stresslens.core.sampling import rank_within
 from stresslens.core.version import __version__
 from stresslens.evaluation import scores
 from stresslens.evaluation.flat_graph import ELSEWHERE, FlatGraph
-from stresslens.evaluation.guarantees import Wanted, calibration_images, guarantees_of
+from stresslens.evaluation.guarantees import CalibrationImages, Wanted, calibration_content, guarantees_of
 from stresslens.evaluation.model_info import ModelInfo
 from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.evaluation.run_data import same_data_of
@@ -85,7 +85,7 @@ def page_of(
     test = _test_split(folder, card, trust)
     images = None if test is None else _test_images(folder, record, model, test)
     drawings = Drawings() if test is None else _drawings(test)
-    sets = _sets(folder, record, facts)
+    sets = _sets(folder, facts)
     pattern = torch.arange(int(np.prod(card.shape))).mul(7919).remainder(256).div(255).view(1, *card.shape)
     content: dict[str, Any] = {
         "facts": facts.as_json(),
@@ -221,12 +221,12 @@ def _length(seen: Tensor) -> Tensor:
     return (last + 1 - first) / side
 
 
-def _sets(folder: RunFolder, record: RunRecord, facts: ModelInfo) -> list[dict[str, Any]]:
+def _sets(folder: RunFolder, facts: ModelInfo) -> list[dict[str, Any]]:
     """For each coverage the threshold of prediction sets (None: every class), and what is promised."""
-    try:
-        calibrating = calibration_images(folder, record)
-    except ConfigError:
+    held = calibration_content(folder)
+    if held is None:
         return []
+    calibrating = CalibrationImages.of_content(held, folder.path)
     found = []
     for coverage in COVERAGES:
         guarantees = guarantees_of(Wanted(coverage), calibrating, facts.classes)
