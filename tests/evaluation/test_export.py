@@ -34,7 +34,9 @@ from stresslens.evaluation.saved_model import open_model
 from stresslens.study import stages
 from stresslens.training.task import Task
 
-FORMATS = pytest.mark.parametrize("to", list(NAMES))
+OPENED = [to for to in NAMES if to != "page"]
+"""What `stresslens predict` opens; a page has its tests in test_page_export.py."""
+FORMATS = pytest.mark.parametrize("to", OPENED)
 QUICK = {"linear", "simple_cnn"}
 SIZES = {"lenet": 16}
 
@@ -73,7 +75,7 @@ def test_every_model_in_every_format(name: str, small: Data, pictures: list[Path
         threads=1,
         **size,
     )
-    for to in NAMES:
+    for to in OPENED:
         found = sl.export(run, to)
         assert found.file == run.folder / "exports" / NAMES[to]
         assert found.difference <= 1e-4
@@ -135,7 +137,7 @@ def test_the_batch_is_open_and_the_facts_are_told(run: RunFolder, tmp_path: Path
     assert facts["temperature"] != 1
 
 
-@FORMATS
+@pytest.mark.parametrize("to", list(NAMES))
 def test_no_path_of_this_machine_is_in_it(run: RunFolder, to: str) -> None:
     file = export_run(run, to).file
     if to == "torch":

@@ -81,8 +81,8 @@ def export(
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> Exported:
-    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a folder), and
-    checks it.
+    """Writes a trained run as "onnx", "torch" (a program of torch.export), "safetensors" (a folder) or
+    "page" (an HTML page that computes a small net in a browser), and checks it.
 
     `out` is the file or folder, by default in the run's folder. Your own plug-ins are executed only with
     `trust`; a run that was trained on your own module needs it as `module`. Raises ConfigError for what

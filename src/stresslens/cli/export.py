@@ -18,8 +18,9 @@ def export(
         str,
         typer.Option(
             "--to",
-            autocompletion=words("onnx", "torch", "safetensors"),
-            help="onnx, torch (a .pt2 of torch.export), or safetensors (a folder).",
+            autocompletion=words("onnx", "torch", "safetensors", "page"),
+            help="onnx, torch (a .pt2 of torch.export), safetensors (a folder), or page (an HTML page that "
+            "computes in a browser).",
         ),
     ],
     out: Annotated[
@@ -34,8 +35,9 @@ def export(
     """Export a trained model to a file.
 
     The file gives the same answers as the run, in `stresslens predict` and in programs without
-    stresslens. Resizing and normalising are part of it. The file is opened again and compared with
-    the run on images of its data; if the logits differ by more than 1e-4, no file is left.
+    stresslens. Resizing and normalising are part of it. A page holds a small net; people draw on it
+    and try pictures in a browser, without a server. The file is opened again and compared with the
+    run on images of its data; if the logits differ by more than 1e-4, no file is left.
     """
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.export import BATCHES, export_run

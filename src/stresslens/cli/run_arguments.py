@@ -57,7 +57,7 @@ def runs_then_pictures(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _is_export(path: Path) -> bool:
     """Whether `stresslens export` wrote the file or folder, by its name."""
-    is_file = path.suffix in (".onnx", ".pt2") or path.name == "model.safetensors"
+    is_file = path.suffix in (".onnx", ".pt2", ".html") or path.name == "model.safetensors"
     return is_file or os.path.isfile(path / "export.json")
 
 

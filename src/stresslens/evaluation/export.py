@@ -1,7 +1,7 @@
-"""Model export: ONNX, torch.export, or safetensors with a description of the architecture.
+"""Model export: ONNX, torch.export, safetensors with a description of the architecture, or a page.
 
-Every export is checked: it is opened again as `stresslens predict` opens it, and its logits are
-compared with the run's. An export whose logits differ is not kept.
+Every export is checked: it is opened again as `stresslens predict` opens it (a page is computed in
+Python), and its logits are compared with the run's. An export whose logits differ is not kept.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-import logging
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,29 +27,31 @@ from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.extras import extra, require
 from stresslens.core.files import write_bytes
-from stresslens.core.inspection import feature_layer, with_features
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.spelling import closest
 from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.temporary_files import leftovers_of, new_name, temporary_folder
 from stresslens.core.text import brief, counted
-from stresslens.core.types import Shape
 from stresslens.evaluation import scores
 from stresslens.evaluation.finished_run import data_of
+from stresslens.evaluation.flat_graph import flat_graph
 from stresslens.evaluation.guarantees import calibration_content
 from stresslens.evaluation.model_info import ModelInfo, model_info
+from stresslens.evaluation.page_export import Checked, check_page, page_of
+from stresslens.evaluation.page_file import read_page
 from stresslens.evaluation.predictor import (
     CALIBRATION,
     CALIBRATION_ARRAYS,
     EXPORT,
     FACTS,
     OOD_ARRAYS,
-    Answer,
+    Predictor,
     open_predictor,
 )
 from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.traced_graph import dynamic_shapes, said_if_it_works, traced_graph
 
-NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "safetensors"}
+NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "safetensors", "page": "page.html"}
 OPSET = 18
 """The first ONNX opset whose Resize has antialiasing."""
 ALLOWED = 1e-4
@@ -114,6 +114,8 @@ def export_run(
     card = _card_of_net(folder, to, module)
     if to == "onnx":
         require("onnx", "ONNX")
+    if to == "page":
+        check_page(card, folder)
     target, facts = _target(folder, to, out), model_info(folder)
     model = open_model(folder, trust=trust, module=module)
     not_finite = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
@@ -124,17 +126,25 @@ def export_run(
             f"not finite, first {not_finite[0]}; "
             "train it again"
         )
-    x, shown = _images(folder, card, trust)
+    x, shown = _images(folder, card, trust, to)
     expected = _expected(model, x, folder)
     if to == "safetensors":
         files = {f"{target.name}/{name}": content for name, content in _weights(folder, card, facts).items()}
+    elif to == "page":
+        graph = flat_graph(model, card.shape)
+        checked = Checked(_difference(graph.run, x, expected), ALLOWED, len(x), shown)
+        files = {target.name: page_of(folder, model, graph, facts, checked, trust=trust)}
     else:
-        files = {target.name: GRAPHS[to](_graph(model, card.shape), _metadata(folder, facts))}
+        files = {target.name: GRAPHS[to](traced_graph(model, card.shape), _metadata(folder, facts))}
     with _draft_of(target) as draft:
         for name, content in files.items():
             write_bytes(draft / name, content)
-        exported = open_predictor(draft / target.name, trust=True, module=module)
-        difference = _difference(exported.answer, x, expected)
+        answer: Callable[[Tensor], Tensor] = (
+            read_page(draft / target.name)[0].run
+            if to == "page"
+            else _logits_of(open_predictor(draft / target.name, trust=True, module=module))
+        )
+        difference = _difference(answer, x, expected)
         if not difference <= ALLOWED:
             raise ConfigError(
                 f"{target} was not written: its logits differ from the run's by {difference:.2g} "
@@ -230,22 +240,24 @@ def _move(draft: Path, target: Path) -> None:
         replaced.unlink(missing_ok=True)
 
 
-def _images(folder: RunFolder, card: ModelCard, trust: bool) -> tuple[Tensor, str]:
+def _images(folder: RunFolder, card: ModelCard, trust: bool, to: str) -> tuple[Tensor, str]:
     """Images for the check, and where they come from.
 
     They are spread over the run's validation images, or else its training images. If the data set
-    cannot be loaded, they are random.
+    cannot be loaded, they are random. For a page, on which people draw, there are random ones too.
     """
     n = sum(BATCHES)
+    random = torch.rand(n, *card.shape, generator=torch.Generator().manual_seed(0))
     try:
         data: Data | None = data_of(folder, trust=trust)
     except StresslensError:
         data = None
     if data is None or data.shape != card.shape:
-        return torch.rand(n, *card.shape, generator=torch.Generator().manual_seed(0)), "random"
+        return random, "random"
     split, shown = (data.train, "train") if data.validation is None else (data.validation, "validation")
     part = split.select(torch.linspace(0, len(split) - 1, n).long())
-    return part.floats(part.images[:]).float(), shown
+    x = part.floats(part.images[:]).float()
+    return (torch.cat([x, random]), f"{shown} and random") if to == "page" else (x, shown)
 
 
 def _expected(model: nn.Module, x: Tensor, folder: RunFolder) -> Tensor:
@@ -260,9 +272,14 @@ def _expected(model: nn.Module, x: Tensor, folder: RunFolder) -> Tensor:
     return first
 
 
-def _difference(answer: Answer, x: Tensor, expected: Tensor) -> float:
-    pairs = zip(torch.split(x, BATCHES), torch.split(expected.double(), BATCHES))
-    return max(_apart(torch.from_numpy(answer(images)[0]), logits) for images, logits in pairs)
+def _difference(answer: Callable[[Tensor], Tensor], x: Tensor, expected: Tensor) -> float:
+    sizes = BATCHES * (len(x) // sum(BATCHES))
+    pairs = zip(torch.split(x, sizes), torch.split(expected.double(), sizes))
+    return max(_apart(answer(images), logits) for images, logits in pairs)
+
+
+def _logits_of(predictor: Predictor) -> Callable[[Tensor], Tensor]:
+    return lambda images: torch.from_numpy(predictor.answer(images)[0])
 
 
 def _apart(first: Tensor, second: Tensor) -> float:
@@ -272,74 +289,13 @@ def _apart(first: Tensor, second: Tensor) -> float:
     return float(torch.where(same, 0.0, (first - second).abs() / size).nan_to_num(torch.inf).max())
 
 
-class _WithFeatures(nn.Module):
-    """Images → logits, and the features for out-of-distribution detection."""
-
-    def __init__(self, model: nn.Module, shape: Shape) -> None:
-        super().__init__()
-        self.model = model
-        self.layer = (
-            feature_layer(model, shape)[0],
-        )  # in a tuple, so that it is not registered as a second submodule
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return with_features(self.model, self.layer[0], images)
-
-
-def _dynamic_shapes() -> dict[str, Any]:
-    """The batch dimension may have any size."""
-    return {"images": {0: torch.export.Dim("batch")}}
-
-
-@contextmanager
-def _said_if_it_works() -> Iterator[None]:
-    """Holds back what is printed, logged and warned of, and says it afterwards, but not after an error:
-    torch prints whole graphs before it raises one."""
-    printed, logs = io.StringIO(), logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            redirect_stdout(printed),
-            redirect_stderr(printed),
-            warnings.catch_warnings(record=True) as caught,
-        ):
-            yield
-    finally:
-        logging.disable(logs)
-    for each in caught:
-        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    sys.stderr.write(printed.getvalue())
-
-
-def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
-    """The model as a program of torch.export, for batches of any size.
-
-    Raises ConfigError if torch cannot trace the model, for example if it branches on values.
-    """
-    try:
-        with torch.no_grad(), _said_if_it_works():
-            whole, example = _WithFeatures(model, shape).eval(), torch.zeros(2, *shape)
-            # Some nets cache constants of evaluation on first use; they then are constants of the graph.
-            whole(example)
-            program = torch.export.export(whole, (example,), dynamic_shapes=_dynamic_shapes(), strict=False)
-    except Exception as error:  # torch and users' modules may raise anything
-        raise ConfigError(
-            f"torch.export cannot follow the model: {first_line(error)}\n"
-            "Usual causes: the batch size taken with len(x) (x.shape[0] stays open), "
-            "and branches that depend on values. Every model can be exported with --to safetensors"
-        ) from error
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names files of the machine that exports
-    return program
-
-
 def _onnx(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> bytes:
     with extra("onnx", "ONNX"):
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     try:
-        with _said_if_it_works(), warnings.catch_warnings():
+        with said_if_it_works(), warnings.catch_warnings():
             # torch's exporter calls functions that torch deprecates.
             warnings.filterwarnings("ignore", category=FutureWarning)
             exported = torch.onnx.export(
@@ -347,7 +303,7 @@ def _onnx(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> by
                 dynamo=True,
                 input_names=["images"],
                 output_names=["logits", "features"],
-                dynamic_shapes=_dynamic_shapes(),
+                dynamic_shapes=dynamic_shapes(),
                 opset_version=OPSET,
                 verbose=False,
             )

@@ -31,6 +31,7 @@ from stresslens.evaluation.averaged_views import AveragedViews
 from stresslens.evaluation.guarantees import CalibrationImages, calibration_images
 from stresslens.evaluation.model_info import ModelInfo, checked_info, model_info
 from stresslens.evaluation.ood import Features, OODDetector, coarse_of, observed
+from stresslens.evaluation.page_file import refused_page
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import as_computed, open_model
 from stresslens.metrics.intervals import Floats
@@ -109,6 +110,8 @@ def _opened(
         return _of_onnx(path)
     if path.suffix == ".pt2":
         return _of_torch(path, trust)
+    if path.suffix == ".html":
+        raise refused_page(path)
     raise ConfigError(
         f"{path} is not the folder of a run (…/seed-0; `stresslens list runs` shows all runs), "
         "and not what `stresslens export` writes: a file that ends in .onnx or .pt2, "
