@@ -243,7 +243,7 @@ def _said(attempt: Attempt, goal: Goal, target: str) -> str:
         return f"No change of at most {_size(goal.norm, goal.radius)} was found that {wish}. {tried}"
     found = f"A change of {_size(goal.norm, attempt.size)} {wish}, found by {attempt.by}."
     if not attempt.none_at:
-        return f"{found} Nothing smaller was tried."
+        return f"{found} A smaller one may exist: the search ended here."
     return f"{found} None was found up to {_size(goal.norm, attempt.none_at)}. {tried}"
 
 
