@@ -34,7 +34,7 @@ NEXT = 0.95
 
 
 @dataclass(frozen=True)
-class Goal:
+class AttackGoal:
     """What is looked for: a change of at most `radius` that makes the prediction another class, or the class
     `target`."""
 
@@ -60,7 +60,7 @@ class Attempt:
 class LiveAttack:
     """A search on an image x (1, C, H, W) in [0, 1] that the model classifies as y."""
 
-    def __init__(self, model: nn.Module, x: Tensor, y: int, goal: Goal) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, y: int, goal: AttackGoal) -> None:
         self.model, self.x, self.y, self.goal = model, x, torch.tensor([y]), goal
         by_answers = bool(why_no_gradient(model))
         self.protocol = BY_ANSWERS if by_answers else LIVE

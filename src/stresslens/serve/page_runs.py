@@ -148,11 +148,13 @@ class PageRun:
                 assert classifier.guarantees is not None
                 (prediction,) = classifier.of_images(x)
                 assert prediction.guaranteed is not None
+                first, *others = classifier.guarantees.sentences
                 found.append(
                     {
                         "coverage": coverage,
                         "classes": prediction.guaranteed.classes,
-                        "said": " ".join(classifier.guarantees.sentences),
+                        "said": first,
+                        "more": " ".join(others),
                     }
                 )
         except ConfigError as error:
