@@ -3,6 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# The processes that tests start need not compile the same source again.
+test test-all: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test test-all lint check docs results clean
 
 # A torch that is already installed (a CPU build, say) is reused rather than downloaded again.

@@ -4,6 +4,7 @@ the same model.
     python benchmarks/serving.py                    # simple_cnn on MNIST, ResNet-18 at 224 × 224
     python benchmarks/serving.py mnist --seconds 5
     python benchmarks/serving.py soak --seconds 600 # memory of the server under load
+    python benchmarks/serving.py malformed          # 10,000 requests that are broken in some way
 
 Each server runs by itself, one after the other, in turns (`--rounds`), and answers the same image files:
 PNG of 28 × 28, or JPEG of 320 × 240. 1, 8 and 64 clients send a request as soon as they have the answer to
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import importlib.util
 import io
 import os
@@ -27,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -262,6 +265,86 @@ def soak(seconds: float) -> None:
                 )
 
 
+def malformed(number: int = 10_000) -> None:
+    """How broken requests are answered, beside good ones, each of which must be answered with 200."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        run, file, mode, side = model_of("mnist", out)
+        content, kind = picture(mode)
+        good = _request(content, kind)
+        with started("stresslens", run, file, mode, side, out) as (pid, port):
+            before = _memory(pid)
+            answers = asyncio.run(_broken(port, number, content, good))
+            status = asyncio.run(_status(port, good))
+            after = _memory(pid)
+        log = (out / "stresslens.log").read_text()
+    for what, counts in sorted(answers.items()):
+        told = ", ".join(f"{status or 'closed'}: {n:,}" for status, n in sorted(counts.items()))
+        print(f"{what:20} {told}")
+    print(f"a good request afterwards: {status}; tracebacks in the log: {log.count('Traceback')}")
+    print("MB of server and worker:", *(f"{a / 2**20:.0f} to {b / 2**20:.0f}" for a, b in zip(before, after)))
+
+
+def _request(content: bytes, kind: str) -> bytes:
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+async def _status(port: int, request: bytes, *, ends: bool = False) -> int:
+    """The status of an answer; 0 where the connection is closed without one. A request that `ends` is
+    followed by nothing, whatever length it has announced."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        if ends:
+            writer.write_eof()
+        line = await asyncio.wait_for(reader.readline(), 60)
+    except OSError:
+        return 0
+    finally:
+        writer.close()
+    found = re.match(rb"HTTP/1\.1 (\d+)", line)
+    return int(found[1]) if found else 0
+
+
+async def _broken(port: int, number: int, content: bytes, good: bytes) -> dict[str, Counter[int]]:
+    answers: dict[str, Counter[int]] = {}
+    turn = asyncio.Semaphore(32)
+
+    async def ask(seed: int) -> None:
+        what, request = _mistake(np.random.default_rng(seed), content, good)
+        async with turn:
+            answers.setdefault(what, Counter())[await _status(port, request, ends="cut-off" in what)] += 1
+
+    await asyncio.gather(*map(ask, range(number)))
+    return answers
+
+
+def _mistake(draw: np.random.Generator, content: bytes, good: bytes) -> tuple[str, bytes]:
+    """A request that is broken in some way, and in which."""
+    noise = draw.integers(0, 256, int(draw.integers(1, 3000)), np.uint8).tobytes()
+    hurt = bytearray(content)
+    for place in draw.integers(0, len(hurt), int(draw.integers(1, 20))):
+        hurt[place] = int(draw.integers(0, 256))
+    cut = bytes(hurt[: int(draw.integers(1, len(hurt)))])
+    text = base64.b64encode(content)[: int(draw.integers(1, 200))].decode()
+    form = b"--x\r\nContent-Disposition: form-data; name=a; filename=b\r\n\r\n" + noise
+    made = {
+        "good": good,
+        "noise as image": _request(noise, "image/png"),
+        "damaged image": _request(bytes(hurt), "image/png"),
+        "half an image": _request(cut, "image/png"),
+        "broken JSON": _request(f'{{"images": ["{text}"'.encode(), "application/json"),
+        "broken base64": _request(f'{{"images": ["{text}"]}}'.encode(), "application/json"),
+        "broken form": _request(form, "multipart/form-data; boundary=x"),
+        "cut-off body": good[: -int(draw.integers(1, len(content)))],
+        "noise as HTTP": noise,
+        "strange header": good.replace(b"Content-Type", noise[:20].translate(None, b"\r\n:") + b"a"),
+    }
+    what = list(made)[int(draw.integers(len(made)))]
+    return what, made[what]
+
+
 def _memory(pid: int) -> list[int]:
     """Resident bytes of a process and of those that it has started."""
     below = [
@@ -282,6 +365,8 @@ def main() -> None:
     for name in chosen.what:
         if name == "soak":
             soak(chosen.seconds)
+        elif name == "malformed":
+            malformed()
         else:
             compare(name, chosen.seconds, chosen.rounds)
 

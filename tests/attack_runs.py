@@ -17,7 +17,7 @@ from stresslens.core.errors import ConfigError
 
 every = pytest.mark.parametrize("name", registry.names("attacks"))
 norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-QUICK = {"steps": 6, "queries": 30, "searches": 2, "tries": 3}
+QUICK = {"steps": 6, "queries": 30, "searches": 2, "tries": 3, "starts": 16, "chains": 3}
 RADII: dict[Norm, float] = {"linf": 0.1, "l2": 0.7, "l1": 3.0}
 
 

@@ -14,6 +14,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16},
     "window_vit": {"patch": 4, "width": 16, "depth": 2, "heads": 2, "window": 2, "local": [0]},
     "mlp": {"widths": [8]},
+    "wide_resnet": {"depth": 10, "widen": 1},
+    "preact_resnet": {"width": 8},
     "torchvision": {"name": "shufflenet_v2_x0_5"},
     "timm": {"name": "test_efficientnet"},
     "openclip": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import traceback
 import warnings
@@ -20,8 +21,13 @@ ELSEWHERE = ("cli/", "api/words.py", "report/")
 OF_TORCHRUN = "--nproc-per-node"
 
 
-def texts(file: Path) -> Iterator[str]:
+@functools.cache
+def texts(file: Path) -> tuple[str, ...]:
     """The texts of a file, docstrings left out, with X/y for what they insert."""
+    return tuple(_texts(file))
+
+
+def _texts(file: Path) -> Iterator[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):

@@ -108,14 +108,12 @@ def test_its_docstring_says_from_when_on(name: str) -> None:
     assert re.search(r"\b[Ss]ign\b|[Ss]erious|[Mm]inor", text), text
 
 
-@every
-def test_some_test_expects_it(name: str) -> None:
+def test_some_test_expects_each() -> None:
     """Each audit is named, as a string, by a test in which it must see something."""
-    spoken = name.replace("_", " ")
     strings = {
         node.value
         for file in TESTS.glob("test_*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    assert spoken in strings
+    assert {name.replace("_", " ") for name in registry.names("audits")} <= strings

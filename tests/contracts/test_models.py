@@ -53,11 +53,16 @@ VARIANTS = {
     "timm": [{"name": "test_efficientnet"}, {"name": "test_efficientnet", "dropout": 0.1, "drop_path": 0.1}],
     "simple_cnn": [{"batch_norm": True}, {"channels": 3, "hidden": 8}],
     "simple_net": [{"batch_norm": True, "channels": 4}, {"conv": "unfold", "channels": 3}],
+    "wide_resnet": [{"depth": 10, "widen": 1}, {"depth": 16, "widen": 2, "dropout": 0.1}],
+    "preact_resnet": [{"width": 8}, {"width": 4, "shortcut": "input", "last_norm": False}],
     "window_vit": [
         {"patch": 4, "width": 16, "depth": 3, "heads": 2, "window": 2, "local": [0, 1, 2], "drop_path": 0},
         {"patch": 3, "width": 12, "depth": 1, "heads": 3, "mlp_ratio": 1, "local": []},
     ],
 }
+
+LARGE: list[Any] = ["wide_resnet", "preact_resnet", {"torchvision": {"name": "resnet18", "stem": "small"}}]
+"""Models of ten million parameters and more that are there in a small form too."""
 
 
 def _must_be_told(name: str) -> bool:
@@ -69,7 +74,7 @@ def _must_be_told(name: str) -> bool:
 
 
 MODELS = [
-    pytest.param(value, id=str(value).replace("'", ""))
+    pytest.param(value, id=str(value).replace("'", ""), marks=[pytest.mark.slow] if value in LARGE else [])
     for name in registry.names("models")
     for value in [
         *([] if _must_be_told(name) else [name]),

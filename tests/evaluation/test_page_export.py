@@ -81,7 +81,7 @@ def test_the_facts_that_it_holds(run: RunFolder, page: Path, small: Data) -> Non
     assert content["temperature"] == record.temperature != 1
     text = page.read_text(encoding="utf-8")
     accuracy = record.scores["test"]["accuracy"]
-    assert f"accuracy {100 * accuracy.value:.1f} %" in text
+    assert f"accuracy {100 * accuracy.value:.1f}\u00a0%" in text
     assert "on 60 test images" in text
     assert "on 64 validation and random images" in text
     for each in content["sets"]:

@@ -76,6 +76,12 @@ def test_eight_bits_a_claim_and_missing_images_are_told(
     model, x, y, x_adv = case
     recount = sl.verify(model, (x_adv * 255).to(torch.uint8), x, y, eps=EPS, claimed=0.01)
     assert {"8 bits", "claimed accuracy"} <= set(signs(recount))
+    share = sl.verify(model, x_adv, x, y, eps=EPS).robust.value
+    for told in (100 * share, share):
+        assert "claimed accuracy" not in signs(sl.verify(model, x_adv, x, y, eps=EPS, claimed=told))
+    assert "claimed accuracy" in signs(sl.verify(model, x_adv, x, y, eps=EPS, claimed=50 + 50 * share))
+    with pytest.raises(sl.ConfigError, match=r"claimed.*101.0.*in percent \(66.1\)"):
+        sl.verify(model, x_adv, x, y, eps=EPS, claimed=101.0)
     assert "dropped images" in signs(verify(model, x_adv, x, y, eps=EPS, n_requested=48))
 
 

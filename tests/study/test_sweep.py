@@ -31,7 +31,7 @@ def test_the_best_by_validation_is_trained_for_every_seed_and_only_it_is_tested(
         tmp_path,
         repeats=2,
         corruptions=["noise"],
-        robustness={"radii": 0.1, "protocol": ["fgsm"], "images": 10},
+        robustness={"radii": 0.1, "protocol": ["fgsm"], "images": 10, "audit": False},
     )
     folder = pipeline.run(study, out=tmp_path, say=lines.append)
     table = swept(folder)

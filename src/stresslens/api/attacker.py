@@ -213,11 +213,11 @@ def verify(
     float32?
 
     All arrays have one entry an image; `eps` is one radius, or one for each image; `norm` is "linf"
-    unless something else is said; `claimed` is a published robust accuracy to compare with. For a
-    run, the adversarial images may also be an npz file, as for `stresslens verify`, the result of
-    `attack` on the run's own images, or an array without `images`: of the first images of its
-    `split`. `data` says where that lies now, `trust` and `module` are as in `load`. Raises
-    ConfigError and DataError for what cannot be read."""
+    unless something else is said; `claimed` is a published robust accuracy to compare with, a share, or
+    in percent if it is above 1. For a run, the adversarial images may also be an npz file, as for
+    `stresslens verify`, the result of `attack` on the run's own images, or an array without `images`: of
+    the first images of its `split`. `data` says where that lies now, `trust` and `module` are as in `load`.
+    Raises ConfigError and DataError for what cannot be read."""
     run = run_behind(model, trust=trust, module=module, data=data)
     if run is not None and images is None:
         if labels is not None:

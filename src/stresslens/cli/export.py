@@ -35,9 +35,9 @@ def export(
     """Export a trained model to a file.
 
     The file gives the same answers as the run, in `stresslens predict` and in programs without
-    stresslens. Resizing and normalising are part of it. A page holds a small net, for drawing and
-    trying pictures without a server. The file is opened again and compared with
-    the run on images of its data; if the logits differ by more than 1e-4, no file is left.
+    stresslens. Resizing and normalising are part of it. A page holds a small net; people draw on it
+    and try pictures in a browser, without a server. The file is opened again and compared with the
+    run on images of its data; if the logits differ by more than 1e-4, no file is left.
     """
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.export import BATCHES, export_run

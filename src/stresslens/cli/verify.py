@@ -29,7 +29,7 @@ def verify(
         float | None,
         typer.Option(
             "--claimed",
-            help="The published robust accuracy to compare with, for example 0.53.",
+            help="The published robust accuracy to compare with, for example 0.53, or 53 for percent.",
             show_default=False,
         ),
     ] = None,

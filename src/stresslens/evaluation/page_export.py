@@ -27,7 +27,7 @@ from stresslens.core.sampling import rank_within
 from stresslens.core.version import __version__
 from stresslens.evaluation import scores
 from stresslens.evaluation.flat_graph import ELSEWHERE, FlatGraph
-from stresslens.evaluation.guarantees import Wanted, calibration_images, guarantees_of
+from stresslens.evaluation.guarantees import CalibrationImages, Wanted, calibration_content, guarantees_of
 from stresslens.evaluation.model_info import ModelInfo
 from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.evaluation.run_data import same_data_of
@@ -85,7 +85,7 @@ def page_of(
     test = _test_split(folder, card, trust)
     images = None if test is None else _test_images(folder, record, model, test)
     drawings = Drawings() if test is None else _drawings(test)
-    sets = _sets(folder, record, facts)
+    sets = _sets(folder, facts)
     pattern = torch.arange(int(np.prod(card.shape))).mul(7919).remainder(256).div(255).view(1, *card.shape)
     content: dict[str, Any] = {
         "facts": facts.as_json(),
@@ -221,12 +221,12 @@ def _length(seen: Tensor) -> Tensor:
     return (last + 1 - first) / side
 
 
-def _sets(folder: RunFolder, record: RunRecord, facts: ModelInfo) -> list[dict[str, Any]]:
+def _sets(folder: RunFolder, facts: ModelInfo) -> list[dict[str, Any]]:
     """For each coverage the threshold of prediction sets (None: every class), and what is promised."""
-    try:
-        calibrating = calibration_images(folder, record)
-    except ConfigError:
+    held = calibration_content(folder)
+    if held is None:
         return []
+    calibrating = CalibrationImages.of_content(held, folder.path)
     found = []
     for coverage in COVERAGES:
         guarantees = guarantees_of(Wanted(coverage), calibrating, facts.classes)
@@ -256,7 +256,7 @@ def _byline(card: ModelCard, record: RunRecord) -> str:
     if split is not None:
         found = record.scores[split]["accuracy"]
         parts.append(f"accuracy {percent_sign(found)} on {count(found.n)} {split} images")
-    return " · ".join(parts)
+    return " · ".join(parts).replace(" %", "\u00a0%")
 
 
 def _about(
@@ -292,10 +292,10 @@ def _calibrated(facts: ModelInfo) -> str:
 
 
 def _centring(drawings: Drawings, *, from_run: bool) -> str:
-    like = "as in the run's test images" if from_run and drawings.centred else "as in MNIST"
+    like = "the run's test images" if from_run and drawings.centred else "MNIST"
     return (
-        f"Centre drawings: the longer side of the ink becomes {100 * drawings.extent:.0f} % of the image "
-        f"({like}), its centre of mass comes to the middle"
+        f"Centre drawings, as in {like}: the ink fills {100 * drawings.extent:.0f}\u00a0% of the side, its "
+        "centre of mass is in the middle"
     )
 
 
@@ -303,8 +303,8 @@ def _chosen(images: dict[str, Any] | None) -> str:
     kinds = [row["kind"] for row in images["rows"]] if images else []
     return (
         f"{kinds.count('right')} of the right answers, {kinds.count('wrong')} surest mistakes and "
-        f"{kinds.count('unsure')} least sure answers; so they say nothing of how many there are. The true "
-        "class is below each."
+        f"{kinds.count('unsure')} least sure answers; they say nothing of how many there are. Below each "
+        "are its true class and, where it is another one, the run's answer."
     )
 
 

@@ -294,7 +294,14 @@ def _recount(
 def _verification(
     recount: Recount, n_requested: int | None, claimed: float | None, *, true_labels: bool
 ) -> Verification:
-    """The figures over distinct images: one is broken if any of its adversarial images breaks it."""
+    """The figures over distinct images: one is broken if any of its adversarial images breaks it. A claim
+    above 1 is in percent, as leaderboards give it."""
+    if claimed is not None:
+        if not 0 <= claimed <= 100:
+            raise ConfigError(
+                f"--claimed {claimed}: expected a robust accuracy, as a share (0.661) or in percent (66.1)"
+            )
+        claimed = claimed / 100 if claimed > 1 else claimed
     _, image = torch.unique(recount.image, return_inverse=True)
     n = recount.distinct
     right = torch.ones(n, dtype=torch.bool).index_put_((image[~recount.right],), torch.tensor(False))

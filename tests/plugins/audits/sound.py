@@ -3,16 +3,19 @@ be given about them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.config import registry
 from stresslens.config.registry import Bound, bind, resolve
 from stresslens.config.registry import names as names_of
 from stresslens.core.attack_base import BatchedModel, attacked
@@ -122,8 +125,6 @@ class Scene:
     reported: float | None = None
     asked: int | None = None
     surrogate: nn.Module | None = None
-    without: tuple[str, ...] = ()
-    """Audits to leave out."""
 
     def but(self, **changes: Any) -> Scene:
         return replace(self, **changes)
@@ -157,8 +158,8 @@ def attempts(
     return broken, traces
 
 
-def examined(scene: Scene) -> list[Finding]:
-    """The protocol at every radius, and every audit on what it left."""
+def examined(scene: Scene, only: Iterable[str] | None = None) -> list[Finding]:
+    """The protocol at every radius, and every audit, or those named, on what it left."""
     x, y = scene.images
     n, protocol = len(x), [bound(attack) for attack in scene.protocol]
     names = tuple(attack.function.__name__ for attack in protocol)
@@ -188,8 +189,21 @@ def examined(scene: Scene) -> list[Finding]:
         scene.model,
         scene.images,
         probe,
-        only=[name for name in names_of("audits") if name not in scene.without],
+        only=names_of("audits") if only is None else sorted(only),
     )
+
+
+@contextmanager
+def only_audits(*names: str) -> Iterator[None]:
+    """Whatever audits a result carries out these alone: the others would take most of the time."""
+    all_names = registry.all_names
+
+    def named(folder: str) -> list[str]:
+        return [name.replace(" ", "_") for name in names] if folder == "audits" else all_names(folder)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "all_names", named)
+        yield
 
 
 def signs(found: Sequence[Finding], severity: str | None = None) -> set[str]:

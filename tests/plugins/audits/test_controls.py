@@ -7,7 +7,7 @@ import pytest
 import torch
 from controls import ARCHITECTURES, NORMS, PRECISIONS, alarms, control
 
-FAST = 2
+FAST = 1
 SEEDS = [*range(FAST), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(FAST, 27))]
 
 

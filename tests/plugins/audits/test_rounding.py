@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from sound import signs
+from sound import only_audits, signs
 from torch import Tensor, nn
 
 import stresslens as sl
@@ -156,8 +156,9 @@ def test_the_mode_in_which_a_model_was_given_is_told(x: Tensor, dropout: float) 
     with torch.no_grad():
         y = model.eval()(x).argmax(1)
     model[1].train()
-    result = sl.attack(model, x, y, radii=[0.01], protocol=["fgsm"])
-    (finding,) = [f for f in result.findings if f.audit == "evaluation mode"]
+    with only_audits("evaluation mode"):
+        result = sl.attack(model, x, y, radii=[0.01], protocol=["fgsm"])
+    (finding,) = result.findings
     assert finding.status == ("sign" if dropout else "no sign")
     assert "1 of 4 parts" in finding.evidence
     assert "training mode" in finding.evidence

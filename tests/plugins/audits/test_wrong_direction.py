@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sound import images, mlp, trained
+from sound import images, mlp, only_audits, trained
 from torch import Tensor, nn
 
 import stresslens as sl
@@ -38,8 +38,9 @@ def told(
     scene: tuple[nn.Module, Tensor, Tensor], attack: object, *, eps: float = 0.02, target: str | None = None
 ) -> Finding:
     model, x, y = scene
-    found = sl.attack(model, x, y, radii=eps, protocol=[attack], target=target, audit=True)
-    return next(finding for finding in found.findings if finding.audit == "wrong direction")
+    with only_audits("wrong direction"):
+        (found,) = sl.attack(model, x, y, radii=eps, protocol=[attack], target=target, audit=True).findings
+    return found
 
 
 @pytest.mark.parametrize("target", ["least_likely", "random"])

@@ -16,6 +16,7 @@ import stresslens as sl
 from stresslens.config import registry
 from stresslens.core.errors import ConfigError
 
+UNTRAINED: dict[str, Any] = {"epochs": 0, "precision": "float32", "threads": 1}
 NAMES_OF_WIDE = {"conv1.weight", "bn1.weight", "fc.weight", "fc.bias", "block1.layer.0.bn1.running_mean"}
 NAMES_OF_WIDE |= {"block2.layer.0.convShortcut.weight", "block3.layer.1.conv2.weight"}
 NAMES_OF_PREACT = {"conv1.weight", "bn.weight", "linear.weight", "layer1.0.bn1.weight"}
@@ -115,7 +116,7 @@ def test_a_checkpoint_in_each_wrapping(wrapped: str, tmp_path: Path) -> None:
         state = {wrapped: state, "epoch": 3}
     torch.save(state, tmp_path / "weights.pt")
     model = {"wide_resnet": {**value, "weights": {"file": str(tmp_path / "weights.pt")}}}
-    run = sl.train(model, SMALL, out=tmp_path, epochs=0)
+    run = sl.train(model, SMALL, out=tmp_path, **UNTRAINED)
     x = torch.rand(4, 1, 8, 8)
     assert torch.allclose(run.model()(x), made(x), atol=1e-5)
 
@@ -125,7 +126,7 @@ def test_the_normalisation_of_the_checkpoint(tmp_path: Path) -> None:
     made = net({"wide_resnet": value}, channels=1)
     torch.save(made.state_dict(), tmp_path / "weights.pt")
     given = {**value, "mean": [0.3], "std": [0.2], "weights": {"file": str(tmp_path / "weights.pt")}}
-    run = sl.train({"wide_resnet": given}, SMALL, out=tmp_path, epochs=0)
+    run = sl.train({"wide_resnet": given}, SMALL, out=tmp_path, **UNTRAINED)
     x = torch.rand(4, 1, 8, 8)
     assert torch.allclose(run.model()(x), made((x - 0.3) / 0.2), atol=1e-4)
 
@@ -137,7 +138,7 @@ def test_a_normalisation_in_the_checkpoint_must_be_given(tmp_path: Path) -> None
     torch.save({"state_dict": state}, tmp_path / "weights.pt")
     weights = {"weights": {"file": str(tmp_path / "weights.pt")}}
     with pytest.raises(ConfigError, match=r"input.normalize=.*mean.*\[0.3\].*std.*\[0.2\]"):
-        sl.train({"wide_resnet": {**value, **weights}}, SMALL, out=tmp_path, epochs=0)
+        sl.train({"wide_resnet": {**value, **weights}}, SMALL, out=tmp_path, **UNTRAINED)
     sl.train(
-        {"wide_resnet": {**value, **weights, "mean": [0.3], "std": [0.2]}}, SMALL, out=tmp_path, epochs=0
+        {"wide_resnet": {**value, **weights, "mean": [0.3], "std": [0.2]}}, SMALL, out=tmp_path, **UNTRAINED
     )

@@ -39,6 +39,18 @@ def photographs(n: int = 36) -> Data:
     return Data.from_arrays(images, labels, classes=CLASSES, name="photographs", validation=9, test=9)
 
 
+def test_a_small_stem_keeps_the_size_of_small_images() -> None:
+    """A 3×3 convolution with stride 1 and no pooling: the first block sees every pixel."""
+    net = registry.resolve("models", {"torchvision": {"name": "resnet18", "stem": "small"}})(
+        shape=(2, 13, 12), classes=5, names=list("abcde")
+    )
+    sizes: list[tuple[int, ...]] = []
+    net.layer1.register_forward_pre_hook(lambda module, given: sizes.append(tuple(given[0].shape)))
+    assert net.eval()(torch.rand(1, 2, 13, 12)).shape == (1, 5)
+    assert sizes == [(1, 64, 13, 12)]
+    assert (net.conv1.kernel_size, net.conv1.stride) == ((3, 3), (1, 1))
+
+
 def goes_on(folder: RunFolder, data: Data, explainers: list[str], place: Path) -> None:
     """A trained run is opened bit for bit, attacked, explained and exported."""
     model, again = open_model(folder).eval(), open_model(folder).eval()

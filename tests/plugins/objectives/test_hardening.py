@@ -208,7 +208,7 @@ def test_whole_batches_are_attacked_with_their_chance() -> None:
     found = [len(attacked_rows(1.0, 0.2, step, 2)) for step in range(400)]
     assert set(found) == {0, 2}
     assert 50 < sum(found) / 2 < 110  # 80 expected; 5 deviations are 40
-    assert found == [len(attacked_rows(1.0, 0.2, step, 2)) for step in range(400)]
+    assert found[:40] == [len(attacked_rows(1.0, 0.2, step, 2)) for step in range(40)]
 
 
 def test_the_radius_grows_over_the_ramp_and_nothing_is_attacked_at_its_start() -> None:

@@ -21,8 +21,8 @@ RESERVE = 12
 """Queries that an estimate leaves for the step and the way back to the boundary."""
 HALVINGS = 12
 FIRST_TOLERANCE, TOLERANCE = 0.05, 0.01
-"""How close to the boundary the first bisection goes, and later ones in the first iteration; later
-iterations divide it by their number."""
+"""How close to the boundary the first bisection goes at most, and later ones in the first iteration; later
+iterations divide it by their number. All go as close as random directions reach (`_reach`)."""
 
 
 # long: options are spelled out, one a line, and the steps read in one piece
@@ -63,8 +63,8 @@ def hop_skip_jump(
         raise ConfigError(f"hop_skip_jump is an attack of linf and l2, not of {ball.norm}")
     decisions = Decisions(model, x, y, ball, watch, target, queries)
     rows = decisions.started(draws, start, tries)
-    z = x.clone()
-    z[rows] = decisions.bisected(rows, decisions.nearest.found[rows], FIRST_TOLERANCE)
+    z, reach = x.clone(), spread * _reach(ball, x)
+    z[rows] = decisions.bisected(rows, decisions.nearest.found[rows], min(FIRST_TOLERANCE, reach))
     iteration = 0
     while len(rows := decisions.asking(rows)):
         iteration += 1
@@ -78,7 +78,7 @@ def hop_skip_jump(
         step = _direction(decisions, draws.fork(2, iteration), rows, z[rows], spread * size, count)
         length = size * iteration**-step_decay
         moved = _stepped(decisions, rows, z[rows], ball.steepest(step), length)
-        moved = decisions.bisected(rows, moved, TOLERANCE / iteration)
+        moved = decisions.bisected(rows, moved, min(TOLERANCE / iteration, reach))
         shorter = ball.size(moved - x[rows]) < size
         z[rows[shorter]] = moved[shorter]
     return decisions.nearest.x_adv()
@@ -86,6 +86,14 @@ def hop_skip_jump(
 
 def needs_gradient() -> bool:
     return False
+
+
+def _reach(ball: LinfOrL2Ball, x: Tensor) -> float:
+    """How far random directions of length 1 reach across the boundary, as a share of a perturbation of size
+    1. With d pixels their part along its normal is 1/√d; and the perturbation, whose every pixel moves by 1
+    in linf, is √d long there. An image farther from the boundary gets the same answer for all of them."""
+    d = x[0].numel()
+    return 1 / d if ball.norm == "linf" else d**-0.5
 
 
 def _direction(
