@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import os
 import re
@@ -19,6 +18,9 @@ from PIL import Image
 from servers import Server, serving
 
 import stresslens as sl
+from stresslens.evaluation.classify_files import Classifier
+from stresslens.evaluation.guarantees import wanted
+from stresslens.evaluation.predictor import open_predictor
 from stresslens.serve.page import POLICY
 
 TOKEN = "one-two-three-four"
@@ -72,19 +74,22 @@ def test_its_files_forbid_requests_elsewhere(server: Server, path: str, kind: st
 
 
 def test_what_it_says_is_what_predict_says(
-    server: Server, names: list[str], runs: tuple[sl.Run, sl.Run]
+    server: Server, names: list[str], runs: tuple[sl.Run, sl.Run], tmp_path: Path
 ) -> None:
-    picture = digit()
+    picture, file = digit(), tmp_path / "three.png"
+    file.write_bytes(picture)
     status, parts = lines(server, "/page/look", picture, **DRAW)
     assert status == 200
     looks = {part["run"]: part for part in parts if part["kind"] == "look"}
     assert list(looks) == names
     for name, run in zip(names, runs):
-        (expected,) = sl.predict(run, [Image.open(io.BytesIO(picture))], coverage=0.95)
+        classifier = Classifier(open_predictor(run.folder), wanted(coverage=0.95))
+        (expected,) = classifier.classify([file], top=10)
+        assert dict(expected.classes) == dict(zip(run.classes, sl.predict(run, [file])[0].tolist()))
         found = looks[name]
         assert found["p"] == expected.ood_p_value
         assert found["unlike"] == expected.out_of_distribution
-        assert dict(found["classes"][:3]) == dict(expected.classes[:3])
+        assert dict(found["classes"]) == dict(expected.classes)
         assert [each["coverage"] for each in found["sets"]] == [0.9, 0.95, 0.99]
         assert expected.guaranteed is not None
         assert tuple(found["sets"][1]["classes"]) == expected.guaranteed.classes
@@ -245,9 +250,10 @@ def test_an_export_and_a_run_without_its_data_leave_their_images_out(
         said = [part["said"] for part in parts if part["kind"] == "nearest"]
         assert said[0] == "An exported model comes without its images."
         assert said[1].startswith("The images of this run cannot be shown: ")
-        status, content = server.json("GET", "/page/images?run=net.onnx")
+        net = server.json("GET", "/page/runs")[1]["runs"][0]["name"]
+        status, content = server.json("GET", f"/page/images?run={net}")
         assert (status, content["error"]) == (422, said[0])
-        _, parts = lines(server, "/page/attack?run=net.onnx&norm=linf&radius=0.5", digit(), **DRAW)
+        _, parts = lines(server, f"/page/attack?run={net}&norm=linf&radius=0.5", digit(), **DRAW)
         assert parts[-1]["found"]
         assert "hop skip jump" in parts[-1]["said"]
 

@@ -201,7 +201,7 @@ def _of_captions(
     return dataclasses.replace(predictor, ood=None) if logits_are_features else predictor
 
 
-def text_side(model: nn.Module) -> bool:
+def reads_captions(model: nn.Module) -> bool:
     """Whether a model reads captions (`with_prompts`)."""
     return hasattr(getattr(model, "net", model), "tell_apart")
 
@@ -230,7 +230,7 @@ def with_prompts(
     similar ones, and for a model without a text side.
     """
     net = getattr(model, "net", model)
-    if not text_side(model):
+    if not reads_captions(model):
         raise ConfigError(
             f"{called} has no text side to read captions; prompts are for openclip with `head: text`"
         )

@@ -44,7 +44,3 @@ class Refused(Exception):
         super().__init__(why)
         self.status, self.why = status, why
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-
-
-STATIC = ("/", "/page/page.css", "/page/page.js")
-"""The files of the page. They are the same for everybody, and need no token."""

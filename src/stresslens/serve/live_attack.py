@@ -26,7 +26,7 @@ FIRST: tuple[PluginValue, ...] = (FAST[1],)
 LIVE: tuple[PluginValue, ...] = FAST[1:3]
 """Then PGD and Auto-PGD try below what was found: what of the protocol `fast` takes less than a second."""
 BY_ANSWERS: tuple[PluginValue, ...] = ({"hop_skip_jump": {"queries": 1000}},)
-"""For models without a gradient."""
+"""For models without a gradient. It looks for the smallest change itself, so no radius is halved."""
 BISECTIONS, PASSES = 5, 2
 """How often the radius is halved, and how often all attacks try below what was found."""
 NEXT = 0.95
@@ -34,7 +34,7 @@ NEXT = 0.95
 
 
 @dataclass(frozen=True)
-class Goal:
+class AttackGoal:
     """What is looked for: a change of at most `radius` that makes the prediction another class, or the class
     `target`."""
 
@@ -46,7 +46,7 @@ class Goal:
 @dataclass(frozen=True)
 class Attempt:
     """What is known after a search at one radius. `x_adv` (1, C, H, W) is the best image so far, and `size`
-    its change; None before one is found. `none_at` is the largest radius at which nothing was found, by the
+    its change; None before one is found. `none_at` is the last radius at which nothing was found, by the
     attacks `none_by`; 0 before."""
 
     radius: float
@@ -60,23 +60,24 @@ class Attempt:
 class LiveAttack:
     """A search on an image x (1, C, H, W) in [0, 1] that the model classifies as y."""
 
-    def __init__(self, model: nn.Module, x: Tensor, y: int, goal: Goal) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, y: int, goal: AttackGoal) -> None:
         self.model, self.x, self.y, self.goal = model, x, torch.tensor([y]), goal
         by_answers = bool(why_no_gradient(model))
         self.protocol = BY_ANSWERS if by_answers else LIVE
-        self.first = BY_ANSWERS if by_answers else FIRST
+        self.bisections = 0 if by_answers else BISECTIONS
         self.target = None if goal.target is None else torch.tensor([goal.target])
 
     def attempts(self) -> Generator[Attempt, None, None]:
         """What is known after each attempt; the last one says where nothing was found. The model is frozen
         until the iterator is closed."""
         with attacked(self.model):
-            best = self._tried(Attempt(self.goal.radius), self.first)
-            for _ in range(BISECTIONS):
+            best = Attempt(self.goal.radius)
+            for _ in range(self.bisections):
+                radius = best.radius if best.size is None else (best.none_at + best.size) / 2
+                best = self._tried(replace(best, radius=radius), FIRST)
                 if best.size is None or best.none_at >= NEXT * best.size:
                     break
                 yield best
-                best = self._tried(replace(best, radius=(best.none_at + best.size) / 2), self.first)
             for _ in range(PASSES):
                 radius = self.goal.radius if best.size is None else NEXT * best.size
                 before, best = best.size, self._tried(replace(best, radius=radius), self.protocol)
@@ -100,9 +101,8 @@ class LiveAttack:
             if bool(batch.is_adversarial[0]) and self._holds(batch.x_adv):
                 size = float(ball.size(batch.x_adv - self.x)[0])
                 if best.size is None or size < best.size:
-                    return replace(best, x_adv=batch.x_adv, size=size, by=_told(value))
-        if best.radius < best.none_at:
-            return best
+                    found = replace(best, x_adv=batch.x_adv, size=size, by=_told(value))
+                    return found if size > best.none_at else replace(found, none_at=0.0, none_by="")
         return replace(best, none_at=best.radius, none_by=enumeration(list(map(_told, protocol))))
 
     def _holds(self, x_adv: Tensor) -> bool:

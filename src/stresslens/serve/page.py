@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Literal, cast, get_args
@@ -15,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from stresslens.config import registry
 from stresslens.core.ball import check_radius
+from stresslens.core.cards import style_sheet
 from stresslens.core.errors import ConfigError
 from stresslens.core.spelling import closest
 from stresslens.serve.limits import Refused
@@ -23,6 +23,8 @@ from stresslens.serve.page_process import Job, Subject
 from stresslens.serve.page_worker import PageWorker
 from stresslens.serve.pictures import body_of
 
+STATIC = ("/", "/page/page.css", "/page/page.js")
+"""The files of the page. They are the same for everybody, and need no token."""
 SHEETS = (("core", "colours.css"), ("report", "templates/report.css"), ("serve", "page/page.css"))
 POLICY = "; ".join(
     (
@@ -65,21 +67,20 @@ def page_routes(worker: PageWorker) -> list[BaseRoute]:
     ]
 
 
-@cache
-def _file(package: str, name: str) -> str:
-    return (files(f"stresslens.{package}") / name).read_text(encoding="utf-8")
+def _file(name: str) -> str:
+    return (files("stresslens.serve") / "page" / name).read_text(encoding="utf-8")
 
 
 async def _index(request: Request) -> Response:
-    return Response(_file("serve", "page/index.html"), headers=HEADERS, media_type="text/html")
+    return Response(_file("index.html"), headers=HEADERS, media_type="text/html")
 
 
 async def _style(request: Request) -> Response:
-    return Response("\n".join(_file(*each) for each in SHEETS), headers=HEADERS, media_type="text/css")
+    return Response("\n".join(style_sheet(*each) for each in SHEETS), headers=HEADERS, media_type="text/css")
 
 
 async def _script(request: Request) -> Response:
-    return Response(_file("serve", "page/page.js"), headers=HEADERS, media_type="text/javascript")
+    return Response(_file("page.js"), headers=HEADERS, media_type="text/javascript")
 
 
 class _Answers:

@@ -24,7 +24,7 @@ from stresslens.evaluation.classify_files import Upload
 from stresslens.evaluation.predictor import open_predictor
 from stresslens.explanation.svg import png
 from stresslens.serve.classification import ServedRuns
-from stresslens.serve.live_attack import Attempt, Goal, LiveAttack
+from stresslens.serve.live_attack import AttackGoal, Attempt, LiveAttack
 from stresslens.serve.page_runs import PageRun, address_of, corrupted, picture_of
 
 PAGE = 24
@@ -180,7 +180,7 @@ class _Page:
             if target == answer:
                 yield {"run": name, "done": True, "found": False, "said": f"It is {target} already."}
                 continue
-            goal = Goal(norm, radius, run.facts.classes.index(target) if target else None)
+            goal = AttackGoal(norm, radius, run.facts.classes.index(target) if target else None)
             with closing(LiveAttack(run.model, x, y, goal).attempts()) as attempts:
                 attempt = Attempt(radius)
                 for attempt in attempts:
@@ -234,7 +234,7 @@ def _shown(run: PageRun, x: Tensor, attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _said(attempt: Attempt, goal: Goal, target: str) -> str:
+def _said(attempt: Attempt, goal: AttackGoal, target: str) -> str:
     """What was found and what was not, in sentences."""
     wish = f"makes it {target}" if target else "makes it another class"
     no_proof = "That is no proof that there is none"
@@ -243,7 +243,7 @@ def _said(attempt: Attempt, goal: Goal, target: str) -> str:
         return f"No change of at most {_size(goal.norm, goal.radius)} was found that {wish}. {tried}"
     found = f"A change of {_size(goal.norm, attempt.size)} {wish}, found by {attempt.by}."
     if not attempt.none_at:
-        return f"{found} Nothing smaller was tried."
+        return f"{found} A smaller one may exist: the search ended here."
     return f"{found} None was found up to {_size(goal.norm, attempt.none_at)}. {tried}"
 
 

@@ -26,7 +26,7 @@ from stresslens.core.thumbnails import image_address
 from stresslens.evaluation.classify_files import Classifier, Prediction, Upload
 from stresslens.evaluation.guarantees import wanted
 from stresslens.evaluation.ood import Features
-from stresslens.evaluation.predictor import Answer, Predictor, prompted_predictor, text_side
+from stresslens.evaluation.predictor import Answer, Predictor, prompted_predictor, reads_captions
 from stresslens.explanation.maps import compute_maps
 from stresslens.explanation.svg import png
 from stresslens.metrics.intervals import Floats
@@ -81,7 +81,7 @@ class PageRun:
             "classes": self.facts.classes,
             "explainers": self.explainers,
             "no_gradient": self.no_gradient,
-            "text": text_side(self.model),
+            "text": reads_captions(self.model),
             "drawable": max(height, width) <= DRAWABLE,
             "ink": self.ink,
         }
@@ -102,7 +102,7 @@ class PageRun:
         """A picture as the model takes it, (1, C, H, W) in [0, 1], or why it cannot be read."""
         with quietly():
             pixels = self.classifier.read(picture)
-        return pixels if isinstance(pixels, str) else torch.from_numpy(pixels[None]).float() / 255
+        return pixels if isinstance(pixels, str) else torch.from_numpy(np.stack([pixels])).float() / 255
 
     def look(self, x: Tensor) -> dict[str, Any]:
         """The prediction for an image x (1, C, H, W), with what it is to be believed by."""
@@ -148,11 +148,13 @@ class PageRun:
                 assert classifier.guarantees is not None
                 (prediction,) = classifier.of_images(x)
                 assert prediction.guaranteed is not None
+                first, *others = classifier.guarantees.sentences
                 found.append(
                     {
                         "coverage": coverage,
                         "classes": prediction.guaranteed.classes,
-                        "said": " ".join(classifier.guarantees.sentences),
+                        "said": first,
+                        "more": " ".join(others),
                     }
                 )
         except ConfigError as error:

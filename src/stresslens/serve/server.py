@@ -23,8 +23,8 @@ from stresslens.serve.batching import Batcher
 from stresslens.serve.classification import ServedRuns
 from stresslens.serve.counts import Counts
 from stresslens.serve.guard import Access, guarded
-from stresslens.serve.limits import STATIC, Limits
-from stresslens.serve.page import page_routes
+from stresslens.serve.limits import Limits
+from stresslens.serve.page import STATIC, page_routes
 from stresslens.serve.page_worker import PageWorker
 from stresslens.serve.watch_page import WATCH_OPEN, watch_routes
 

@@ -196,8 +196,9 @@ function showLook(card, found) {
   if (inside) {
     const names = inside.classes.slice(0, 20), more = inside.classes.length - names.length;
     parts.push(make("p", {}, ...names.map(name => make("span", {className: "set", textContent: name})),
-      names.length ? "" : "Empty: no class fits.", more ? `and ${more} more` : ""));
-    parts.push(make("details", {}, make("summary", {textContent: "What it means"}), make("p", {className: "small", textContent: inside.said})));
+      names.length ? "" : "Empty: no class is probable enough.", more ? `and ${more} more` : ""));
+    parts.push(make("p", {className: "small", textContent: inside.said}),
+      make("details", {hidden: !inside.more}, make("summary", {textContent: "How exactly"}), make("p", {className: "small", textContent: inside.more})));
   } else parts.push(make("p", {className: "small"}, ...withCode(found.no_sets)));
   parts.push(make("h4", {textContent: "Unlike the training images?"}), make("p", {className: "small", textContent: found.likeness}));
   const open = [...card.querySelectorAll(".part-look details")].map(each => each.open);
@@ -287,7 +288,7 @@ function showAttack(card, found, named) {
     textContent: found.done ? found.said : found.found ? "Looking for a smaller one …" : "Looking …"}));
   const title = card.querySelector("h3");
   card.replaceChildren(...(named ? [title] : []), ...parts);
-  if (found.done) $("said").textContent = found.said;
+  if (found.done) $("said").textContent = found.found ? `${named ? `${title.textContent}: ` : ""}${found.before[0][0]} → ${(found.after[0] || ["no answer"])[0]}, with a change of ${found.size.toPrecision(3)}.` : found.said;
 }
 
 // --- drawing -------------------------------------------------------------------------------
