@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from chromium import BINARY, Chromium
@@ -119,6 +120,18 @@ def test_a_person_tries_the_page(browser: Chromium, server: Server, width: int) 
         url,
         *(f"{url}page/{name}" for name in ("page.css", "page.js", "runs", "look", "attack")),
     }
+
+
+def test_a_single_run(browser: Chromium, tmp_path: Path) -> None:
+    with serving(trained(tmp_path)[0].folder) as server:
+        browser.visit(f"http://127.0.0.1:{server.port}/", width=390)
+        wait(browser, "!document.getElementById('main').hidden")
+        draw(browser)
+        wait(browser, ANSWERED)
+        browser.evaluate("document.getElementById('go').click()")
+        wait(browser, "!document.querySelector('.busy') && document.querySelector('#attacks .card')")
+        assert browser.evaluate("document.getElementById('shown-runs').hidden")
+        assert browser.errors == []
 
 
 def test_everything_by_keyboard(browser: Chromium, server: Server) -> None:

@@ -27,7 +27,7 @@ LIVE: tuple[PluginValue, ...] = FAST[1:3]
 """Then PGD and Auto-PGD try below what was found: what of the protocol `fast` takes less than a second."""
 BY_ANSWERS: tuple[PluginValue, ...] = ({"hop_skip_jump": {"queries": 1000}},)
 """For models without a gradient. It looks for the smallest change itself, so no radius is halved."""
-BISECTIONS, PASSES = 5, 2
+BISECTIONS, PASSES = 4, 2
 """How often the radius is halved, and how often all attacks try below what was found."""
 NEXT = 0.95
 """The next radius after a change was found, as a share of its size."""

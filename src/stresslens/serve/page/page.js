@@ -80,8 +80,8 @@ const percent = p => p >= 0.9995 && p < 1 ? "> 99.9 %" : p > 0 && p < 0.0005 ? "
 const figure = (src, alt, ...caption) =>
   make("figure", {}, make("img", {src, alt}), make("figcaption", {}, ...caption));
 const withCode = text => text.split("`").map((part, k) => k % 2 ? make("code", {textContent: part}) : part);
-const shownRuns = () => [...runs.keys()].filter(name => !$("runs").children.length ||
-  $("runs").querySelector(`input[value="${CSS.escape(name)}"]`).checked);
+const shownRuns = () => [...runs.keys()].filter(name =>
+  runs.size === 1 || $("runs").querySelector(`input[value="${CSS.escape(name)}"]`).checked);
 
 // --- the picture ---------------------------------------------------------------------------
 
