@@ -38,7 +38,7 @@ from stresslens.evaluation.finished_run import data_of
 from stresslens.evaluation.flat_graph import flat_graph
 from stresslens.evaluation.guarantees import calibration_content
 from stresslens.evaluation.model_info import ModelInfo, model_info
-from stresslens.evaluation.page_export import Checked, check_page, page_of
+from stresslens.evaluation.page_export import Checked, check_card_for_page, page_of
 from stresslens.evaluation.page_file import read_page
 from stresslens.evaluation.predictor import (
     CALIBRATION,
@@ -119,9 +119,7 @@ def export_run(
     if to == "onnx":
         require("onnx", "ONNX")
     if to == "page":
-        check_page(card, folder)
-    if to == "docker":
-        require("serve", "an export for docker")
+        check_card_for_page(card, folder)
     target, facts = _target(folder, to, out), model_info(folder)
     model = open_model(folder, trust=trust, module=module)
     not_finite = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]

@@ -67,7 +67,7 @@ class Drawings(NamedTuple):
     extent: float = USUAL_EXTENT
 
 
-def check_page(card: ModelCard, folder: RunFolder) -> None:
+def check_card_for_page(card: ModelCard, folder: RunFolder) -> None:
     """Raises ConfigError where images cannot be drawn or read from picture files."""
     if card.shape[0] not in (1, 3):
         raise ConfigError(

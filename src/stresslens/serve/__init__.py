@@ -1,1 +1,0 @@
-"""Runs behind HTTP on this machine: a prediction service, and a page to try them on."""

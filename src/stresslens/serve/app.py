@@ -18,8 +18,8 @@ from starlette.types import ASGIApp
 from stresslens.core.errors import ConfigError
 from stresslens.core.spelling import closest
 from stresslens.core.version import __version__
-from stresslens.serve.batching import Batcher
-from stresslens.serve.classification import COVERAGE, Question, ServedRun
+from stresslens.serve.batches import Batcher
+from stresslens.serve.classification import COVERAGE, BatchQuestion, ServedRun
 from stresslens.serve.counts import Counts
 from stresslens.serve.guard import Access, guarded
 from stresslens.serve.limits import Limits, Refused
@@ -88,7 +88,7 @@ async def _predict(request: Request) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-def _question(service: Service, request: Request) -> Question:
+def _question(service: Service, request: Request) -> BatchQuestion:
     """What the address of a request asks: run, top, coverage, wrong_at_most. Raises Refused."""
     given = dict(request.query_params)
     run = service.run_named(given.pop("run", None))
@@ -106,7 +106,7 @@ def _question(service: Service, request: Request) -> Question:
         raise _bad(f"{next(iter(given))!r}: {closest(next(iter(given)), known)}")
     if not shares and service.served[run].no_sets is None:
         shares["coverage"] = COVERAGE
-    return Question(run, top, **shares)
+    return BatchQuestion(run, top, **shares)
 
 
 def _number(text: str, name: str, kind: type[Any]) -> Any:

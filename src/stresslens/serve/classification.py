@@ -36,7 +36,7 @@ class ServedRuns:
     pixels: int = 50_000_000
 
 
-class Question(NamedTuple):
+class BatchQuestion(NamedTuple):
     """What is asked about a picture; pictures of one question are a batch."""
 
     run: str
@@ -69,7 +69,7 @@ class Opened:
         self.classifier = lru_cache(KEPT)(self._classifier)
         self.facts = {name: self._served(name) for name in self.predictors}
 
-    def classify(self, question: Question, pictures: Sequence[Upload]) -> list[Prediction]:
+    def classify(self, question: BatchQuestion, pictures: Sequence[Upload]) -> list[Prediction]:
         """Raises ConfigError for guarantees that no image of the run calibrates."""
         run, top, coverage, wrong_at_most = question
         return list(self.classifier(run, coverage, wrong_at_most).classify(pictures, top=top))

@@ -35,33 +35,7 @@ def openapi(runs: Sequence[str], limits: Limits, *, has_token: bool) -> dict[str
             _parameter("coverage", SHARE, "The set of classes has the true one with this chance."),
             _parameter("wrong_at_most", SHARE, "Answers, where given, are wrong at most so often."),
         ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "image/*": {"schema": {"type": "string", "format": "binary"}},
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {
-                            "images": {"type": "array", "items": {"type": "string", "format": "binary"}}
-                        },
-                    }
-                },
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["images"],
-                        "properties": {
-                            "images": {
-                                "type": "array",
-                                "maxItems": limits.images,
-                                "items": {"type": "string", "contentEncoding": "base64"},
-                            }
-                        },
-                    }
-                },
-            },
-        },
+        "requestBody": _body(limits),
         "responses": {
             "200": _answer(
                 "The predictions, in the order of the images.", {"$ref": "#/components/schemas/Answer"}
@@ -86,6 +60,37 @@ def openapi(runs: Sequence[str], limits: Limits, *, has_token: bool) -> dict[str
         document["security"] = [{"token": []}]
         document["paths"]["/health"]["get"]["security"] = []
     return document
+
+
+def _body(limits: Limits) -> dict[str, Any]:
+    """The three forms in which images are sent."""
+    return {
+        "required": True,
+        "content": {
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "images": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    },
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["images"],
+                    "properties": {
+                        "images": {
+                            "type": "array",
+                            "maxItems": limits.images,
+                            "items": {"type": "string", "contentEncoding": "base64"},
+                        }
+                    },
+                }
+            },
+        },
+    }
 
 
 def _parameter(name: str, schema: dict[str, Any], said: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from stresslens.core.errors import ConfigError
 from stresslens.serve.app import Service, service_app
-from stresslens.serve.batching import Batcher
+from stresslens.serve.batches import Batcher
 from stresslens.serve.classification import ServedRuns
 from stresslens.serve.counts import Counts
 from stresslens.serve.guard import Access, guarded

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from stresslens.core.errors import StresslensError
 from stresslens.evaluation.classify_files import BATCH, Upload
-from stresslens.serve.classification import Question, ServedRun, ServedRuns, classify_batches
+from stresslens.serve.classification import BatchQuestion, ServedRun, ServedRuns, classify_batches
 from stresslens.serve.counts import Counts
 from stresslens.serve.limits import Limits, Refused
 from stresslens.serve.processes import Died, WorkerProcess
@@ -26,7 +26,7 @@ DEATHS = 2
 class _Waiting:
     """A picture that waits for its answer, until `deadline` (of `time.monotonic`)."""
 
-    question: Question
+    question: BatchQuestion
     picture: Upload
     answer: asyncio.Future[bytes]
     deadline: float
@@ -79,7 +79,7 @@ class Batcher:
         """The pictures that wait."""
         return len(self._queue)
 
-    async def ask(self, question: Question, pictures: Sequence[Upload]) -> list[bytes]:
+    async def ask(self, question: BatchQuestion, pictures: Sequence[Upload]) -> list[bytes]:
         """The answers as JSON, in order. Raises Refused if too many pictures wait already, and if the time
         is up; ConfigError for a question that the run cannot answer."""
         deadline, loop = time.monotonic() + self.limits.seconds, asyncio.get_running_loop()
