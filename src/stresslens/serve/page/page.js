@@ -508,7 +508,7 @@ const classesOf = run => options($("class"), [["", "all"], ...run.classes.map(na
 
 function sayCorruptions() {
   const named = Object.entries(severities).filter(([, severity]) => severity);
-  $("spoilt").textContent = named.map(([name, severity]) => `${name} ${severity}`).join(", ") || "nothing";
+  $("spoilt").textContent = named.map(([name, severity]) => `${name} ${severity}`).join(", ") || "none";
 }
 
 function sayRuns() {
