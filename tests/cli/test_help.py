@@ -10,7 +10,7 @@ from stresslens.cli.main import app
 LONGEST = 45
 VERBS = {
     *("Run", "Train", "Score", "Compare", "Measure", "Recount", "Check", "Compute", "Classify", "Export"),
-    *("Write", "List", "Show", "Find", "Count", "Combine"),
+    *("Write", "List", "Show", "Find", "Count", "Combine", "Serve"),
 }
 
 

@@ -18,7 +18,7 @@ TOKEN = "STRESSLENS_TOKEN"
 
 # long: the options of a command are spelled out, one after the other
 def serve(
-    paths: Annotated[
+    served: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="[RUN...]",
@@ -68,7 +68,7 @@ def serve(
     ] = True,
     trust: Trust = False,
 ) -> None:
-    """Serve runs over HTTP on this machine, or watch them being trained.
+    """Serve runs over HTTP, or watch trainings.
 
     Open the address in a browser: on its page you draw, drop or photograph a picture, see what each run
     makes of it and why, and attack it.
@@ -88,11 +88,11 @@ def serve(
     with extra("serve", "stresslens serve"):
         from stresslens.serve.server import Address, serve_runs
 
-    if not paths and watch is None:
+    if not served and watch is None:
         raise ConfigError("give a run to serve, or a folder of studies to --watch")
     if watch is not None and not watch.is_dir():
         raise ConfigError(f"--watch {watch}: there is no such folder")
-    what = ", ".join(map(str, [*(paths or ()), *([] if watch is None else [f"studies in {watch}"])]))
+    what = ", ".join(map(str, [*(served or ()), *([] if watch is None else [f"studies in {watch}"])]))
     token = os.environ.get(TOKEN)
     if token is not None and len(token) < 8:
         raise ConfigError(f"{TOKEN} has {len(token)} characters; give at least 8, or unset it")
@@ -103,7 +103,7 @@ def serve(
             err=True,
         )
     serve_runs(
-        [checked_run_or_export(path) for path in paths or ()],
+        [checked_run_or_export(path) for path in served or ()],
         address,
         limits=Limits(max_megabytes, max_megapixels, max_images, timeout, max_waiting),
         workers=workers,
