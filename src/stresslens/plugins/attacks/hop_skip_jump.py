@@ -92,7 +92,7 @@ def _reach(ball: LinfOrL2Ball, x: Tensor) -> float:
     """How far random directions of length 1 reach across the boundary, as a share of a perturbation of size
     1. With d pixels their part along its normal is 1/√d; and the perturbation, whose every pixel moves by 1
     in linf, is √d long there. An image farther from the boundary gets the same answer for all of them."""
-    d = x[0].numel()
+    d = x.shape[1:].numel()
     return 1 / d if ball.norm == "linf" else d**-0.5
 
 
