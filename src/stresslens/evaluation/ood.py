@@ -297,14 +297,17 @@ def ood_p_values(detector: OODDetector, model: nn.Module, x: Tensor) -> NDArray[
     return np.concatenate(p_values)
 
 
-def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, Features]:
-    """Calls `run` and returns its result together with the images' features.
+def observed(
+    model: nn.Module, split: Split, run: Callable[[], T], *, at: tuple[nn.Module, int] | None = None
+) -> tuple[T, Features]:
+    """Calls `run` and returns its result together with the images' features, those of the layer `at`
+    (`feature_layer`, which is looked for without it).
 
     `run` must pass the whole split through the model, in order; a pass that fails, as when memory runs
     out, does not count. Features of at most `MOST_IMAGES`
     images and at most `MOST_VALUES` values are kept; the images are drawn with a fixed seed.
     """
-    layer, width = feature_layer(model, split.shape)
+    layer, width = at or feature_layer(model, split.shape)
     images_at_once(model, split.shape, BATCH)  # measured once for each model, and not among these images
     kept = np.zeros(len(split), dtype=bool)
     kept[_observed_rows(len(split), width)] = True

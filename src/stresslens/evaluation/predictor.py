@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,11 @@ def _opened(
 
 
 def _of_model(model: nn.Module, facts: ModelInfo, folder: RunFolder) -> Predictor:
+    layer = cache(lambda: feature_layer(model, facts.shape))
+
     def answer(x: Tensor) -> tuple[Floats, Features]:
         split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
-        return observed(model, split, lambda: scores.logits_of(model, split).double().numpy())
+        return observed(model, split, lambda: scores.logits_of(model, split).double().numpy(), at=layer())
 
     detector = OODDetector.load(folder.likeness) if folder.likeness.is_file() else None
     return Predictor(facts, answer, detector, partial(_calibration_of, folder), model)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import timeit
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from stresslens.evaluation.predictor import Predictor, open_predictor
 
 COVERAGE = 0.95
 """Of the set of classes, unless the request says another."""
+TRIED, GAIN = 16, 1.4
+"""Images of the batch that is timed, and how much faster several threads must be."""
 KEPT = 64
 """Sets and thresholds, by run and what is asked, that are kept ready."""
 
@@ -74,6 +77,20 @@ class Opened:
         run, top, coverage, wrong_at_most = question
         return list(self.classifier(run, coverage, wrong_at_most).classify(pictures, top=top))
 
+    def gains_from_threads(self) -> bool:
+        """Whether a batch takes much less time with all of torch's threads than with one; otherwise they are
+        left to the process that answers requests."""
+        several = torch.get_num_threads()
+        spent = dict.fromkeys((several, 1), 0.0)
+        for predictor in self.predictors.values():
+            x = torch.zeros(TRIED, *predictor.facts.shape)
+            for threads in spent:
+                torch.set_num_threads(threads)
+                predictor.answer(x)
+                spent[threads] += min(timeit.repeat(partial(predictor.answer, x), number=1, repeat=3))
+        torch.set_num_threads(several)
+        return spent[several] * GAIN < spent[1]
+
     def _classifier(self, run: str, coverage: float | None, wrong_at_most: float | None) -> Classifier:
         asked = wanted(coverage=coverage, wrong_at_most=wrong_at_most)
         return Classifier(self.predictors[run], asked, most_pixels=self.pixels)
@@ -100,6 +117,8 @@ def classify_batches(connection: Connection, runs: ServedRuns) -> None:
         torch.set_num_threads(runs.threads)
     try:
         opened = Opened(runs)
+        if runs.threads is None and not opened.gains_from_threads():
+            torch.set_num_threads(1)
         connection.send(opened.facts)
     except StresslensError as error:
         connection.send(error)
