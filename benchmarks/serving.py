@@ -1,5 +1,5 @@
-"""Requests a second and latency of `stresslens serve`, beside LitServe and a plain FastAPI application with
-the same model.
+"""Requests a second and latency of `stresslens serve`, beside a plain FastAPI application with the same
+model.
 
     python benchmarks/serving.py                    # simple_cnn on MNIST, ResNet-18 at 224 × 224
     python benchmarks/serving.py mnist --seconds 5
@@ -9,10 +9,9 @@ the same model.
 Each server runs by itself, one after the other, in turns (`--rounds`), and answers the same image files:
 PNG of 28 × 28, or JPEG of 320 × 240. 1, 8 and 64 clients send a request as soon as they have the answer to
 the last one, over open connections, from this process, which shares the machine's processors with the server.
-The peers decode with Pillow and answer with the most probable class and its probability; stresslens also
-calibrates, makes a set of classes and looks for images out of distribution. LitServe batches up to 64
-requests. Peers that are not installed are left out (pip install litserve fastapi, in an environment of
-their own).
+The peer decodes with Pillow and answers with the most probable class and its probability; stresslens also
+calibrates, makes a set of classes and looks for images out of distribution. Without FastAPI (pip install
+fastapi) stresslens is measured alone.
 """
 
 from __future__ import annotations
@@ -84,35 +83,6 @@ uvicorn.run(app, port=port, log_level="error")
 """
 )
 
-LITSERVE = (
-    PEER
-    + """
-import litserve
-from fastapi import Request, Response
-
-class Api(litserve.LitAPI):
-    def setup(self, device):
-        self.net = torch.jit.load(sys.argv[1]).eval()
-    async def decode_request(self, request: Request):
-        return await request.body()
-    def batch(self, inputs):
-        return torch.stack([pixels(each) for each in inputs])
-    def predict(self, x):
-        with torch.inference_mode():
-            return self.net(x).softmax(1)
-    def unbatch(self, output):
-        return list(output)
-    def encode_response(self, row):
-        return told(row)
-
-if __name__ == "__main__":
-    api = Api(max_batch_size=64, batch_timeout=0.005, enable_async=False)
-    server = litserve.LitServer(api, accelerator="cpu", timeout=60)
-    print("ready", flush=True)
-    server.run(port=port, log_level="error", generate_client_file=False, num_api_servers=1)
-"""
-)
-
 
 class Load(NamedTuple):
     """What a number of clients saw."""
@@ -172,7 +142,7 @@ def started(who: str, run: Path, file: Path, mode: str, side: int, out: Path) ->
         words = [sys.executable, "-m", "stresslens", "serve", str(run), "--port", str(port)]
     else:
         script = out / f"{who}_server.py"
-        script.write_text(FASTAPI if who == "fastapi" else LITSERVE)
+        script.write_text(FASTAPI)
         words = [sys.executable, str(script), str(file), mode, str(side), str(port)]
     with (out / f"{who}.log").open("w") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log)
@@ -223,7 +193,7 @@ async def _load(port: int, content: bytes, kind: str, clients: int, seconds: flo
 
 
 def compare(name: str, seconds: float, rounds: int) -> None:
-    installed = [who for who in ("litserve", "fastapi") if importlib.util.find_spec(who) is not None]
+    installed = [who for who in ("fastapi",) if importlib.util.find_spec(who) is not None]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         run, file, mode, side = model_of(name, out)
