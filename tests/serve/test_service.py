@@ -148,6 +148,7 @@ def test_the_description_fits_the_answers(server: Server, images: list[np.ndarra
     schemas = described["components"]["schemas"]
     for body, name in ((png(images[0]), "Answer"), (b"abc", "Answer"), (b"", "Error")):
         answer = server.json("POST", "/predict?wrong_at_most=0.2", body, **PNG)[1]
+        assert all("set" in each for each in answer.get("predictions", []) if "predictions" in each)
         whole = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas}}
         jsonschema.validate(answer, whole)
         assert set(answer) == set(schemas[name]["properties"])

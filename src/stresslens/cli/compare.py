@@ -161,7 +161,6 @@ def compare(
     )
     from stresslens.comparison.markdown import markdown_of
     from stresslens.evaluation.prediction_rows import is_prediction_file
-    from stresslens.report.across_data_sets import write_across
     from stresslens.study.recorded_runs import folders_to_compare
 
     if split not in ("test", "validation"):
@@ -191,6 +190,8 @@ def compare(
         else:
             print_data_sets(told)
         if page is not None:
+            from stresslens.report.across_data_sets import write_across
+
             typer.echo(f"page: {write_across(page, told)}", err=as_json or as_markdown)
         return
     if page is not None:

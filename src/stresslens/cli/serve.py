@@ -46,7 +46,12 @@ def serve(
     ] = 1,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="Threads of a worker; default: torch's.", show_default=False),
+        typer.Option(
+            "--threads",
+            min=1,
+            help="Threads of a worker; default: torch's, or one where more gain little.",
+            show_default=False,
+        ),
     ] = None,
     max_megabytes: Annotated[
         int, typer.Option("--max-megabytes", min=1, help="The longest request (413).")

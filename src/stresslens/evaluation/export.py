@@ -52,8 +52,13 @@ from stresslens.evaluation.predictor import (
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.traced_graph import dynamic_shapes, said_if_it_works, traced_graph
 
-NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "safetensors"}
-NAMES |= {"docker": "docker", "page": "page.html"}
+NAMES = {
+    "onnx": "model.onnx",
+    "torch": "model.pt2",
+    "safetensors": "safetensors",
+    "docker": "docker",
+    "page": "page.html",
+}
 FOLDERS = ("safetensors", "docker")
 """The exports that are a folder."""
 OPSET = 18

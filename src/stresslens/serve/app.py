@@ -104,8 +104,8 @@ def _question(service: Service, request: Request) -> BatchQuestion:
     if given:
         known = ["run", "top", "coverage", "wrong_at_most"]
         raise _bad(f"{next(iter(given))!r}: {closest(next(iter(given)), known)}")
-    if not shares and service.served[run].no_sets is None:
-        shares["coverage"] = COVERAGE
+    if service.served[run].no_sets is None:
+        shares.setdefault("coverage", COVERAGE)
     return BatchQuestion(run, top, **shares)
 
 

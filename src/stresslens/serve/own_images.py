@@ -143,8 +143,7 @@ class OwnImages:
     def nearest(self, x: Tensor, answer: str) -> dict[str, Any]:
         """The training images nearest to x (1, C, H, W), by the cosine of the network's features. Raises
         ConfigError without data."""
-        if isinstance(self._opened, str):
-            raise ConfigError(self._opened)
+        _ = self.data
         for _ in self.preparations():
             pass
         cosine = (_unit(self._features(x)) @ self._units.T)[0].nan_to_num(-2)
