@@ -12,6 +12,7 @@ from servers import serving
 
 import stresslens as sl
 from stresslens.core.run_folder import RunFolder
+from stresslens.report.load import StudyFolder
 from stresslens.serve.watched import SILENT, WatchedStudy, watched_studies
 
 
@@ -86,6 +87,18 @@ def test_a_folder_that_cannot_be_read_is_named(half: RunFolder) -> None:
     assert isinstance(found, tuple)
     assert found[0] == "train"
     assert "study.json" in found[1]
+
+
+def test_a_study_that_has_not_changed_is_not_read_again(half: RunFolder) -> None:
+    root, known = half.path.parents[2], dict[Path, tuple[float, StudyFolder]]()
+    first, again = (watched_studies(root, known)[0] for _ in range(2))
+    os.utime(half.metrics, (2e9, 2e9))
+    (changed,) = watched_studies(root, known)
+    assert isinstance(first, WatchedStudy)
+    assert isinstance(again, WatchedStudy)
+    assert isinstance(changed, WatchedStudy)
+    assert again.study is first.study
+    assert changed.study is not first.study
 
 
 def test_an_empty_folder_waits_for_runs(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from stresslens.charts.chart_frame import WIDTH
-from stresslens.core.cards import card, light_colours, style_sheet
+from stresslens.core.cards import card, light_colours
 from stresslens.core.errors import ConfigError, ends_at_caller
 from stresslens.core.extras import extra
 from stresslens.core.files import write_bytes
+from stresslens.core.page_files import page_file
 from stresslens.core.plain_rows import csv_of, data_frame
 from stresslens.core.text import brief
 
@@ -193,7 +194,7 @@ def _sheet_of_file() -> str:
     """The drawing's style sheet with the light colours in place of variables."""
     colours = light_colours()
     fonts = '"Helvetica Neue", Helvetica, Arial, "Liberation Sans", "DejaVu Sans", sans-serif'
-    rules = re.sub(r"var\(--([\w-]+)\)", lambda name: colours[name[1]], style_sheet("charts", "drawing.css"))
+    rules = re.sub(r"var\(--([\w-]+)\)", lambda name: colours[name[1]], page_file("charts", "drawing.css"))
     return f".chart {{ font-family: {fonts}; }}\n{rules.replace(colours['paper'], '#ffffff')}"
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from stresslens.core.page_files import page_file
 from stresslens.core.text import brief
 
 if TYPE_CHECKING:
@@ -69,10 +69,6 @@ def pictures(pixels: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> Ma
     )
 
 
-def style_sheet(package: str, name: str) -> str:
-    return (files(f"stresslens.{package}") / name).read_text(encoding="utf-8")
-
-
 def light_colours() -> dict[str, str]:
     """The values of the style sheets' variables on a light page, by name."""
     return dict(re.findall(r"--([\w-]+): ([^;]+);", _schemes()[0]))
@@ -80,14 +76,14 @@ def light_colours() -> dict[str, str]:
 
 def _schemes() -> tuple[str, str]:
     """The declarations of the light and of the dark colours."""
-    light, dark = re.findall(r":root \{(.*?)\}", style_sheet("core", "colours.css"), re.S)
+    light, dark = re.findall(r":root \{(.*?)\}", page_file("core", "colours.css"), re.S)
     return light.replace("color-scheme: light dark;", "").strip(), dark.strip()
 
 
 @cache
 def _style(*sheets: tuple[str, str]) -> str:
     light, dark = _schemes()
-    rules = "".join(style_sheet(*sheet) for sheet in sheets)
+    rules = "".join(page_file(*sheet) for sheet in sheets)
     themes = (
         f"@media screen and (prefers-color-scheme: dark) {{ & {{ {dark} }} }}\n"
         f"{LIGHT} {{ {light} }}\n{DARK} {{ {dark} }}\n"

@@ -6,22 +6,20 @@ import base64
 import hashlib
 import json
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.core.answers import confidence, predicted
-from stresslens.core.cards import style_sheet
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.format import count, percent_sign, plugin_text
 from stresslens.core.layers import preparation
+from stresslens.core.page_files import page_file, page_templates
 from stresslens.core.run_folder import ModelCard, RunFolder
 from stresslens.core.sampling import rank_within
 from stresslens.core.version import __version__
@@ -101,7 +99,7 @@ def page_of(
         "allowed": checked.allowed,
         "checked": checked._asdict(),
     }
-    script, style = _script(), style_sheet("core", "colours.css") + _asset("page.css")
+    script, style = _script(), page_file("core", "colours.css") + _asset("page.css")
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
@@ -109,7 +107,7 @@ def page_of(
     _, height, width = card.shape
     prepared = preparation(model, card.shape)
     return (
-        _environment()
+        page_templates("evaluation", "templates")
         .get_template("page.html.j2")
         .render(
             title=facts.run,
@@ -324,17 +322,5 @@ def _script() -> str:
     return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("stresslens.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
 def _asset(name: str) -> str:
-    return (files("stresslens.evaluation") / "templates" / name).read_text(encoding="utf-8")
+    return page_file("evaluation", f"templates/{name}")

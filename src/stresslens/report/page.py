@@ -11,20 +11,19 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from stresslens.charts.chart import CHART_SHEETS
 from stresslens.charts.curve_colours import COLOURS, DASHES
 from stresslens.comparison.costs import written as written_cost
 from stresslens.core import format
-from stresslens.core.cards import style_sheet
 from stresslens.core.files import write_bytes
+from stresslens.core.page_files import page_file, page_templates
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
 from stresslens.core.version import __version__
@@ -349,13 +348,7 @@ def _render(template: str, **context: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("stresslens.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("report", "templates")
     environment.filters.update({name: getattr(format, name) for name in FILTERS.split()})
     environment.filters |= {"duration": duration, "command": shlex.join, "cost": written_cost}
     environment.tests["finite"] = math.isfinite
@@ -364,12 +357,11 @@ def _environment() -> Environment:
 
 @cache
 def _style() -> str:
-    return "".join(style_sheet(*sheet) for sheet in STYLES)
+    return "".join(page_file(*sheet) for sheet in STYLES)
 
 
-@cache
 def _asset(name: str) -> str:
-    return (files("stresslens.report") / "templates" / name).read_text(encoding="utf-8")
+    return page_file("report", f"templates/{name}")
 
 
 def _when(runs: Sequence[Run]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from importlib.resources import files
 from typing import Any, Literal, cast, get_args
 
 from starlette.requests import Request
@@ -14,8 +13,8 @@ from starlette.routing import BaseRoute, Route
 
 from stresslens.config import registry
 from stresslens.core.ball import check_radius
-from stresslens.core.cards import style_sheet
 from stresslens.core.errors import ConfigError
+from stresslens.core.page_files import page_file
 from stresslens.core.spelling import closest
 from stresslens.serve.limits import Refused
 from stresslens.serve.own_images import FILTERS
@@ -67,20 +66,16 @@ def page_routes(worker: PageWorker) -> list[BaseRoute]:
     ]
 
 
-def _file(name: str) -> str:
-    return (files("stresslens.serve") / "page" / name).read_text(encoding="utf-8")
-
-
 async def _index(request: Request) -> Response:
-    return Response(_file("index.html"), headers=HEADERS, media_type="text/html")
+    return Response(page_file("serve", "page/index.html"), headers=HEADERS, media_type="text/html")
 
 
 async def _style(request: Request) -> Response:
-    return Response("\n".join(style_sheet(*each) for each in SHEETS), headers=HEADERS, media_type="text/css")
+    return Response("\n".join(page_file(*each) for each in SHEETS), headers=HEADERS, media_type="text/css")
 
 
 async def _script(request: Request) -> Response:
-    return Response(_file("page.js"), headers=HEADERS, media_type="text/javascript")
+    return Response(page_file("serve", "page/page.js"), headers=HEADERS, media_type="text/javascript")
 
 
 class _Answers:

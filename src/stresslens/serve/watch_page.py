@@ -5,21 +5,20 @@ from __future__ import annotations
 import time
 from functools import cache
 from http import HTTPStatus
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from stresslens.charts.chart import CHART_SHEETS
-from stresslens.core.cards import style_sheet
+from stresslens.core.page_files import page_file, page_templates
 from stresslens.report.page import PAGE
 from stresslens.serve.guard import COOKIE
 from stresslens.serve.limits import Refused
-from stresslens.serve.watched import SILENT, WatchedStudy, state_of, watched_studies
+from stresslens.serve.watched import SILENT, Known, WatchedStudy, state_of, watched_studies
 
 SHEETS = (
     ("core", "colours.css"),
@@ -41,6 +40,7 @@ def watch_routes(root: Path) -> list[Route]:
     """The page of a folder's studies, its parts, and the reports below it."""
     root = root.resolve()
     shown: dict[str, Any] = {}
+    known: Known = {}
 
     def page(_: Request) -> Response:
         text = _template("watch.html.j2").render(cookie=COOKIE)
@@ -50,7 +50,7 @@ def watch_routes(root: Path) -> list[Route]:
         """The list as HTML, unless nothing has changed since the client's last one."""
         state = {"studies": state_of(root), "minute": int(time.time() / SILENT * 8)}
         if shown.get("state") != state:
-            shown.update(state=state, version=str(time.time_ns()), html=_listed(watched_studies(root)))
+            shown.update(state=state, version=str(time.time_ns()), html=_listed(watched_studies(root, known)))
         if request.query_params.get("have") == shown["version"]:
             return JSONResponse({"version": shown["version"]})
         return JSONResponse({"version": shown["version"], "folder": root.name, "html": shown["html"]})
@@ -80,25 +80,13 @@ def _listed(found: list[WatchedStudy | tuple[str, str]]) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("stresslens.serve", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def _template(name: str) -> Template:
-    template: Template = _environment().get_template(name)
-    return template
+    return page_templates("serve", "page").get_template(name)
 
 
 async def _style(_: Request) -> Response:
-    return Response("\n".join(style_sheet(*sheet) for sheet in SHEETS), media_type="text/css")
+    return Response("\n".join(page_file(*sheet) for sheet in SHEETS), media_type="text/css")
 
 
 async def _script(_: Request) -> Response:
-    text = (files("stresslens.serve") / "page" / "watch.js").read_text(encoding="utf-8")
-    return Response(text, media_type="text/javascript")
+    return Response(page_file("serve", "page/watch.js"), media_type="text/javascript")

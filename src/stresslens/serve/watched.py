@@ -145,16 +145,24 @@ class WatchedStudy:
         return f"/reports/{page.relative_to(self.root).as_posix()}" if page.is_file() else None
 
 
-def watched_studies(root: Path) -> list[WatchedStudy | tuple[str, str]]:
+Known = dict[Path, tuple[float, StudyFolder]]
+"""Studies that were read, by their folders, and when each had changed last."""
+
+
+def watched_studies(root: Path, known: Known | None = None) -> list[WatchedStudy | tuple[str, str]]:
     """The studies below a folder, those that changed last first; a name and a reason for one that cannot be
-    read."""
+    read. Those that are `known` and have not changed are not read again."""
+    known = {} if known is None else known
     found: list[tuple[float, WatchedStudy | tuple[str, str]]] = []
     for folder in _study_folders(root):
+        when = changed(folder)
         try:
-            study: WatchedStudy | tuple[str, str] = WatchedStudy(load_study(folder), root, time.time())
+            if folder not in known or known[folder][0] != when:
+                known[folder] = (when, load_study(folder))
+            study: WatchedStudy | tuple[str, str] = WatchedStudy(known[folder][1], root, time.time())
         except (StresslensError, OSError) as error:
             study = (folder.name, str(error))
-        found.append((changed(folder), study))
+        found.append((when, study))
     return [study for _, study in sorted(found, key=lambda each: -each[0])]
 
 
