@@ -48,7 +48,12 @@ def signed(share: float, digits: int = 1) -> str:
 
 def signed_plain(estimate: Estimate) -> str:
     """A difference without a unit, with its sign: `+0.0310 (−0.0100 to +0.0720)`."""
-    return _written(estimate, lambda value: f"{value:+.4f}".replace("-", "−"))
+    return _written(estimate, signed_number)
+
+
+def signed_number(value: float) -> str:
+    """A number with its sign: `+0.0310`, `−0.0100`."""
+    return f"{value:+.4f}".replace("-", "−")
 
 
 def ratio(estimate: Estimate) -> str:

@@ -19,7 +19,7 @@ from stresslens.comparison.schema import (
     JudgedClaim,
     RobustContrast,
 )
-from stresslens.core.format import p_value, points, points_ends, signed
+from stresslens.core.format import p_value, points, points_ends, signed, signed_number
 from stresslens.metrics.measures import Measure, measure_of
 from stresslens.report.load import StudyFolder
 from stresslens.report.summary import headline, scored
@@ -203,7 +203,7 @@ def _difference_row(contrast: Contrast, measure: Measure, thick: bool) -> Interv
         scale * e.low,
         scale * e.high,
         INK,
-        signed(e.value) if measure.is_share else f"{e.value:+.4f}".replace("-", "−"),
+        signed(e.value) if measure.is_share else signed_number(e.value),
         inner=inner,
     )
 

@@ -22,7 +22,7 @@ from stresslens.serve.batches import Batcher
 from stresslens.serve.classification import COVERAGE, BatchQuestion, ServedRun
 from stresslens.serve.counts import Counts
 from stresslens.serve.guard import Access, guarded
-from stresslens.serve.limits import Limits, Refused
+from stresslens.serve.limits import Limits, Refused, bad_request
 from stresslens.serve.openapi import openapi
 from stresslens.serve.pictures import pictures_of
 
@@ -94,16 +94,18 @@ def _question(service: Service, request: Request) -> BatchQuestion:
     run = service.run_named(given.pop("run", None))
     top = _number(given.pop("top", "5"), "top", int)
     if not 1 <= top <= MOST_CLASSES:
-        raise _bad(f"top is {top}; expected 1 to {MOST_CLASSES}")
+        raise bad_request(f"top is {top}; expected 1 to {MOST_CLASSES}")
     shares: dict[str, float] = {}
     for name in ("coverage", "wrong_at_most"):
         if name in given:
             shares[name] = _number(given.pop(name), name, float)
             if not 0 < shares[name] < 1:
-                raise _bad(f"{name} is {shares[name]:g}; expected a share between 0 and 1, such as 0.95")
+                raise bad_request(
+                    f"{name} is {shares[name]:g}; expected a share between 0 and 1, such as 0.95"
+                )
     if given:
         known = ["run", "top", "coverage", "wrong_at_most"]
-        raise _bad(f"{next(iter(given))!r}: {closest(next(iter(given)), known)}")
+        raise bad_request(f"{next(iter(given))!r}: {closest(next(iter(given)), known)}")
     if service.served[run].no_sets is None:
         shares.setdefault("coverage", COVERAGE)
     return BatchQuestion(run, top, **shares)
@@ -113,11 +115,7 @@ def _number(text: str, name: str, kind: type[Any]) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise _bad(f"{name} is {text!r}; expected a number") from None
-
-
-def _bad(why: str) -> Refused:
-    return Refused(HTTPStatus.BAD_REQUEST, why)
+        raise bad_request(f"{name} is {text!r}; expected a number") from None
 
 
 async def _health(request: Request) -> Response:

@@ -44,3 +44,8 @@ class Refused(Exception):
         super().__init__(why)
         self.status, self.why = status, why
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def bad_request(why: str) -> Refused:
+    """A request that cannot be read, or that asks for something unknown."""
+    return Refused(HTTPStatus.BAD_REQUEST, why)

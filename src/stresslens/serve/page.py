@@ -16,7 +16,8 @@ from stresslens.core.ball import check_radius
 from stresslens.core.errors import ConfigError
 from stresslens.core.page_files import page_file
 from stresslens.core.spelling import closest
-from stresslens.serve.limits import Refused
+from stresslens.serve.headers import page_headers
+from stresslens.serve.limits import Refused, bad_request
 from stresslens.serve.own_images import FILTERS
 from stresslens.serve.page_process import Job, Subject
 from stresslens.serve.page_worker import PageWorker
@@ -25,28 +26,7 @@ from stresslens.serve.pictures import body_of
 STATIC = ("/", "/page/page.css", "/page/page.js")
 """The files of the page. They are the same for everybody, and need no token."""
 SHEETS = (("core", "colours.css"), ("report", "templates/report.css"), ("serve", "page/page.css"))
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self'",
-        "media-src 'self' blob:",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-    )
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
+HEADERS = page_headers()
 SEVERITIES = range(1, 6)
 MOST_CAPTIONS, LONGEST_CAPTION = 20, 200
 PageNorm = Literal["linf", "l2"]
@@ -113,7 +93,7 @@ class _Answers:
             radius = float(request.query_params.get("radius", "0.1"))
             check_radius(norm, radius)
         except (ValueError, ConfigError) as error:
-            raise _bad(f"radius: {error}") from None
+            raise bad_request(f"radius: {error}") from None
         arguments = {
             "subject": await self._subject(request),
             "names": self._names(request),
@@ -139,13 +119,13 @@ class _Answers:
             _one_of(registry.names("corruptions"), name, "corruption")
             corruptions[name] = _whole(severity, f"the severity of {name}")
             if corruptions[name] not in SEVERITIES:
-                raise _bad(f"the severity of {name} is {severity}; expected 1 to {SEVERITIES[-1]}")
+                raise bad_request(f"the severity of {name} is {severity}; expected 1 to {SEVERITIES[-1]}")
         if "image" in given:
             own = (service.run_named(given.get("of")), _whole(given["image"], "image"))
             return Subject(own=own, corruptions=corruptions)
         content = await body_of(request, service.limits)
         if not content:
-            raise _bad("there is no picture in the request")
+            raise bad_request("there is no picture in the request")
         return Subject(content, corruptions=corruptions)
 
     async def _streamed(self, job: Job) -> Response:
@@ -176,21 +156,17 @@ def _line(part: dict[str, Any]) -> bytes:
 def _captions(request: Request) -> tuple[str, ...]:
     found = tuple(request.query_params.getlist("caption"))
     if len(found) > MOST_CAPTIONS or any(len(each) > LONGEST_CAPTION for each in found):
-        raise _bad(f"give at most {MOST_CAPTIONS} captions of at most {LONGEST_CAPTION} characters")
+        raise bad_request(f"give at most {MOST_CAPTIONS} captions of at most {LONGEST_CAPTION} characters")
     return found
 
 
 def _one_of(known: Any, given: str, what: str) -> str:
     if given not in known:
-        raise _bad(f"{what} {given!r}: {closest(given, list(known))}")
+        raise bad_request(f"{what} {given!r}: {closest(given, list(known))}")
     return given
 
 
 def _whole(text: str, what: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise _bad(f"{what} is {text!r}; expected a whole number")
+        raise bad_request(f"{what} is {text!r}; expected a whole number")
     return int(text)
-
-
-def _bad(why: str) -> Refused:
-    return Refused(HTTPStatus.BAD_REQUEST, why)

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from stresslens.core.text import printable
 from stresslens.evaluation.classify_files import Upload
-from stresslens.serve.limits import Limits, Refused
+from stresslens.serve.limits import Limits, Refused, bad_request
 
 LONGEST_NAME = 200
 FORMS = (
@@ -36,7 +36,7 @@ async def pictures_of(request: Request, limits: Limits) -> list[Upload]:
     else:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{printable(kind)} is not understood; {FORMS}")
     if not pictures:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"there is no image in the request; {FORMS}")
+        raise bad_request(f"there is no image in the request; {FORMS}")
     return pictures
 
 
@@ -51,7 +51,7 @@ async def body_of(request: Request, limits: Limits) -> bytes:
                 raise _too_long(limits)
             parts.append(part)
     except ClientDisconnect:
-        raise Refused(HTTPStatus.BAD_REQUEST, "the request was cut off") from None
+        raise bad_request("the request was cut off") from None
     return b"".join(parts)
 
 
@@ -85,7 +85,7 @@ async def _of_form(request: Request, limits: Limits) -> list[Upload]:
             max_files=limits.images + 1, max_fields=limits.images, max_part_size=limits.bytes
         )
     except HTTPException as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"the form cannot be read: {error.detail}") from None
+        raise bad_request(f"the form cannot be read: {error.detail}") from None
     try:
         files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
         if len(files) > limits.images:
@@ -99,13 +99,11 @@ def _of_json(body: bytes, limits: Limits) -> list[Upload]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error}") from None
+        raise bad_request(f"the body is not JSON: {error}") from None
     listed = values.get("images", values.get("image")) if isinstance(values, dict) else values
     texts = [listed] if isinstance(listed, str) else listed
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
-        raise Refused(
-            HTTPStatus.BAD_REQUEST, 'expected {"images": ["BASE64", …]}, each the base64 of an image file'
-        )
+        raise bad_request('expected {"images": ["BASE64", …]}, each the base64 of an image file')
     if len(texts) > limits.images:
         raise _too_many(limits)
     return [Upload("", _decoded(number, text)) for number, text in enumerate(texts)]
@@ -116,7 +114,7 @@ def _decoded(number: int, text: str) -> bytes:
     try:
         return base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError):
-        raise Refused(HTTPStatus.BAD_REQUEST, f"images[{number}] is not base64") from None
+        raise bad_request(f"images[{number}] is not base64") from None
 
 
 def _name(given: str | None) -> str:

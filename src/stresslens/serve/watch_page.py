@@ -17,6 +17,7 @@ from stresslens.charts.chart import CHART_SHEETS
 from stresslens.core.page_files import page_file, page_templates
 from stresslens.report.page import PAGE
 from stresslens.serve.guard import COOKIE
+from stresslens.serve.headers import page_headers
 from stresslens.serve.limits import Refused
 from stresslens.serve.watched import SILENT, Known, WatchedStudy, state_of, watched_studies
 
@@ -26,10 +27,8 @@ SHEETS = (
     ("report", "templates/report.css"),
     ("serve", "page/watch.css"),
 )
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+HEADERS = page_headers(styles="'self' 'unsafe-inline'")
+"""Charts have their widths in attributes."""
 WATCH_OPEN = ("/", "/watch", "/watch/page.css", "/watch/page.js")
 """What needs no token: it shows nothing of the folder."""
 DRAWN = 3
@@ -44,7 +43,7 @@ def watch_routes(root: Path) -> list[Route]:
 
     def page(_: Request) -> Response:
         text = _template("watch.html.j2").render(cookie=COOKIE)
-        return HTMLResponse(text, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
+        return HTMLResponse(text, headers=HEADERS)
 
     def studies(request: Request) -> Response:
         """The list as HTML, unless nothing has changed since the client's last one."""
@@ -85,8 +84,8 @@ def _template(name: str) -> Template:
 
 
 async def _style(_: Request) -> Response:
-    return Response("\n".join(page_file(*sheet) for sheet in SHEETS), media_type="text/css")
+    return Response("\n".join(page_file(*sheet) for sheet in SHEETS), headers=HEADERS, media_type="text/css")
 
 
 async def _script(_: Request) -> Response:
-    return Response(page_file("serve", "page/watch.js"), media_type="text/javascript")
+    return Response(page_file("serve", "page/watch.js"), headers=HEADERS, media_type="text/javascript")
