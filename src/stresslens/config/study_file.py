@@ -18,10 +18,11 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from stresslens.config import old_words, registry
+from stresslens.config.ablation import AblationRequest, expanded_ablation
 from stresslens.config.contrasts import claims_of, margins_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
-from stresslens.config.grid import Cell, Change, cells, checked_grid, number_of_cells
+from stresslens.config.grid import Change, cells, checked_grid, number_of_cells
 from stresslens.config.overrides import overrides_of
 from stresslens.config.recorded_study import describes_predictions
 from stresslens.config.repeats import Repeats
@@ -33,13 +34,12 @@ from stresslens.config.shipped_studies import shipped_studies
 from stresslens.config.study_keys import (
     VARIANT_KEYS,
     ExecutorName,
-    StudyKeys,
     check_study_keys,
     seeds_of,
     study_keys_of,
 )
-from stresslens.config.study_record import StatedClaim
-from stresslens.config.sweep_validation import check_sweep
+from stresslens.config.study_record import StatedAblation, StatedClaim
+from stresslens.config.sweep_validation import check_swept
 from stresslens.config.validation import (
     VARIANT_CONFIG,
     check_variant,
@@ -94,11 +94,14 @@ class Study:
     """Where the study file has each value of the sweep (`file:line`), by its path."""
     metrics: list[str] = field(default_factory=list)
     """Further metrics that judge the contrasts (`metrics.measures`)."""
+    ablation: StatedAblation | None = None
 
 
-def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
+def read_study(
+    file: Path, overrides: Sequence[str] = (), *, ablation: AblationRequest | None = None
+) -> Study:
     """Reads a study from a YAML file. The overrides `key.path=value` apply to every variant and are
-    part of the folder names.
+    part of the folder names. An `ablation` is that of the file's ingredients.
 
     Raises ConfigError, whose message lists every mistake as `file:line: key: what is wrong`.
     """
@@ -115,6 +118,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
             base=file.parent,
             source=file,
             parse_problems=source.problems,
+            ablation=ablation,
         )
     except Problems as error:
         raise ConfigError(source.told(error.problems)) from None
@@ -142,8 +146,10 @@ def expand_study(
     base: Path,
     source: Path | None = None,
     parse_problems: Sequence[Problem] = (),
+    ablation: AblationRequest | None = None,
 ) -> Study:
-    """A study from plain values. Raises Problems: `parse_problems` and every mistake found."""
+    """A study from plain values; with an `ablation`, that of its ingredients. Raises Problems:
+    `parse_problems` and every mistake found."""
     problems = list(parse_problems)
     if describes_predictions(values):
         why = "predictions train nothing; `stresslens run` and `sl.run` compare them, without overrides"
@@ -156,6 +162,10 @@ def expand_study(
     keys = study_keys_of(values, problems)
     keys = replace(keys, grid=checked_grid(keys.grid, problems))
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
+    ablated = expanded_ablation(keys, values, name, base, ablation, problems)
+    if ablated is not None:
+        keys, shared = ablated.keys, ablated.shared
+        overridden.origins.update(ablated.places)
 
     number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
     if number > MOST_VARIANTS:
@@ -177,7 +187,7 @@ def expand_study(
             _set_size(keys.data_sizes, cell.point, merged, origins, problems)
         config = check_variant(merged, (), base, problems, origins)
         if keys.sweep is not None and config is not None:
-            _check_swept(keys, cell, override_changes, config, base, problems)
+            check_swept(keys, cell, override_changes, config, base, problems)
         if folder in paths:
             why = f"another run has the same folder name, {folder!r}; rename one"
             problems.append(Problem(("runs", cell.name), why))
@@ -199,6 +209,7 @@ def expand_study(
     }
     contrasts = pairs_of(keys.contrasts or {}, configs, names, problems)
     claims = claims_of(keys.contrasts or {}, contrasts, problems)
+    stated = ablated.for_folders(folders, configs, problems) if ablated is not None else None
     if problems:
         placed = (replace(p, path=place_written(p.path, overridden.origins)) for p in problems)
         raise Problems(list(dict.fromkeys(placed)))
@@ -219,6 +230,7 @@ def expand_study(
         dict.fromkeys(folders.values(), named) if named else {},
         {folder: [kept_name(name, named)] for name, folder in folders.items()},
         metrics=keys.metrics or [],
+        ablation=stated,
     )
 
 
@@ -260,32 +272,6 @@ def _set_size(
     with suppress(ConfigError):  # `train` is no section, which the validation reports
         for key, value in data_sizes.at(point, merged).items():
             origins[set_dotted(merged, key, value)] = origin
-
-
-def _check_swept(
-    keys: StudyKeys,
-    cell: Cell,
-    override_changes: Sequence[Change],
-    config: VariantConfig,
-    base: Path,
-    problems: list[Problem],
-) -> None:
-    """Adds to `problems` why the sweep cannot be carried out for this variant."""
-    sweep = keys.sweep
-    assert sweep is not None
-    fixed: dict[str, registry.Keys] = {key: origin for key, _, origin in cell.changes}
-    fixed |= {key: ("the", "command", "line") for key, _, _ in override_changes}
-    if keys.data_sizes is not None and cell.point is not None:
-        fixed |= dict.fromkeys(keys.data_sizes.sets, ("the", "data_sizes"))
-    if any(what != "surrogate" for what, _ in depends_on(config)):
-        why = "a sweep starts before other runs are trained; train the run with the weights first"
-        problems.append(
-            Problem(("sweep",), f"{why}, and give its file: weights: {{file: RUN/model.safetensors}}")
-        )
-    if config.estimator is not None or any(key.startswith("estimator") for key in sweep.space or {}):
-        why = "trials are compared by their epochs, and an estimator has none; list its settings as runs"
-        problems.append(Problem(("sweep",), why))
-    check_sweep(sweep, config, fixed, base, problems)
 
 
 def with_executor(study: Study, executor: str | None) -> Study:
@@ -340,6 +326,7 @@ def renamed_variants(study: Study, names: Mapping[str, str]) -> Study:
         own_names={new[name]: own for name, own in study.own_names.items()},
         overrides={new[name]: texts for name, texts in study.overrides.items()},
         kept_names={},
+        ablation=study.ablation and study.ablation.renamed(new),
         places={new[name]: place for name, place in study.places.items()},
     )
 

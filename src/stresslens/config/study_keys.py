@@ -41,7 +41,18 @@ VARIANT_KEYS = (
 )
 """Keys of the configuration of a variant. At the top level they apply to all variants."""
 
-STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "metrics", "data_sizes", "executor")
+STUDY_KEYS = (
+    "study",
+    "runs",
+    "grid",
+    "sweep",
+    "repeats",
+    "contrasts",
+    "metrics",
+    "ablate",
+    "data_sizes",
+    "executor",
+)
 """Keys of the study itself."""
 
 
@@ -63,6 +74,8 @@ class StudyKeys:
     """What is compared; default: every variant against the first."""
     metrics: list[str] | None = None
     """Further metrics of the test predictions that judge the contrasts: balanced_accuracy, auroc, …"""
+    ablate: dict[str, Any] | Literal["auto"] | None = None
+    """What each ingredient of the recipe is worth: its settings by dotted key; or `auto` finds them."""
     data_sizes: DataSizes | None = None
     """Trains every variant at several sizes of its training data."""
     sweep: Sweep | None = None

@@ -3,9 +3,9 @@ them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stresslens.config.run_names import ShortNames, short_names
 from stresslens.core.json_file import JsonFile
@@ -40,6 +40,41 @@ class SizeCurve(JsonFile):
     runs: list[tuple[int, str]]
 
 
+class StatedIngredient(JsonFile):
+    """An ingredient of an ablation: its settings by dotted key, with it and, where they are stated, without
+    it. `left_out` is the pair (the full recipe without it, the full one), `added` is (the bare recipe, the
+    bare one with it); None where this side was not asked for."""
+
+    name: str
+    with_it: dict[str, Any] = {}
+    without_it: dict[str, Any] = {}
+    left_out: tuple[str, str] | None = None
+    added: tuple[str, str] | None = None
+
+
+class StatedAblation(JsonFile):
+    """The variants of an ablation: the full recipe, the bare one, and those of each ingredient. `kept` are
+    the settings that are the same in all runs, though the recipe sets them, with why."""
+
+    full: str
+    bare: str
+    ingredients: list[StatedIngredient] = []
+    kept: dict[str, str] = {}
+
+    def renamed(self, names: Mapping[str, str]) -> StatedAblation:
+        """With other names of variants."""
+
+        def pair(of: tuple[str, str] | None) -> tuple[str, str] | None:
+            return None if of is None else (names.get(of[0], of[0]), names.get(of[1], of[1]))
+
+        ingredients = [
+            each.model_copy(update={"left_out": pair(each.left_out), "added": pair(each.added)})
+            for each in self.ingredients
+        ]
+        ends = {"full": names.get(self.full, self.full), "bare": names.get(self.bare, self.bare)}
+        return self.model_copy(update={**ends, "ingredients": ingredients})
+
+
 class StudyRecord(JsonFile):
     """study.json. A contrast is (name, a, b); `head` is the comment at the top of the study file.
 
@@ -51,7 +86,7 @@ class StudyRecord(JsonFile):
 
     REMEDY = "the command of the study (`stresslens run` or `train`) writes it anew"
 
-    LATER_KEYS = frozenset({"own_names", "overrides", "own_seeds", "margins", "metrics"})
+    LATER_KEYS = frozenset({"own_names", "overrides", "own_seeds", "margins", "metrics", "ablation"})
 
     format: Literal[1] = 1
     name: str = ""
@@ -63,6 +98,7 @@ class StudyRecord(JsonFile):
     contrasts: list[tuple[str, str, str]] = []
     margins: dict[str, float] = {}
     metrics: list[str] = []
+    ablation: StatedAblation | None = None
     claims: list[StatedClaim] = []
     curves: list[SizeCurve] = []
     command: list[str] = []

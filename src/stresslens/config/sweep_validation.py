@@ -11,11 +11,13 @@ from typing import Any
 from numpy.random import RandomState
 
 from stresslens.config.dotted_keys import set_dotted
+from stresslens.config.grid import Cell, Change
 from stresslens.config.registry import Keys
 from stresslens.config.schema import COMPUTE_KEYS, MONITORING_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.search_space import Constraint, Halving, Setting, Sweep, constraints_of, space_settings
 from stresslens.config.setting_keys import keys_meant, setting_keys
-from stresslens.config.validation import VARIANT_CONFIG, check_variant
+from stresslens.config.study_keys import StudyKeys
+from stresslens.config.validation import VARIANT_CONFIG, check_variant, depends_on
 from stresslens.core.errors import ConfigError, Problem
 from stresslens.core.extras import install_command, missing_modules
 from stresslens.core.spelling import closest
@@ -105,6 +107,32 @@ def check_sweep(
         recipe_with(values, trial, at, base, problems)
     if settings and len(problems) == before:
         _check_draws(values, settings, constraints, base, problems)
+
+
+def check_swept(
+    keys: StudyKeys,
+    cell: Cell,
+    override_changes: Sequence[Change],
+    config: VariantConfig,
+    base: Path,
+    problems: list[Problem],
+) -> None:
+    """Adds to `problems` why the sweep cannot be carried out for this variant."""
+    sweep = keys.sweep
+    assert sweep is not None
+    fixed: dict[str, Keys] = {key: origin for key, _, origin in cell.changes}
+    fixed |= {key: ("the", "command", "line") for key, _, _ in override_changes}
+    if keys.data_sizes is not None and cell.point is not None:
+        fixed |= dict.fromkeys(keys.data_sizes.sets, ("the", "data_sizes"))
+    if any(what != "surrogate" for what, _ in depends_on(config)):
+        why = "a sweep starts before other runs are trained; train the run with the weights first"
+        problems.append(
+            Problem(("sweep",), f"{why}, and give its file: weights: {{file: RUN/model.safetensors}}")
+        )
+    if config.estimator is not None or any(key.startswith("estimator") for key in sweep.space or {}):
+        why = "trials are compared by their epochs, and an estimator has none; list its settings as runs"
+        problems.append(Problem(("sweep",), why))
+    check_sweep(sweep, config, fixed, base, problems)
 
 
 def _key_problems(sweep: Sweep, config: VariantConfig) -> Iterator[tuple[Keys, str]]:

@@ -1,0 +1,249 @@
+"""The key `ablate:` of a study file: what each ingredient of the recipe is worth. It becomes the runs of an
+ordinary study (the full recipe, the bare one, each ingredient left out or added in) and their contrasts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from stresslens.config import registry
+from stresslens.config.contrasts import ContrastSection
+from stresslens.config.dotted_keys import get_dotted, set_dotted
+from stresslens.config.ingredients import (
+    ADDED,
+    Ingredient,
+    Ingredients,
+    found_ingredients,
+    stated_ingredients,
+)
+from stresslens.config.run_names import value_in_words
+from stresslens.config.study_keys import VARIANT_KEYS, StudyKeys
+from stresslens.config.study_record import StatedAblation, StatedIngredient
+from stresslens.core.errors import ConfigError, Problem
+from stresslens.core.spelling import closest
+
+FULL, BARE = "full", "bare"
+LEFT_OUT, ADDED_IN, TOGETHER = "left out of full", "added to bare", "all together"
+"""The names of the contrasts."""
+SEEDS = 3
+"""The seeds of an ablation that does not say how many: with fewer, no recipe is told from another."""
+Side = Literal["leave out", "add in"]
+
+CLASHES = {
+    "runs": "the ablation makes the runs itself. Put what they share at the top level; or leave `ablate` "
+    "out, and give the run whose ingredients are meant: stresslens ablate FILE --variant NAME",
+    "grid": "the ablation makes the runs itself; leave one of the two out",
+    "data_sizes": "the ablation is at one size of the data; set train.subset, or leave one of the two out",
+}
+"""Keys that an ablation cannot have beside it, and why."""
+
+
+@dataclass(frozen=True)
+class AblationRequest:
+    """What `stresslens ablate` asks for beside the study file: the sides; the ingredients by their names, or
+    all; and the variant that is the recipe, of a file with `runs`."""
+
+    sides: Collection[Side] = ("leave out", "add in")
+    ingredients: Sequence[str] = ()
+    variant: str | None = None
+
+
+@dataclass(frozen=True)
+class ExpandedAblation:
+    """An ablation as an ordinary study: its keys, what all runs share, and where the study file wrote each
+    change of a run (`places`). `stated` has the names of the variants."""
+
+    keys: StudyKeys
+    shared: dict[str, Any]
+    stated: StatedAblation
+    places: dict[registry.Keys, registry.Keys] = field(default_factory=dict)
+
+    def for_folders(
+        self, folders: Mapping[str, str], configs: Mapping[str, Any], problems: list[Problem]
+    ) -> StatedAblation:
+        """The ablation with the names of the folders. An ingredient that changes nothing in their
+        configurations is added to `problems`, if there are no others."""
+        stated = self.stated.renamed(folders)
+        for each in [] if problems else stated.ingredients:
+            for pair in filter(None, (each.left_out, each.added)):
+                first, second = (configs.get(name) for name in pair)
+                if first is not None and first == second:
+                    why = (
+                        "changes nothing: the run is the same with and without it. Take its settings out of "
+                        "the rest of the file and of the command line, or say what is without it, as in "
+                        "{train.ema: {with: 0.999, without: 0.9}}"
+                    )
+                    problems.append(Problem(("ablate", each.name), why))
+                    break
+        return stated
+
+
+def expanded_ablation(
+    keys: StudyKeys,
+    values: Mapping[str, Any],
+    name: str,
+    base: Path,
+    request: AblationRequest | None,
+    problems: list[Problem],
+) -> ExpandedAblation | None:
+    """The ablation of a study, whose keys were validated and whose plain `values` the file gives; None for
+    a study without one. With a `request`, a file without `ablate:` is searched for ingredients, and the study
+    is called `NAME-ablation`. Mistakes are added to `problems`."""
+    if keys.ablate is None and request is None:
+        return None
+    before, recipe = len(problems), {key: value for key, value in values.items() if key in VARIANT_KEYS}
+    if keys.ablate is None:
+        keys, recipe = _of_variant(keys, recipe, name, request or AblationRequest(), problems)
+    request = request or AblationRequest()
+    for key, why in CLASHES.items():
+        if getattr(keys, key) is not None:
+            problems.append(Problem((key,), f"cannot stand beside `ablate`: {why}"))
+    taken = {LEFT_OUT, ADDED_IN, TOGETHER} & set(keys.contrasts or {})
+    problems += [Problem(("contrasts", each), "the ablation has a contrast of this name") for each in taken]
+    if isinstance(keys.ablate, dict):
+        ingredients = stated_ingredients(keys.ablate, recipe, problems)
+    else:
+        ingredients = found_ingredients(recipe, base, request.ingredients)
+        if not ingredients.all and len(problems) == before:
+            why = "no ingredient was found: every setting that could be left out has its default. Name them"
+            problems.append(Problem(("ablate",), f"{why}, as in ablate: {{ema: {{train.ema: 0.999}}}}"))
+    chosen = ingredients.named(request.ingredients, problems)
+    if "repeats" not in values:
+        keys = replace(keys, repeats=SEEDS)
+    return _expanded(keys, ingredients, chosen, request.sides)
+
+
+def _of_variant(
+    keys: StudyKeys,
+    recipe: dict[str, Any],
+    name: str,
+    request: AblationRequest,
+    problems: list[Problem],
+) -> tuple[StudyKeys, dict[str, Any]]:
+    """The keys and the recipe of a file that has no `ablate:`. Of a file with `runs`, the recipe is that
+    of the variant that was asked for; the contrasts, which are between the runs, are left out."""
+    known, variant = list(keys.runs or {}), request.variant
+    recipe = copy.deepcopy(recipe)
+    if variant is not None and variant not in known:
+        why = f"--variant {variant}: no run of the study has this name; {closest(variant, known)}"
+        problems.append(Problem(("runs",), why))
+    elif variant is None and len(known) > 1:
+        problems.append(Problem(("runs",), f"which is the recipe? give --variant: {', '.join(known)}"))
+    for key, value in ((keys.runs or {}).get(variant or next(iter(known), "")) or {}).items():
+        try:
+            set_dotted(recipe, key, value)
+        except ConfigError as error:
+            problems.append(Problem(("runs", variant or known[0], key), str(error)))
+    called = "-".join(filter(None, [str(keys.study or name), variant, "ablation"])).replace(" ", "_")
+    contrasts = None if known else keys.contrasts
+    return replace(keys, study=called, ablate="auto", runs=None, contrasts=contrasts), recipe
+
+
+def _expanded(
+    keys: StudyKeys, ingredients: Ingredients, chosen: Sequence[str], sides: Collection[Side]
+) -> ExpandedAblation:
+    runs: dict[str, dict[str, Any] | None] = {}
+    places: dict[registry.Keys, registry.Keys] = {}
+    always = [each.name for each in ingredients.all if each.name not in chosen]
+    of_set: dict[frozenset[str], str] = {}
+
+    def run(present: Collection[str], called: str) -> str:
+        """The name of the run with these ingredients, which is made if there is none."""
+        found = of_set.setdefault(frozenset(present), called)
+        if found == called:
+            changes = runs[called] = {}
+            for key, value, at in _changes(ingredients, {*present, *always}):
+                changes[key] = value
+                places.update({("runs", called, key, *below): place for below, place in at.items()})
+        return found
+
+    full, bare = run(chosen, FULL), run((), BARE)
+    alone = {name: run([name], f"only {name}") for name in chosen if "add in" in sides}
+    left_out = {
+        name: run([each for each in chosen if each != name], f"without {name}")
+        for name in chosen
+        if "leave out" in sides
+    }
+    stated = [
+        (
+            name,
+            (left_out[name], full) if name in left_out else None,
+            (bare, alone[name]) if name in alone else None,
+        )
+        for name in chosen
+    ]
+    runs = {name: runs[name] for name in (full, *left_out.values(), *alone.values(), bare)}
+    pairs = {
+        LEFT_OUT: [left for _, left, _ in stated if left],
+        ADDED_IN: [added for _, left, added in stated if added and added != left],
+        TOGETHER: [(bare, full)] if len(chosen) > 1 else [],
+    }
+    made = {name: ContrastSection(pairs=each) for name, each in pairs.items() if each}
+    by_name = {each.name: each for each in ingredients.all}
+    kept = dict.fromkeys(always, "not asked for, so in every run") | ingredients.kept
+    record = StatedAblation(
+        full=full,
+        bare=bare,
+        ingredients=[
+            StatedIngredient(
+                name=name,
+                with_it=by_name[name].with_it,
+                without_it=by_name[name].without_it,
+                left_out=left,
+                added=added,
+            )
+            for name, left, added in stated
+        ],
+        kept=kept,
+    )
+    contrasts = {**made, **(keys.contrasts or {})}
+    keys = replace(keys, runs=runs, grid=None, data_sizes=None, contrasts=contrasts)
+    return ExpandedAblation(keys, ingredients.bare, record, places)
+
+
+Below = dict[registry.Keys, registry.Keys]
+"""Where the study file has a value, and parts of it by their paths in it."""
+
+
+def _changes(ingredients: Ingredients, present: Collection[str]) -> Iterator[tuple[str, Any, Below]]:
+    """The changes of the bare recipe that make a run: key, value and place. Shorter keys come first, so that
+    a plug-in is there before its options are set. A list gets the elements of all ingredients in order."""
+    found: dict[str, tuple[Any, Below]] = {}
+    for each in ingredients.all:
+        settings = each.with_it if each.name in present else each.without_it
+        for key, value in settings.items():
+            place = each.places[key]
+            if key not in ADDED or not isinstance(value, list):
+                found[key] = (copy.deepcopy(value), {(): place})
+                continue
+            before, at = found.get(key) or (_listed_at(ingredients.bare, key), {(): place})
+            more: Below = {(len(before) + k,): place for k in range(len(value))}
+            found[key] = ([*before, *copy.deepcopy(value)], {**at, **more})
+    for key in sorted(found, key=lambda key: key.count(".")):
+        yield key, *found[key]
+
+
+def _listed_at(values: Mapping[str, Any], dotted: str) -> list[Any]:
+    """The list at a dotted key; empty where there is none."""
+    try:
+        found = get_dotted(values, dotted)
+    except KeyError:
+        return []
+    return list(found) if isinstance(found, list) else []
+
+
+def ingredient_in_words(ingredient: Ingredient | StatedIngredient) -> str:
+    """`train.ema 0.999`, `train.loss mse (without it cross_entropy)`."""
+
+    def written(value: Any) -> str:
+        return ", ".join(map(value_in_words, value)) if isinstance(value, list) else value_in_words(value)
+
+    parts = []
+    for key, value in ingredient.with_it.items():
+        without = ingredient.without_it.get(key)
+        stated = "" if without is None else f" (without it {written(without)})"
+        parts.append(f"{key} {written(value)}{stated}")
+    return ", ".join(parts)
