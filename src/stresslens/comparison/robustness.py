@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,24 +236,13 @@ def compare_study_robustness(
     contrasts = read_study_record(folder).contrasts
     differences: list[tuple[Difference, list[DifferenceAtRadius], Attacked]] = []
     refused: list[UncomparedPair] = []
-    for variants in _by_threat(variants_of(folder, lambda run: bool(_results(run)))):
-        attacked_runs = [run for seeds in variants.values() for run in seeds.values()]
-        radii = sorted(
-            set.intersection(*({float(r) for r in run.result.radii if r > 0} for run in attacked_runs))
-        )
-        if not radii:
-            continue
-        eps = most_informative_radius(attacked_runs, radii)
-        tested = {
-            name: {seed: run.at(eps) for seed, run in seeds.items()} for name, seeds in variants.items()
-        }
+    for tested, radii in threats_of(folder):
+        first = next(run for seeds in tested.values() for run in seeds.values())
         for contrast, a, b in contrasts:
             if a in tested and b in tested:
                 compared = paired_accuracy(contrast, a, b, tested, ask)
                 if isinstance(compared, Difference):
-                    differences.append(
-                        (compared, _curve(tested[a], tested[b], radii), attacked_runs[0].at(eps))
-                    )
+                    differences.append((compared, _curve(tested[a], tested[b], radii), first))
                 else:
                     refused.append(UncomparedPair(contrast=contrast, a=a, b=b, verdict=compared))
     corrected = with_holm([difference for difference, _, _ in differences])
@@ -268,6 +257,25 @@ def compare_study_robustness(
         for difference, (_, curve, attacked) in zip(corrected, differences)
     ]
     return [*rows, *refused]
+
+
+def threats_of(folder: Path) -> Iterator[tuple[dict[str, dict[str, Attacked]], list[float]]]:
+    """For each threat that runs of a study were attacked under, these runs at the radius at which they are
+    compared, by variant and seed; and all radii that they share."""
+    for variants in _by_threat(variants_of(folder, lambda run: bool(_results(run)))):
+        attacked_runs = [run for seeds in variants.values() for run in seeds.values()]
+        radii = sorted(
+            set.intersection(*({float(r) for r in run.result.radii if r > 0} for run in attacked_runs))
+        )
+        if radii:
+            eps = most_informative_radius(attacked_runs, radii)
+            yield (
+                {
+                    name: {seed: run.at(eps) for seed, run in seeds.items()}
+                    for name, seeds in variants.items()
+                },
+                radii,
+            )
 
 
 def _by_threat(variants: VariantFolders) -> list[dict[str, dict[str, Attacked]]]:

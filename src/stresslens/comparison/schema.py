@@ -268,13 +268,54 @@ class ComparisonByMetric(JsonFile):
     refused: list[str] = []
 
 
+class IngredientWorth(JsonFile):
+    """What an ingredient of a recipe is worth by one metric. `left_out` is the full recipe minus the full one
+    without it, `added` is the bare one with it minus the bare one; None where this was not compared.
+    `interaction` is the first minus the second, with p after Holm's correction over the ingredients."""
+
+    ingredient: str
+    left_out: Contrast | None = None
+    added: Contrast | None = None
+    interaction: Contrast | None = None
+    verdict: str = ""
+
+
+class WorthTable(JsonFile):
+    """The ingredients by one `metric`, in its words, the one that is worth most in the full recipe first;
+    `together` is the full recipe minus the bare one."""
+
+    metric: str = "accuracy"
+    together: Contrast | None = None
+    rows: list[IngredientWorth] = []
+
+
+class AblatedIngredient(JsonFile):
+    """An ingredient with its settings in words, and its price: the costs of the full recipe over those of the
+    full one without it."""
+
+    name: str
+    settings: str = ""
+    costs: list[CostRatio] = []
+
+
+class Ablation(JsonFile):
+    """What each ingredient of a recipe is worth. `full` and `bare` are variants; `kept` are settings of the
+    recipe that are in all runs, with why."""
+
+    full: str
+    bare: str
+    ingredients: list[AblatedIngredient] = []
+    tables: list[WorthTable] = []
+    kept: dict[str, str] = {}
+
+
 class ComparisonFile(JsonFile):
     """comparison.json. A part that does not exist, such as the matrix of two variants, is not
     written."""
 
     REMEDY = "the command of the study (`stresslens run` or `train`) writes it anew"
 
-    LATER_KEYS = frozenset({"by_metric"})
+    LATER_KEYS = frozenset({"by_metric", "ablation"})
 
     format: Literal[1] = 1
     split: str = "test"
@@ -293,6 +334,7 @@ class ComparisonFile(JsonFile):
     importance: ImportanceTable | None = None
     pace: list[Convergence] = []
     by_metric: dict[str, ComparisonByMetric] = {}
+    ablation: Ablation | None = None
 
     @property
     def by_verdict(self) -> dict[str, list[Contrast]]:

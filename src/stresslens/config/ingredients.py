@@ -97,8 +97,8 @@ def stated_ingredients(
             stated = value if has_forms else {"with": value}
             if "with" not in stated:
                 problems.append(Problem(("ablate", name, key), "says what is without it; give `with` too"))
-            for form in stated.keys() - {*FORMS}:
-                problems.append(Problem(("ablate", name, key), unknown_key(form, FORMS)))
+            unknown = [form for form in stated if form not in FORMS]
+            problems += [Problem(("ablate", name, key), unknown_key(form, FORMS)) for form in unknown]
             for form, into in zip(FORMS, (ingredient.with_it, ingredient.without_it)):
                 if form in stated:
                     into[key] = stated[form]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stresslens.comparison import (
+    ablation,
     accuracy,
     claims,
     convergence,
@@ -213,6 +214,7 @@ def conclude(folder: Path) -> None:
     compared = accuracy.compare_study_accuracy(folder)
     compared.robustness = robustness.compare_study_robustness(folder)
     compared.by_metric = other_metrics.compare_study_by_metrics(folder, compared)
+    compared.ablation = ablation.study_ablation(folder, compared)
     compared.claims = claims.study_claims(folder, compared)
     compared.importance = setting_importance.study_setting_importance(folder)
     compared.pace = convergence.study_convergence(folder)
@@ -258,6 +260,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
         margins={**kept.margins, **study.margins},
         metrics=study.metrics,
+        ablation=study.ablation,
         claims=study.claims,
         curves=[study_record.SizeCurve(name=name, runs=runs) for name, runs in study.curves],
         command=command_line(),
