@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stresslens.cli.ablation_table import print_ablation
 from stresslens.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -31,11 +32,19 @@ def told_short_names(folder: Path, *, quiet: bool = False) -> ShortNames:
 
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     """Print the headline and each pair's verdict, once. Below verdicts that are not distinguishable
-    (with `plans`, below all), print how many images and seeds would be needed."""
+    (with `plans`, below all), print how many images and seeds would be needed. The contrasts of an
+    ablation are in its table."""
     from stresslens.comparison.other_metrics import said_in_short
-    from stresslens.comparison.schema import verdicts_on_margins
+    from stresslens.comparison.schema import Contrast, verdicts_on_margins
+    from stresslens.config.ablation import OWN_CONTRASTS
 
     contrasts, verdicts = compared.by_verdict, list(dict.fromkeys(compared.verdicts))
+    in_table = OWN_CONTRASTS if compared.ablation is not None else ()
+    verdicts = [
+        each
+        for each in verdicts
+        if each not in contrasts or any(pair.contrast not in in_table for pair in contrasts[each])
+    ]
     printed = verdicts
     if len(printed) > VERDICTS:
         printed = [verdict for verdict in printed if verdict not in contrasts or contrasts[verdict][0].real][
@@ -54,7 +63,10 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     for metric, by_metric in compared.by_metric.items():
         print("\n".join(said_in_short(metric, by_metric)))
     for pair in compared.robustness:
-        print(pair.verdict)
+        if not isinstance(pair, Contrast) or pair.contrast not in in_table:
+            print(pair.verdict)
+    if compared.ablation is not None:
+        print_ablation(compared.ablation)
     for claim in compared.claims:
         print(f"claim: {claim.claim}. {claim.sentence}")
 

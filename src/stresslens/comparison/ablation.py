@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stresslens.comparison.difference import Difference, divided_difference_of, with_holm
+from stresslens.comparison.accuracy import paired_accuracy
+from stresslens.comparison.difference import LEVEL, Difference, divided_difference_of, with_holm
 from stresslens.comparison.measured_run import Measured, predictions_by_metric
 from stresslens.comparison.metric_difference import difference_of_values
 from stresslens.comparison.robustness import threats_of
@@ -30,6 +31,7 @@ from stresslens.config.study_record import StatedAblation, StatedIngredient, rea
 from stresslens.core.errors import ConfigError
 from stresslens.metrics.intervals import Floats
 from stresslens.metrics.measures import ACCURACY, Measure, measure_of
+from stresslens.metrics.random_effects import Goal
 
 PRICES = ("seconds to the stop", "peak memory", "parameters", "multiply-adds", "seconds to score")
 """The costs that make the price of an ingredient; the first is always told, the others where they differ."""
@@ -114,10 +116,26 @@ def worth_table(
                 added=added,
                 interaction=interactions.get(each.name),
                 verdict=_verdict(left_out, added),
+                plan=_plan(left_out or added, tested, len(by_pair)),
             )
             rows.append(row)
     rows.sort(key=_gain, reverse=True)
     return WorthTable(metric=metric, together=by_pair.get((stated.bare, stated.full)), rows=rows)
+
+
+def _plan(contrast: Contrast | None, tested: TestedVariants, pairs: int) -> str | None:
+    """How many images and seeds would tell a gain that is not distinguishable, among so many pairs; for
+    which the level of the interval is Bonferroni's, a little stricter than Holm's."""
+    if contrast is None or contrast.real:
+        return None
+    found = paired_accuracy("", contrast.a, contrast.b, tested, None)
+    if not isinstance(found, Difference) or found.needs is None:
+        return contrast.plan
+    asked, among = found.measure.asked(found.ask), f" among {pairs} pairs" if pairs > 1 else ""
+    takes = found.needs(Goal(found.ask, 1 - (1 - LEVEL) / pairs))
+    if not takes:
+        return f"these {found.present} are enough to tell {asked} apart{among}, in 8 of 10 such studies"
+    return f"telling {asked} apart{among} would take {takes}"
 
 
 def _gain(row: IngredientWorth) -> float:

@@ -271,13 +271,16 @@ class ComparisonByMetric(JsonFile):
 class IngredientWorth(JsonFile):
     """What an ingredient of a recipe is worth by one metric. `left_out` is the full recipe minus the full one
     without it, `added` is the bare one with it minus the bare one; None where this was not compared.
-    `interaction` is the first minus the second, with p after Holm's correction over the ingredients."""
+    `interaction` is the first minus the second, with p after Holm's correction over the ingredients. `plan`
+    says how many images and seeds it would take to tell, among all contrasts, what is not distinguishable.
+    """
 
     ingredient: str
     left_out: Contrast | None = None
     added: Contrast | None = None
     interaction: Contrast | None = None
     verdict: str = ""
+    plan: str | None = None
 
 
 class WorthTable(JsonFile):

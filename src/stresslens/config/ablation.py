@@ -27,6 +27,7 @@ from stresslens.core.spelling import closest
 
 FULL, BARE = "full", "bare"
 LEFT_OUT, ADDED_IN, TOGETHER = "left out of full", "added to bare", "all together"
+OWN_CONTRASTS = (LEFT_OUT, ADDED_IN, TOGETHER)
 """The names of the contrasts."""
 SEEDS = 3
 """The seeds of an ablation that does not say how many: with fewer, no recipe is told from another."""
@@ -101,7 +102,7 @@ def expanded_ablation(
     for key, why in CLASHES.items():
         if getattr(keys, key) is not None:
             problems.append(Problem((key,), f"cannot stand beside `ablate`: {why}"))
-    taken = {LEFT_OUT, ADDED_IN, TOGETHER} & set(keys.contrasts or {})
+    taken = {*OWN_CONTRASTS} & set(keys.contrasts or {})
     problems += [Problem(("contrasts", each), "the ablation has a contrast of this name") for each in taken]
     if isinstance(keys.ablate, dict):
         ingredients = stated_ingredients(keys.ablate, recipe, problems)

@@ -19,6 +19,7 @@ from stresslens.comparison.schema import (
     JudgedClaim,
     RobustContrast,
 )
+from stresslens.config.ablation import OWN_CONTRASTS
 from stresslens.core.format import p_value, points, points_ends, signed, signed_number
 from stresslens.metrics.measures import Measure, measure_of
 from stresslens.report.load import StudyFolder
@@ -97,13 +98,15 @@ def _data_names(study: StudyFolder) -> set[str]:
 
 
 def questions(study: StudyFolder) -> list[Question]:
-    """The contrasts by name; those with a real difference first."""
+    """The contrasts by name; those with a real difference first. Those of an ablation are in its table."""
     by_contrast: dict[tuple[str, str], list[Contrast]] = {}
     if study.comparison:
+        in_table = OWN_CONTRASTS if study.comparison.ablation else ()
         for contrast in study.comparison.contrasts:
-            by_contrast.setdefault(("contrasts", contrast.contrast), []).append(contrast)
+            if contrast.contrast not in in_table:
+                by_contrast.setdefault(("contrasts", contrast.contrast), []).append(contrast)
         for robust in study.comparison.robustness:
-            if isinstance(robust, RobustContrast):
+            if isinstance(robust, RobustContrast) and robust.contrast not in in_table:
                 by_contrast.setdefault(("robustness", robust.contrast), []).append(robust)
     room = max(3, SENTENCES // max(1, len(by_contrast)))
     all_questions = []

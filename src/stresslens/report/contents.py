@@ -19,6 +19,7 @@ def study_contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
 
     contents = [
         ("verdicts", "Verdicts", True),
+        ("ablation", "Ablation", sections["ablation"]),
         ("results", "Results", sections["parts"]),
         ("averaged", "Test-time augmentation", sections["averaged"]),
         ("contrasts", "Contrasts", sections["contrasts"]),

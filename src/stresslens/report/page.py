@@ -28,6 +28,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
 from stresslens.core.version import __version__
 from stresslens.report import (
+    ablation,
     accuracy_charts,
     attack_audits,
     averaged,
@@ -69,6 +70,7 @@ TEMPLATES = (
     "robustness.html.j2",
     "sweeps.html.j2",
     "metrics.html.j2",
+    "ablation.html.j2",
     "prediction_sets.html.j2",
     "study.html.j2",
     "explanations.html.j2",
@@ -191,6 +193,7 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
         "expectation": provenance.expectation(study),
         "errors": comparison.errors(study),
         "matrix": comparison.matrix(study),
+        "ablation": ablation.ablation_section(study),
         "other_metrics": other_metrics.metric_sections(study),
         "averaged": averaged.averaged_rows(study),
         "sweeps": sweeps.sweep_sections(study),

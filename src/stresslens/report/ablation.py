@@ -1,0 +1,112 @@
+"""What each ingredient of a recipe is worth, for a study's page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stresslens.charts.chart import Chart
+from stresslens.charts.curve_colours import style_of
+from stresslens.charts.dot_charts import Interval, interval_chart
+from stresslens.comparison.ablation_words import (
+    ablation_sentences,
+    gain_in_words,
+    kept_sentence,
+    price_in_words,
+    ratio_in_words,
+    title_of,
+    unit_of,
+)
+from stresslens.comparison.schema import AblatedIngredient, Ablation, Contrast, IngredientWorth, WorthTable
+from stresslens.report.load import StudyFolder
+
+IN_FULL, ALONE = 0, 1
+"""The places of their colours."""
+
+
+@dataclass(frozen=True)
+class WorthSection:
+    """The table and the picture of one metric."""
+
+    of: WorthTable
+    ingredients: Mapping[str, AblatedIngredient]
+    chart: Chart
+
+    @property
+    def title(self) -> str:
+        return title_of(self.of)
+
+    @property
+    def unit(self) -> str:
+        return unit_of(self.of)
+
+    @property
+    def sentences(self) -> list[str]:
+        return [text for text in ablation_sentences(self.of) if text not in self._plans]
+
+    @property
+    def _plans(self) -> set[str]:
+        return {f"{row.ingredient}: {row.plan}" for row in self.of.rows}
+
+    def gain(self, contrast: Contrast | None) -> str:
+        return gain_in_words(contrast, self.of)
+
+    def settings(self, row: IngredientWorth) -> str:
+        return self.ingredients[row.ingredient].settings
+
+    def price(self, row: IngredientWorth) -> str:
+        return price_in_words(self.ingredients[row.ingredient].costs)
+
+    def seconds(self, row: IngredientWorth) -> float | None:
+        """The ratio of the training times, by which the column of prices is sorted."""
+        costs = self.ingredients[row.ingredient].costs
+        return costs[0].ratio.value if costs else None
+
+
+@dataclass(frozen=True)
+class AblationSection:
+    full: str
+    bare: str
+    tables: Sequence[WorthSection]
+    kept: str
+
+
+def ablation_section(study: StudyFolder) -> AblationSection | None:
+    """The tables of an ablation; None for a study without one, or before its runs were compared."""
+    found = study.comparison.ablation if study.comparison else None
+    if found is None or not found.tables:
+        return None
+    ingredients = {each.name: each for each in found.ingredients}
+    tables = [WorthSection(table, ingredients, ablation_chart(found, table)) for table in found.tables]
+    return AblationSection(found.full, found.bare, tables, kept_sentence(found))
+
+
+def ablation_chart(ablation: Ablation, table: WorthTable) -> Chart:
+    """The gain of each ingredient in the full recipe and alone, with intervals and the training time that it
+    costs."""
+    costs = {each.name: each.costs for each in ablation.ingredients}
+    scale = 100 if unit_of(table) == "points" else 1
+    rows = []
+    for row in table.rows:
+        price = f", time {ratio_in_words(paid[0], interval=False)}" if (paid := costs[row.ingredient]) else ""
+        for contrast, name, place in (
+            (row.left_out, row.ingredient, IN_FULL),
+            (row.added, f"{row.ingredient}, alone", ALONE),
+        ):
+            if contrast is not None:
+                e = contrast.adjusted or contrast.difference
+                written = gain_in_words(contrast, table).partition(" (")[0]
+                told = written if row.left_out and place == ALONE else f"{written}{price}"
+                ends = (scale * value for value in (e.value, e.low, e.high))
+                rows.append(Interval(name, *ends, place, told))
+    unit = "percentage points" if scale == 100 else unit_of(table)
+    chart = interval_chart(
+        rows,
+        title=f"What each ingredient is worth in {title_of(table)}, and what it costs",
+        x_label=f"gain, {unit}" if unit else "gain",
+        reference=(0.0, "nothing"),
+        label=34,
+    )
+    shown = {row.place for row in rows}
+    keys = ((IN_FULL, "in the full recipe"), (ALONE, "alone, in the bare recipe"))
+    return replace(chart, keys=[(style_of(place), name) for place, name in keys if place in shown])
