@@ -9,8 +9,10 @@ from stresslens.core import old_paths, torchvision_compat
 from stresslens.core.version import __version__
 
 if TYPE_CHECKING:
+    from stresslens.api import Ablation as Ablation
     from stresslens.api import Run as Run
     from stresslens.api import Study as Study
+    from stresslens.api import ablate as ablate
     from stresslens.api import as_model as as_model
     from stresslens.api import attack as attack
     from stresslens.api import check_data as check_data
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from stresslens.robustness.verification import Verification as Verification
 
 _HOMES = {
+    "Ablation": "api.ablations",
+    "ablate": "api",
     "Ball": "core.ball",
     "Chart": "charts.chart",
     "AcrossDataSets": "api.comparisons",

@@ -3,6 +3,7 @@ your own modules and tensors."""
 
 from __future__ import annotations
 
+from stresslens.api.ablations import Ablation
 from stresslens.api.attacker import attack, verify
 from stresslens.api.drift import compare_data
 from stresslens.api.ensembles import ensemble
@@ -21,9 +22,10 @@ from stresslens.api.split_results import (
     SplitResults,
 )
 from stresslens.api.studies import Study
-from stresslens.api.trainer import run, train
+from stresslens.api.trainer import ablate, run, train
 
 __all__ = [
+    "Ablation",
     "ClassTable",
     "ConfusionMatrix",
     "ReliabilityDiagram",
@@ -31,6 +33,7 @@ __all__ = [
     "Run",
     "SplitResults",
     "Study",
+    "ablate",
     "as_model",
     "attack",
     "check_data",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from stresslens.api.ablations import Ablation
 from stresslens.api.comparisons import Comparison
 from stresslens.api.named_scores import ByName, Scores, ScoresOfVariants
 from stresslens.api.robust_scores import robust_of_runs, robust_of_variants
@@ -171,6 +172,15 @@ class Study(RowTable):
         except UnreadableRun:
             return Comparison(compare_folders(comparable(self.folder)).as_json())
         return Comparison(FolderComparison("study", kept, []).as_json())
+
+    @property
+    def ablation(self) -> Ablation:
+        """What each ingredient of the recipe is worth, from comparison.json. Raises ConfigError for a study
+        without an ablation."""
+        kept = ComparisonFile.read(self.folder / "comparison.json").ablation
+        if kept is None or not kept.tables:
+            raise ConfigError(f"{self.folder} is no ablation with finished runs; `sl.ablate` makes one")
+        return Ablation(kept)
 
     @property
     def report(self) -> Path:

@@ -27,6 +27,7 @@ from stresslens.api.runs import Run
 from stresslens.api.studies import Study
 from stresslens.api.words import public_call
 from stresslens.config import study_file
+from stresslens.config.ablation import AblationRequest, request_of
 from stresslens.config.ensembles import number_of_runs
 from stresslens.config.function_files import with_names
 from stresslens.config.recorded_study import read_recorded_study
@@ -51,9 +52,13 @@ Track: TypeAlias = str | Mapping[str, Any] | Tracker | Any
 `close()`."""
 
 
+StudyOfUser: TypeAlias = str | os.PathLike[str] | Mapping[str, Any]
+"""A study file, or a dictionary of its keys."""
+
+
 @public_call()
 def run(
-    study: str | os.PathLike[str] | Mapping[str, Any],
+    study: StudyOfUser,
     *overrides: str,
     out: str | os.PathLike[str] = "runs",
     jobs: int | None = None,
@@ -69,6 +74,49 @@ def run(
     one; on Ray one a core); `executor` is "local" or "ray", by default the study's own. `track` and
     `progress` are as in `train`. Raises ConfigError with every mistake of the study, DataError,
     TrainingDiverged, and Stopped after a signal."""
+    return _carried_out(study, overrides, out, jobs, executor, track, progress)
+
+
+@public_call()
+def ablate(
+    study: StudyOfUser,
+    *overrides: str,
+    leave_out: bool = False,
+    add_in: bool = False,
+    ingredients: str | Sequence[str] = (),
+    variant: str | None = None,
+    repeats: int | None = None,
+    out: str | os.PathLike[str] = "runs",
+    jobs: int | None = None,
+    executor: str | None = None,
+    track: Track | Sequence[Track] = (),
+    progress: Progress = True,
+) -> Study:
+    """Measures what each ingredient of a study's recipe is worth, and returns the study; its `ablation` has
+    the table.
+
+    The key `ablate` of the study names the ingredients; without it they are the settings that differ from
+    their defaults and can be taken away. Each is left out of the full recipe and added to the bare one; with
+    `leave_out` or `add_in` only that. `ingredients` are those that are asked about, the others are in every
+    run. Of a study with `runs`, `variant` is the one whose recipe is meant. `repeats` seeds, by default those
+    of the study, else 3. Everything else is as in `run`."""
+    check_whole_number("repeats", repeats)
+    named = [ingredients] if isinstance(ingredients, str) else list(ingredients)
+    request = request_of(leave_out, add_in, named, variant)
+    seeds = () if repeats is None else (f"repeats={repeats}",)
+    return _carried_out(study, (*overrides, *seeds), out, jobs, executor, track, progress, request)
+
+
+def _carried_out(
+    study: StudyOfUser,
+    overrides: tuple[str, ...],
+    out: str | os.PathLike[str],
+    jobs: int | None,
+    executor: str | None,
+    track: Track | Sequence[Track],
+    progress: Progress,
+    ablation: AblationRequest | None = None,
+) -> Study:
     place = path_of(out, "out")
     named, trackers = trackers_of(track)
     overrides = (*overrides, *([f"track={json.dumps(named)}"] if named else []))
@@ -76,13 +124,13 @@ def run(
     if wrong := [each for each in overrides if not isinstance(each, str)]:
         raise ConfigError(f"an override is {wrong[0]!r}; expected text such as 'train.epochs=1'")
     if isinstance(study, Mapping):
-        described = study_from(with_names(study, place), overrides, place)
+        described = study_from(with_names(study, place), overrides, place, ablation)
     elif (recorded := read_recorded_study(_study_file(study))) is not None:
-        if overrides or jobs is not None or executor is not None:
+        if overrides or jobs is not None or executor is not None or ablation is not None:
             raise ConfigError(f"{study} is a study of predictions, which trains nothing; give `out` alone")
         return Study(record_study(recorded, tables_of(recorded), place))
     else:
-        described = study_file.read_study(_study_file(study), overrides)
+        described = study_file.read_study(_study_file(study), overrides, ablation=ablation)
     described = study_file.with_executor(described, executor)
     if trackers and ((jobs or 1) > 1 or described.executor != "local"):
         raise ConfigError(

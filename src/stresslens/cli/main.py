@@ -17,6 +17,7 @@ from typing import TextIO
 
 import typer
 
+from stresslens.cli.ablate import ablate
 from stresslens.cli.attack import attack
 from stresslens.cli.audit import audit
 from stresslens.cli.card import card
@@ -65,7 +66,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(run, train, ensemble, evaluate, compare, attack, corruptions, verify, audit),
+    *(run, train, ablate, ensemble, evaluate, compare, attack, corruptions, verify, audit),
     *(explain, predict, serve, export, report, card),
 ):
     app.command(cls=WithOldOptions)(command)

@@ -270,6 +270,7 @@ def _print_resolved(study: Study) -> None:
             "seeds": study.seeds,
             "runs": resolved,
             "contrasts": study.contrasts,
+            **({} if study.ablation is None else {"ablation": study.ablation.as_json()}),
             **swept,
         }
     )

@@ -99,12 +99,3 @@ def ablation_sentences(table: WorthTable) -> list[str]:
             verb = "is" if len(names) == 1 else "are"
             told.append(f"{enumeration(names)} {verb} worth {words} beside the others than alone")
     return [*told, *(f"{row.ingredient}: {row.plan}" for row in table.rows if row.plan)]
-
-
-def kept_sentence(ablation: Ablation) -> str:
-    """What else the recipe sets, and why it is no ingredient; empty where there is nothing."""
-    by_reason: dict[str, list[str]] = {}
-    for key, why in ablation.kept.items():
-        by_reason.setdefault(why, []).append(key)
-    parts = [f"{enumeration(keys)} ({why})" for why, keys in by_reason.items()]
-    return f"in all runs: {'; '.join(parts)}" if parts else ""

@@ -24,6 +24,7 @@ from stresslens.config.study_keys import VARIANT_KEYS, StudyKeys
 from stresslens.config.study_record import StatedAblation, StatedIngredient
 from stresslens.core.errors import ConfigError, Problem
 from stresslens.core.spelling import closest
+from stresslens.core.text import enumeration
 
 FULL, BARE = "full", "bare"
 LEFT_OUT, ADDED_IN, TOGETHER = "left out of full", "added to bare", "all together"
@@ -50,6 +51,16 @@ class AblationRequest:
     sides: Collection[Side] = ("leave out", "add in")
     ingredients: Sequence[str] = ()
     variant: str | None = None
+
+
+def request_of(
+    leave_out: bool, add_in: bool, ingredients: Sequence[str], variant: str | None
+) -> AblationRequest:
+    """The request of a command or call; with neither or both of the first two, both sides."""
+    sides: dict[Side, bool] = {"leave out": leave_out, "add in": add_in}
+    return AblationRequest(
+        [side for side, asked in sides.items() if asked or leave_out == add_in], ingredients, variant
+    )
 
 
 @dataclass(frozen=True)
@@ -248,3 +259,12 @@ def ingredient_in_words(ingredient: Ingredient | StatedIngredient) -> str:
         stated = "" if without is None else f" (without it {written(without)})"
         parts.append(f"{key} {written(value)}{stated}")
     return ", ".join(parts)
+
+
+def kept_in_words(kept: Mapping[str, str]) -> str:
+    """What else a recipe sets, and why it is no ingredient; empty where there is nothing."""
+    by_reason: dict[str, list[str]] = {}
+    for key, why in kept.items():
+        by_reason.setdefault(why, []).append(key)
+    parts = [f"{enumeration(keys)} ({why})" for why, keys in by_reason.items()]
+    return f"in all runs: {'; '.join(parts)}" if parts else ""

@@ -11,13 +11,13 @@ from stresslens.charts.dot_charts import Interval, interval_chart
 from stresslens.comparison.ablation_words import (
     ablation_sentences,
     gain_in_words,
-    kept_sentence,
     price_in_words,
     ratio_in_words,
     title_of,
     unit_of,
 )
 from stresslens.comparison.schema import AblatedIngredient, Ablation, Contrast, IngredientWorth, WorthTable
+from stresslens.config.ablation import kept_in_words
 from stresslens.report.load import StudyFolder
 
 IN_FULL, ALONE = 0, 1
@@ -77,11 +77,11 @@ def ablation_section(study: StudyFolder) -> AblationSection | None:
     if found is None or not found.tables:
         return None
     ingredients = {each.name: each for each in found.ingredients}
-    tables = [WorthSection(table, ingredients, ablation_chart(found, table)) for table in found.tables]
-    return AblationSection(found.full, found.bare, tables, kept_sentence(found))
+    tables = [WorthSection(table, ingredients, worth_chart(found, table)) for table in found.tables]
+    return AblationSection(found.full, found.bare, tables, kept_in_words(found.kept))
 
 
-def ablation_chart(ablation: Ablation, table: WorthTable) -> Chart:
+def worth_chart(ablation: Ablation, table: WorthTable) -> Chart:
     """The gain of each ingredient in the full recipe and alone, with intervals and the training time that it
     costs."""
     costs = {each.name: each.costs for each in ablation.ingredients}
@@ -97,8 +97,8 @@ def ablation_chart(ablation: Ablation, table: WorthTable) -> Chart:
                 e = contrast.adjusted or contrast.difference
                 written = gain_in_words(contrast, table).partition(" (")[0]
                 told = written if row.left_out and place == ALONE else f"{written}{price}"
-                ends = (scale * value for value in (e.value, e.low, e.high))
-                rows.append(Interval(name, *ends, place, told))
+                value, low, high = (scale * each for each in (e.value, e.low, e.high))
+                rows.append(Interval(name, value, low, high, place, told))
     unit = "percentage points" if scale == 100 else unit_of(table)
     chart = interval_chart(
         rows,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stresslens.config import study_file
+from stresslens.config.ablation import AblationRequest
 from stresslens.config.data_paths import images_at
 from stresslens.config.run_names import folder_name, label, value_in_words
 from stresslens.config.yaml_source import of_override
@@ -20,8 +21,14 @@ from stresslens.training.autotune import recorded_differences
 from stresslens.training.task import Task
 
 
-def study_from(values: Mapping[str, Any], overrides: Sequence[str], out: Path) -> study_file.Study:
-    """The study that a dictionary describes. Without the key `study` it is called like its data.
+def study_from(
+    values: Mapping[str, Any],
+    overrides: Sequence[str],
+    out: Path,
+    ablation: AblationRequest | None = None,
+) -> study_file.Study:
+    """The study that a dictionary describes; with an `ablation`, that of its ingredients. Without the key
+    `study` it is called like its data.
 
     A variant whose folder below `out` holds a run of other settings gets a folder of its own, which is
     called by what differs. Raises ConfigError with every mistake.
@@ -31,7 +38,9 @@ def study_from(values: Mapping[str, Any], overrides: Sequence[str], out: Path) -
     if isinstance(data, str) and (at_path := images_at(data)) is not None:
         data = plain["data"] = at_path
     try:
-        study = study_file.expand_study(plain, overrides, name=label(data), base=Path.cwd())
+        study = study_file.expand_study(
+            plain, overrides, name=label(data), base=Path.cwd(), ablation=ablation
+        )
     except Problems as error:
         raise ConfigError(
             "\n".join(_said(problem.path, problem.message) for problem in error.problems)
