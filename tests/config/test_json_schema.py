@@ -77,6 +77,14 @@ VALID: dict[str, dict[str, Any]] = {
     "choices": {
         "sweep": {"space": {"train.lr": {"choices": [0.1, 0.2]}, "model.hidden": {"from": 1, "to": 9}}}
     },
+    "ablation": {
+        "ablate": {
+            "ema": {"train.ema": 0.9},
+            "loss": {"train.loss": {"with": "mse", "without": "cross_entropy"}, "train.lr": 0.1},
+            "shift": {"train.augment": [{"crop": {"padding": 1}}], "model.batch_norm": True},
+        }
+    },
+    "ablation of what is found": {"ablate": "auto"},
     "words of version 0.1.0": {
         "curve": {"sizes": [10, 20]},
         "train": {"tune": {"every": 2}},
@@ -135,6 +143,9 @@ INVALID: dict[str, dict[str, Any]] = {
         "train": {"loss": "losses.py:mine"},
         "runs": {"a": {"model.hiden": 3}},
     },
+    "unknown key of an ingredient": {"ablate": {"ema": {"train.emaa": 0.9}}},
+    "wrong type in an ingredient": {"ablate": {"ema": {"train.ema": "much"}}},
+    "ingredient without settings": {"ablate": {"ema": 0.9}},
     "unknown key of the grid": {"grid": {"train.epoch": [3]}},
     "unknown option of the grid": {"grid": {"train.optimizer.momentun": [0.5]}},
     "wrong type in the grid": {"grid": {"train.epochs": [3, "four"]}},

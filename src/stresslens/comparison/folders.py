@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from stresslens.comparison import accuracy, claims, robustness
+from stresslens.comparison import ablation, accuracy, claims, robustness
 from stresslens.comparison.corrected_labels import CorrectedTests
 from stresslens.comparison.cost_table import CostTable
 from stresslens.comparison.margins import MarginQuestion
@@ -224,6 +224,7 @@ def _compared_study(
     if question.gate is not None and compared.refused:
         raise ConfigError("\n".join(compared.refused))
     if metric == "accuracy" and question.gate is None:
+        compared.ablation = ablation.study_ablation(folder, compared)
         compared.claims = claims.study_claims(folder, compared)
     return compared
 

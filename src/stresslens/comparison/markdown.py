@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from stresslens.comparison.ablation_words import ablation_sentences, headings, worth_rows
 from stresslens.comparison.folders import FolderComparison
 from stresslens.comparison.margins import in_points
-from stresslens.comparison.schema import verdicts_on_margins
+from stresslens.comparison.schema import Ablation, WorthTable, verdicts_on_margins
 from stresslens.core.format import percent, plain
 from stresslens.metrics.measures import measure_of
 
@@ -32,6 +33,8 @@ def markdown_of(result: FolderComparison) -> str:
         for asked in verdicts_on_margins(same_pair):
             lines.append(f"- {in_markdown(asked.verdict)}")
             lines += [f"  - {in_markdown(asked.plan)}"] if asked.plan else []
+    if compared.ablation is not None:
+        lines += [each for table in compared.ablation.tables for each in _worth(compared.ablation, table)]
     lines += [f"- {in_markdown(cost.verdict)}" for cost in compared.costs]
     lines += [
         f"- {in_markdown(sentence)}" for sentence in (result.changes.sentences if result.changes else ())
@@ -44,6 +47,15 @@ def markdown_of(result: FolderComparison) -> str:
         for name, estimate in compared.recipes.items()
     ]
     return "\n".join([*lines, ""])
+
+
+def _worth(ablation: Ablation, table: WorthTable) -> list[str]:
+    """What each ingredient is worth by one metric."""
+    head = headings(table)
+    rows = [head, ["---"] * len(head), *worth_rows(ablation, table)]
+    cells = [[cell if cell == "---" else in_markdown(cell) for cell in row] for row in rows]
+    said = [f"- {in_markdown(text)}" for text in ablation_sentences(table)]
+    return ["", *(f"| {' | '.join(row)} |" for row in cells), "", *said]
 
 
 def _summary(result: FolderComparison) -> str:

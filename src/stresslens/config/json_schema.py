@@ -15,6 +15,7 @@ from pydantic import PydanticUserError, TypeAdapter
 from stresslens.config import registry
 from stresslens.config.attribute_docstrings import WithAttributeDocstrings
 from stresslens.config.dotted_keys import SLOTS
+from stresslens.config.ingredients import FORMS
 from stresslens.config.known_plugins import known_plugins
 from stresslens.config.old_words import KEYS, VALUES
 from stresslens.config.schema import VariantConfig
@@ -233,6 +234,11 @@ def _study(definitions: dict[str, Schema]) -> Schema:
     definitions["changes"] = keys(settings, _same, type=["object", "null"])
     definitions["space"] = {"anyOf": [{"type": "array"}, _CHOICES, _ref("Range")]}
     definitions["trial"] = keys(swept, _same)
+    ablated = {"type": "object", "properties": {form: {} for form in FORMS}, "required": [FORMS[0]]}
+    definitions["ablated"] = ablated
+    definitions["ingredient"] = keys(settings, lambda schema: {"anyOf": [schema, _ref("ablated")]})
+    auto = {"const": "auto"}
+    study["ablate"] = {**study["ablate"], "anyOf": [_map_of(_ref("ingredient")), auto, {"type": "null"}]}
     study["runs"] = {**study["runs"], "anyOf": [_map_of(_ref("changes")), {"type": "null"}]}
     study["grid"] = {**study["grid"], "anyOf": [keys(settings, _listed), {"type": "null"}]}
     sweep["settings"] = {**sweep["settings"], "anyOf": [_listed(_ref("trial")), {"type": "null"}]}
