@@ -137,7 +137,7 @@ def tested(right: np.ndarray) -> dict[str, tested_run.Tested]:
     """Right answers (seeds, images) as runs."""
     labels = np.zeros(right.shape[1], np.int64)
     return {
-        f"seed-{k}": Tested(row > 0, labels, "test", RunRecord(status="finished", stages={}))
+        f"seed-{k}": tested_run.Tested(row > 0, labels, "test", RunRecord(status="finished", stages={}))
         for k, row in enumerate(right)
     }
 
