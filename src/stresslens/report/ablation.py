@@ -109,4 +109,4 @@ def worth_chart(ablation: Ablation, table: WorthTable) -> Chart:
     )
     shown = {row.place for row in rows}
     keys = ((IN_FULL, "in the full recipe"), (ALONE, "alone, in the bare recipe"))
-    return replace(chart, keys=[(style_of(place), name) for place, name in keys if place in shown])
+    return replace(chart, keys=[(f"line {style_of(place)}", name) for place, name in keys if place in shown])

@@ -170,7 +170,7 @@ const fold = () => {
       button.append(...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => unfold(section, section.classList.contains("folded")));
-      unfold(section, ["results", "scores", "pictures"].includes(section.id));
+      unfold(section, ["ablation", "results", "scores", "pictures"].includes(section.id));
     } else if (!narrow.matches && button) {
       head.append(...button.childNodes);
       button.remove();
