@@ -18,7 +18,7 @@ from stresslens.evaluation.guarantees import wanted
 from stresslens.evaluation.model_info import ModelInfo
 from stresslens.evaluation.predictor import Predictor, open_predictor
 from stresslens.explanation.svg import png
-from stresslens.serve.processes import forget_garbage, leave_signals_to_server, set_threads
+from stresslens.serve.processes import begin_worker, forget_garbage, set_threads
 
 COVERAGE = 0.95
 """Of the set of classes, unless the request says another."""
@@ -102,7 +102,7 @@ def classify_batches(connection: Connection, runs: ServedRuns) -> None:
 
     An answer is its JSON as bytes, so that the process of the server only puts answers together.
     """
-    leave_signals_to_server()
+    begin_worker()
     try:
         opened = Opened(runs)
         set_threads(runs.threads, opened.predictors.values())

@@ -25,7 +25,7 @@ from stresslens.explanation.svg import png
 from stresslens.serve.classification import ServedRuns
 from stresslens.serve.live_attack import AttackGoal, Attempt, LiveAttack
 from stresslens.serve.page_runs import PageRun, address_of, corrupted, picture_of
-from stresslens.serve.processes import forget_garbage, leave_signals_to_server, set_threads
+from stresslens.serve.processes import begin_worker, forget_garbage, set_threads
 
 PAGE = 24
 """Images of the run's own data on a page of them."""
@@ -63,7 +63,7 @@ def answer_page(connection: Connection, served: ServedRuns) -> None:
     """The loop of the process: takes a `Job`, sends its parts and `Ended`, until the other end is closed.
     The first message describes the runs, or is the error why they could not be opened. While nothing is
     asked, it prepares what later answers need."""
-    leave_signals_to_server()
+    begin_worker()
     warnings.simplefilter("ignore")
     try:
         page = _Page(served)

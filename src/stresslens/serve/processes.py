@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from stresslens.core.devices import keep_memory
 from stresslens.core.errors import StresslensError
 from stresslens.evaluation.predictor import Predictor
 
@@ -78,10 +79,11 @@ class WorkerProcess:
             self.process.join()
 
 
-def leave_signals_to_server() -> None:
-    """Ctrl-C does not reach a worker: the server ends it."""
+def begin_worker() -> None:
+    """The process leaves Ctrl-C to the server, which ends it, and keeps freed memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    keep_memory()
 
 
 def set_threads(asked: int | None, predictors: Iterable[Predictor]) -> None:
