@@ -26,6 +26,7 @@ import json
 import os
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -175,7 +176,9 @@ def picture(mode: str) -> tuple[bytes, str]:
 @contextmanager
 def started(who: str, run: Path, file: Path, mode: str, side: int, out: Path) -> Iterator[tuple[int, int]]:
     """A server's process and its port."""
-    port = 8700 + sum(map(ord, who)) % 100
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     if who == "stresslens":
         words = [sys.executable, "-m", "stresslens", "serve", str(run), "--port", str(port)]
     else:
