@@ -90,12 +90,18 @@ def worth_rows(ablation: Ablation, table: WorthTable) -> list[list[str]]:
 
 
 def ablation_sentences(table: WorthTable) -> list[str]:
-    """What is said below a table: all ingredients together; those that are worth something else beside the
-    others than alone; and what it would take to tell the others."""
+    """What is said below a table: `worth_sentences`, and what it would take to tell what is not
+    distinguishable."""
+    return [*worth_sentences(table), *(f"{row.ingredient}: {row.plan}" for row in table.rows if row.plan)]
+
+
+def worth_sentences(table: WorthTable) -> list[str]:
+    """What all ingredients together are worth, and which are worth something else beside the others than
+    alone."""
     told = [f"all together: {table.together.verdict}"] if table.together else []
     for sign, words in ((1, "more"), (-1, "less")):
         names = [r.ingredient for r in table.rows if r.interaction and r.interaction.better == sign]
         if names:
             verb = "is" if len(names) == 1 else "are"
             told.append(f"{enumeration(names)} {verb} worth {words} beside the others than alone")
-    return [*told, *(f"{row.ingredient}: {row.plan}" for row in table.rows if row.plan)]
+    return told

@@ -9,12 +9,12 @@ from stresslens.charts.chart import Chart
 from stresslens.charts.curve_colours import style_of
 from stresslens.charts.dot_charts import Interval, interval_chart
 from stresslens.comparison.ablation_words import (
-    ablation_sentences,
     gain_in_words,
     price_in_words,
     ratio_in_words,
     title_of,
     unit_of,
+    worth_sentences,
 )
 from stresslens.comparison.schema import AblatedIngredient, Ablation, Contrast, IngredientWorth, WorthTable
 from stresslens.config.ablation import kept_in_words
@@ -42,11 +42,7 @@ class WorthSection:
 
     @property
     def sentences(self) -> list[str]:
-        return [text for text in ablation_sentences(self.of) if text not in self._plans]
-
-    @property
-    def _plans(self) -> set[str]:
-        return {f"{row.ingredient}: {row.plan}" for row in self.of.rows}
+        return worth_sentences(self.of)
 
     def gain(self, contrast: Contrast | None) -> str:
         return gain_in_words(contrast, self.of)
