@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stresslens.api.words import public_call
 from stresslens.charts.chart import Chart, card_with_charts
-from stresslens.comparison.ablation_words import ablation_sentences, gain_in_words, unit_of
+from stresslens.comparison.ablation_words import ablation_sentences, unit_of, worth_in_words
 from stresslens.comparison.schema import Ablation as AblationFile
 from stresslens.comparison.schema import Contrast, CostRatio, WorthTable
 from stresslens.core.cards import sentences
@@ -30,7 +30,7 @@ class Ablation(Tabular):
     def __repr__(self) -> str:
         first = self._told.tables[0]
         said = [
-            f"{r.ingredient} {gain_in_words(r.left_out or r.added, first)} {r.verdict}" for r in first.rows
+            f"{r.ingredient} {worth_in_words(r.left_out or r.added, first)} {r.verdict}" for r in first.rows
         ]
         return f"Ablation({counted(len(said), 'ingredient')}: {brief('; '.join(said), 200)})"
 

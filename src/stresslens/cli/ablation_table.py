@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 def print_ablation(ablation: Ablation) -> None:
     """Print a table for each metric, and below it what it would take to tell the rest."""
-    from stresslens.comparison.ablation_words import ablation_sentences, headings, title_of, worth_rows
+    from stresslens.comparison.ablation_words import ablation_sentences, headings, table_title, worth_rows
 
     for table in ablation.tables:
         print_table(
             headings(table),
             worth_rows(ablation, table),
-            f"what each ingredient is worth in {title_of(table)}",
+            f"what each ingredient is worth in {table_title(table)}",
         )
         for sentence in ablation_sentences(table):
             print(sentence)

@@ -33,12 +33,12 @@ def unit_of(table: WorthTable) -> str:
     return "points" if measure is None else measure.unit
 
 
-def title_of(table: WorthTable) -> str:
+def table_title(table: WorthTable) -> str:
     measure = measure_of_table(table)
     return table.metric if measure is None else measure.words
 
 
-def gain_in_words(contrast: Contrast | None, table: WorthTable) -> str:
+def worth_in_words(contrast: Contrast | None, table: WorthTable) -> str:
     """A gain with its interval, after Holm's correction where that decides; a dash where there is none."""
     if contrast is None:
         return "–"
@@ -79,9 +79,9 @@ def worth_rows(ablation: Ablation, table: WorthTable) -> list[list[str]]:
     return [
         [
             row.ingredient,
-            gain_in_words(row.left_out, table),
-            gain_in_words(row.added, table),
-            gain_in_words(row.interaction, table),
+            worth_in_words(row.left_out, table),
+            worth_in_words(row.added, table),
+            worth_in_words(row.interaction, table),
             row.verdict,
             price_in_words(costs.get(row.ingredient, [])),
         ]

@@ -9,11 +9,11 @@ from stresslens.charts.chart import Chart
 from stresslens.charts.curve_colours import style_of
 from stresslens.charts.dot_charts import Interval, interval_chart
 from stresslens.comparison.ablation_words import (
-    gain_in_words,
     price_in_words,
     ratio_in_words,
-    title_of,
+    table_title,
     unit_of,
+    worth_in_words,
     worth_sentences,
 )
 from stresslens.comparison.schema import AblatedIngredient, Ablation, Contrast, IngredientWorth, WorthTable
@@ -34,7 +34,7 @@ class WorthSection:
 
     @property
     def title(self) -> str:
-        return title_of(self.of)
+        return table_title(self.of)
 
     @property
     def unit(self) -> str:
@@ -45,7 +45,7 @@ class WorthSection:
         return worth_sentences(self.of)
 
     def gain(self, contrast: Contrast | None) -> str:
-        return gain_in_words(contrast, self.of)
+        return worth_in_words(contrast, self.of)
 
     def settings(self, row: IngredientWorth) -> str:
         return self.ingredients[row.ingredient].settings
@@ -91,14 +91,14 @@ def worth_chart(ablation: Ablation, table: WorthTable) -> Chart:
         ):
             if contrast is not None:
                 e = contrast.adjusted or contrast.difference
-                written = gain_in_words(contrast, table).partition(" (")[0]
+                written = worth_in_words(contrast, table).partition(" (")[0]
                 told = written if row.left_out and place == ALONE else f"{written}{price}"
                 value, low, high = (scale * each for each in (e.value, e.low, e.high))
                 rows.append(Interval(name, value, low, high, place, told))
     unit = "percentage points" if scale == 100 else unit_of(table)
     chart = interval_chart(
         rows,
-        title=f"What each ingredient is worth in {title_of(table)}, and what it costs",
+        title=f"What each ingredient is worth in {table_title(table)}, and what it costs",
         x_label=f"gain, {unit}" if unit else "gain",
         reference=(0.0, "nothing"),
         label=34,
