@@ -51,6 +51,7 @@ def complete(folder: Path, type_: Type, monkeypatch: pytest.MonkeyPatch) -> Comp
     return candidates
 
 
+@pytest.mark.breadth(10)
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -71,6 +71,7 @@ def test_a_run_and_its_network(type_: Type, folders: Path, tmp_path: Path) -> No
     assert json.loads((tmp_path / run / "record.json").read_text())["reads_of_test"] == reads + 1
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -238,6 +238,7 @@ def test_evaluate_scores_sets_answers_and_recall(runs: dict[str, Path]) -> None:
     assert scores["recall_of_3"].value == at["recall"]["value"]
 
 
+@pytest.mark.breadth(7)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -35,6 +35,7 @@ def test_alone_it_says_where_to_begin(type_: Type) -> None:
         assert said in COMMANDS
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_the_same_however_it_is_asked_for(type_: Type, command: str) -> None:
     outputs = [type_(*words) for words in ((command, "-h"), (command, "--help"), ("help", command))]
@@ -95,6 +96,7 @@ def test_options_stand_in_any_order(type_: Type, tmp_path: Path, words: list[str
     assert type_("run", *words) == expected
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("words", [[], ["--version"], ["-h"], ["help", "run"]])
 def test_python_m_stresslens_is_the_same_command(type_: Type, words: list[str]) -> None:
     found = subprocess.run([sys.executable, "-m", "stresslens", *words], capture_output=True, text=True)

@@ -78,6 +78,7 @@ def test_predict_takes_the_runs_of_a_pattern_side_by_side(here: list[str], type_
     assert "run" not in type_("predict", here[0], "new", "--csv")[1].splitlines()[0].split(",")
 
 
+@pytest.mark.breadth(7)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -116,6 +116,7 @@ def test_a_loss_is_better_where_it_is_lower(type_: Type, runs: Path) -> None:
     assert "0.01 nats of cross-entropy apart" in type_(*words, "--plan", "--difference", "0.01")[1]
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("metric", "says"),
     [
@@ -167,6 +168,7 @@ def test_costs_that_python_gives_wrongly(runs: Path, costs: Any) -> None:
         sl.compare(runs / "plain", runs / "weighted", metric="cost", costs=costs)
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("content", "message"),
     [

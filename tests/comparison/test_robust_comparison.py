@@ -165,6 +165,7 @@ def test_every_threat_is_tested_and_holm_counts_them_all(study: Path) -> None:
     assert rows[1].p_holm == pytest.approx(min(1, 3 * rows[1].p))
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     "changes",
     [

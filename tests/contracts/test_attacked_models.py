@@ -38,6 +38,7 @@ STUCK: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.breadth
 @every
 @norms
 @pytest.mark.parametrize("stuck", list(STUCK))
@@ -57,6 +58,7 @@ def test_no_images_are_no_trouble(name: str, norm: Norm) -> None:
     )
 
 
+@pytest.mark.breadth
 @every
 @norms
 def test_a_steered_model_is_attacked_like_any(name: str, norm: Norm) -> None:

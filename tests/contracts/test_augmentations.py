@@ -40,6 +40,7 @@ def apply(
     return found
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 9), (1, 1, 1)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

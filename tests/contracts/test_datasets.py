@@ -100,6 +100,7 @@ def test_a_data_set_is_whole(name: str, places: tuple[Path, Path], monkeypatch: 
     assert data.fingerprint != load(name, validation=n, seed=1).fingerprint
 
 
+@pytest.mark.breadth(5)
 @every
 def test_a_subset_is_balanced_and_leaves_the_other_splits(
     name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
@@ -114,6 +115,7 @@ def test_a_subset_is_balanced_and_leaves_the_other_splits(
     assert load(name, validation=0).validation is None
 
 
+@pytest.mark.breadth(17)
 @every
 @pytest.mark.parametrize(
     "options",
@@ -135,6 +137,7 @@ def test_what_is_not_to_be_had_is_refused(
         load(name, **{"validation": 5 * classes_of(name), **options})
 
 
+@pytest.mark.breadth(5)
 @every
 def test_a_subset_that_cannot_be_balanced_is_noted(
     name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch

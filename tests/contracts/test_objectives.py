@@ -98,6 +98,7 @@ def test_by_hand_is_autograd(value: Any, loss: str, n: int, dtype: torch.dtype) 
         assert torch.allclose(a, b, **tolerance)
 
 
+@pytest.mark.breadth(1)
 @models
 @losses
 def test_two_hundred_steps_by_hand_end_where_the_library_ends(value: Any, loss: str) -> None:

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 every = pytest.mark.parametrize("name", EVERY)
 
 
+@pytest.mark.breadth(17)
 @every
 def test_a_linear_probe_fits_what_gives_the_logits_or_refuses(name: str) -> None:
     model = eager_module(build(name))
@@ -61,6 +62,7 @@ def plain_logits(name: str, x: Tensor) -> Tensor:
         return logits_in(model(x.clone().to(dtype_of(model))), model).float()
 
 
+@pytest.mark.breadth(14)
 @every
 def test_evaluate_predict_and_attack_ask_the_users_function(name: str) -> None:
     x = images(12)

@@ -68,6 +68,7 @@ def of_counts(*counts: int) -> Data:
     return Data(Split(source.train.images[: len(labels)], labels), None, None, names)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("counts", "signs"),
     [

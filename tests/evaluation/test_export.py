@@ -137,6 +137,7 @@ def test_the_batch_is_open_and_the_facts_are_told(run: RunFolder, tmp_path: Path
     assert facts["temperature"] != 1
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("to", list(NAMES))
 def test_no_path_of_this_machine_is_in_it(run: RunFolder, to: str) -> None:
     file = export_run(run, to).file
@@ -151,6 +152,7 @@ def test_no_path_of_this_machine_is_in_it(run: RunFolder, to: str) -> None:
     assert str(Path(torch.__file__).parent).encode() not in content
 
 
+@pytest.mark.breadth(1)
 @FORMATS
 def test_of_a_run_without_validation(
     to: str, task_of: Callable[..., Task], small: Data, pictures: list[Path]
@@ -231,6 +233,7 @@ def test_a_folder_by_any_name(
     assert not list(tmp_path.rglob(".*.partial"))
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kept", range(7))
 def test_an_export_goes_on_where_a_kill_left_it(
     kept: int, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -101,6 +101,7 @@ NETS = {
 }
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("name", list(NETS))
 def test_the_net_in_torch_and_in_the_page(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -113,6 +114,7 @@ def test_the_net_in_torch_and_in_the_page(name: str, tmp_path: Path) -> None:
     assert not graph.run(x[:1]).equal(graph.run(x[1:2])), "images are told apart"
 
 
+@pytest.mark.breadth(2)
 @needs_node
 @pytest.mark.parametrize("name", list(NETS))
 def test_the_script_computes_it_in_node(name: str, tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ def of_temperature(n: int, temperature: float, generator: np.random.Generator) -
     return temperature * logits, drawn_from(probabilities_of(logits), generator)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("temperature", [3260.0, 100.0, 2.0, 0.05, 1e-5])
 def test_a_temperature_of_any_size_is_found_with_its_interval(temperature: float) -> None:
     generator = np.random.default_rng(0)
@@ -176,6 +177,7 @@ def over_sure(n: int, scale: float, generator: np.random.Generator) -> Case:
     return scale * logits, labels
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("n", [2, 5, 20, 40, 80])
 @pytest.mark.parametrize("scale", [1.0, 2.0, 4.0, 12.0])
 def test_a_temperature_is_not_used_where_it_makes_probabilities_worse(n: int, scale: float) -> None:

@@ -38,6 +38,7 @@ def inner_images(n: int, seed: int = 1) -> Tensor:
     return 0.4 + 0.2 * torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("classes", [2, 3, 5, 10])
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
 def test_the_curve_of_a_linear_model_is_the_closed_form(classes: int, norm: str, dual: int) -> None:

@@ -294,6 +294,7 @@ def test_attack_then_verify_by_command(run: Path, tmp_path: Path) -> None:
     assert "labels" in text
 
 
+@pytest.mark.breadth(6)
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

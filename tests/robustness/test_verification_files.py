@@ -328,6 +328,7 @@ def test_what_does_not_fit_is_refused(scene: Scene, arrays: dict[str, Any], said
         scene.recount(**arrays)
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [

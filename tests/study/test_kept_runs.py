@@ -62,6 +62,7 @@ OTHERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 }
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_module_of_equal_weights_is_another_run(name: str, data: sl.Data, tmp_path: Path) -> None:
     one, other = OTHERS[name]

@@ -58,6 +58,7 @@ def test_more_epochs_give_the_bits_of_all_at_once(tmp_path: Path, small: sl.Data
     assert [path.name for path in longer.parent.glob("earlier/*")] == ["epochs-2-seed-0"]
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kind", [*SOUND, *SPREAD])
 def test_a_run_without_epochs_goes_on_with_all_of_them(tmp_path: Path, small: sl.Data, kind: str) -> None:
     """No epoch was trained, so none can differ from those of the longer run."""
@@ -91,6 +92,7 @@ def test_a_run_without_epochs_and_another_setting_is_refused(
         trained(tmp_path, small, 2, **options)
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("kind", SPREAD)
 def test_what_depends_on_the_number_of_epochs_is_refused(tmp_path: Path, small: sl.Data, kind: str) -> None:
     folder = trained(tmp_path, small, 2, **SPREAD[kind])

@@ -205,6 +205,7 @@ def test_folders_may_have_the_seeds(type_: Type, files: list[str], tmp_path: Pat
     assert sorted(each.name for each in Path("runs/folders/net").iterdir()) == ["seed-1", "seed-3"]
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -56,6 +56,7 @@ def with_small_sizes(text: str) -> str:
     return re.sub(rf"\b({'|'.join(small)})\b", lambda size: small[size[0]], text) if small else text
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "file",
     [

@@ -139,6 +139,7 @@ def test_a_variant_without_scores_is_left_out_with_a_sentence(type_: Type, here:
     assert "there is no class" in Path("runs/s/report.html").read_text()
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("metrics", "said"),
     [

@@ -111,6 +111,7 @@ def stepping(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("count", [2, 3])
 def test_gradients_losses_and_weights_are_one_processes(stepping: Any, name: str, count: int) -> None:

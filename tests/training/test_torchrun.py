@@ -48,6 +48,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_is_refused_before_training_by_the_first_alone(tmp_path: Path, name: str) -> None:
     extra, words, message = REFUSED[name]

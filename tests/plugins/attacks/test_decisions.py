@@ -142,6 +142,7 @@ def test_no_image_is_asked_about_more_often_than_allowed(
     assert (counts >= min(queries, 1)).all()
 
 
+@pytest.mark.breadth(1)
 @kinds
 @pytest.mark.parametrize("seed", [0, 1])
 def test_more_queries_never_give_a_larger_perturbation(name: str, norm: Norm, seed: int) -> None:

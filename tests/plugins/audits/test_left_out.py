@@ -29,6 +29,7 @@ def victim() -> Control:
     return drawn
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "fault", [*FAST, *(pytest.param(f, marks=pytest.mark.slow) for f in planted.FAULTS if f not in FAST)]
 )

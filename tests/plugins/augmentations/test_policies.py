@@ -65,6 +65,7 @@ def torchvisions(transform: Any, image: Tensor, name: str, strength: int, sign: 
     return result
 
 
+@pytest.mark.breadth(30)
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("strength", [0, 3, 6, 9])
 @pytest.mark.parametrize("name", auto_file.NAMES)

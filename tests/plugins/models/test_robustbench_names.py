@@ -105,6 +105,7 @@ def test_a_depth_that_no_wide_resnet_has() -> None:
         registry.resolve("models", {"wide_resnet": {"depth": 18}})(shape=(3, 32, 32), classes=10)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("wrapped", ["plain", "state_dict", "model", "net", "module."])
 def test_a_checkpoint_in_each_wrapping(wrapped: str, tmp_path: Path) -> None:
     value = {"depth": 10, "widen": 1}
