@@ -34,11 +34,16 @@ from stresslens.training.task import Task
 
 Type = Callable[..., tuple[int, str, str]]
 
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
+hypothesis.settings.register_profile("all", deadline=None)
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=25)
 
 
 gc.disable()  # until all tests are collected, nothing is let go
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` draws fewer examples where a test does not say how many."""
+    hypothesis.settings.load_profile("fast" if config.getoption("markexpr") == "not slow" else "all")
 
 
 def pytest_collection_finish() -> None:
@@ -55,7 +60,7 @@ def _few(cases: list[pytest.Item], shift: int) -> list[pytest.Item]:
         (number,) = marker.args
         return [cases[(k * len(cases) // number + shift) % len(cases)] for k in range(number)]
     values = {
-        case: {(name, id(value)) for name, value in getattr(case, "callspec").params.items()}
+        case: {(name, id(value)) for name, value in case.callspec.params.items()}
         for case in cases
     }
     seen: set[tuple[str, int]] = set()
@@ -83,6 +88,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for case in cases:
             if case not in kept:
                 case.add_marker("slow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_for_what_tests_share() -> None:
+    """Fixtures of a module are made before those of its first test."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -153,6 +153,7 @@ SWEEP = (
 )
 
 
+@pytest.mark.slow
 def test_only_tpe_needs_optuna(without: Callable[..., None], tmp_path: Path) -> None:
     without("sweep")
     file = tmp_path / "s.yaml"

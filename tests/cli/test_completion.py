@@ -141,6 +141,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "line", ["stresslens train digits ", "stresslens init --study ", "stresslens attack "]
 )

@@ -56,6 +56,7 @@ def test_a_damaged_study_file_is_replaced(type_: Type) -> None:
     assert [after[key] for key in ("runs", "seeds")] == [before[key] for key in ("runs", "seeds")]
 
 
+@pytest.mark.slow
 def test_damaged_files_of_a_run_are_made_anew_as_the_message_says(type_: Type) -> None:
     trained(type_)
     card = (RUN / "model.json").read_bytes()

@@ -55,6 +55,7 @@ def test_a_data_set_and_a_folder_without_classes(type_: Type, folders: Path) -> 
     assert json.loads(out)["a"] == {"name": "old", "images": 50, "sampled": 25, "compared": 25}
 
 
+@pytest.mark.slow
 def test_a_run_and_its_network(type_: Type, folders: Path, tmp_path: Path) -> None:
     run = "runs/train/a/seed-0"
     code, _, err = type_("train", "digits", "linear", "train.epochs=1", "--name", "a", "--out", "runs")

@@ -106,6 +106,7 @@ def test_a_run_is_read_and_takes_no_training_options(type_: Type, photos: Path) 
     assert "--seeds: runs/train/a is trained already" in " ".join(err.split())
 
 
+@pytest.mark.slow
 def test_the_data_of_runs_may_have_moved(type_: Type, photos: Path, tmp_path: Path) -> None:
     for model in ("knn", "hog_svm"):
         code, _, err = type_("train", "photos", model, "--name", model, "--out", "runs")

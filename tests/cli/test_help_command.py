@@ -49,6 +49,7 @@ def test_help_of_the_whole_and_of_a_command_of_a_command(type_: Type) -> None:
     assert type_("help", "data", "check") == type_("data", "check", "-h")
 
 
+@pytest.mark.breadth(6)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -105,6 +106,7 @@ def test_python_m_stresslens_is_the_same_command(type_: Type, words: list[str]) 
     assert said == typed
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize(
     ("words", "word"),
     [

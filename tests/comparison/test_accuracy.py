@@ -339,6 +339,7 @@ def test_comparison_json_has_the_agreed_keys(made: Make) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_recipes_tested_on_different_images_are_not_compared(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(

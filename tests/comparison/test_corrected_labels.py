@@ -99,6 +99,7 @@ def test_the_accuracy_is_that_of_the_corrected_labels(tmp_path: Path) -> None:
     assert "1 of 1 verdicts survive the corrections." in found["corrections"]["sentences"]
 
 
+@pytest.mark.slow
 def test_a_study_with_folds(tmp_path: Path) -> None:
     """Every image is a test image of one fold, by whose name it is corrected."""
     folder = carried_out(tmp_path, repeats={"folds": 3})

@@ -192,6 +192,7 @@ def test_costs_that_are_none(type_: Type, runs: Path, tmp_path: Path, content: s
     assert message in err
 
 
+@pytest.mark.slow
 def test_what_a_metric_needs_is_said(type_: Type, runs: Path, tmp_path: Path) -> None:
     logits, labels = drawn(0, lean=0.0, scale=1.0)
     answers = np.eye(3)[logits.argmax(1)]

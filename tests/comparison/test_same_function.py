@@ -49,6 +49,7 @@ def test_only_layers_of_other_types_with_the_same_loss_are_one_function(which: s
     assert same_function(other, library()) is same
 
 
+@pytest.mark.slow
 def test_the_verdict_says_it_of_trained_runs(tmp_path: Path) -> None:
     """And not of a pair that differs in the optimizer."""
     (tmp_path / "operators.yaml").write_text(

@@ -164,6 +164,7 @@ def test_invalid(name: str) -> None:
     assert wrong(INVALID[name])
 
 
+@pytest.mark.breadth(10)
 @pytest.mark.parametrize("name", sorted(VALUES))
 def test_a_changed_study_is_invalid(name: str) -> None:
     def misspelt(values: Any) -> None:
@@ -234,6 +235,7 @@ def test_a_key_is_described_by_the_text_below_it_also_under_another_name() -> No
     )
 
 
+@pytest.mark.slow
 def test_the_program_does_not_read_its_own_source_when_it_starts() -> None:
     code = (
         "import inspect, torch, pydantic; inspect.getsource = inspect.getblock = None; "

@@ -49,6 +49,7 @@ def test_models_that_show_nothing_crash_nothing(name: str, norm: Norm, stuck: st
     assert ball.holds(x_adv, x).all()
 
 
+@pytest.mark.breadth
 @every
 @norms
 def test_no_images_are_no_trouble(name: str, norm: Norm) -> None:
@@ -102,6 +103,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("breaks", [False, True], ids=["to its end", "after an exception"])
 def test_the_model_is_afterwards_as_it_was(name: str, breaks: bool) -> None:

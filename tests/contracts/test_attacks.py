@@ -189,6 +189,7 @@ def test_an_attack_ends_when_everything_is_dropped_on_the_way(name: str, norm: N
     run(name, model, x, y, Ball(norm, RADII[norm]), watch=drop)
 
 
+@pytest.mark.breadth(5)
 @every
 def test_decided_images_change_nothing_for_the_rest(name: str) -> None:
     """Most images are dropped early, so that the batch is compacted: the rest are searched as before."""

@@ -65,6 +65,7 @@ def test_a_model_without_a_gradient_is_no_error(name: str, given: dict[str, Any]
         )
 
 
+@pytest.mark.breadth(20)
 @every
 def test_without_what_it_needs_it_says_so(name: str, given: dict[str, object]) -> None:
     needs = needs_of(name)
@@ -75,6 +76,7 @@ def test_without_what_it_needs_it_says_so(name: str, given: dict[str, object]) -
         assert NEEDS[missing] in found.evidence
 
 
+@pytest.mark.breadth(20)
 @every
 def test_empty_tables_and_traces_are_no_error(name: str, given: dict[str, object]) -> None:
     bare = {
@@ -86,6 +88,7 @@ def test_empty_tables_and_traces_are_no_error(name: str, given: dict[str, object
     assert "could not be carried out" not in found.evidence
 
 
+@pytest.mark.breadth(20)
 @every
 def test_it_leaves_everything_as_it_was(name: str, given: dict[str, object]) -> None:
     model, (x, y) = given["model"], given["images"]  # type: ignore[misc]

@@ -111,6 +111,7 @@ def test_nothing_asked_is_nothing_done(name: str, options: dict[str, Any]) -> No
     assert torch.equal(labels, y)
 
 
+@pytest.mark.breadth(6)
 @every
 def test_only_some_images_change(name: str) -> None:
     x, y = batch(2000, (3, 16, 16))

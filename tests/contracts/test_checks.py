@@ -57,6 +57,7 @@ def test_it_finds_nothing_in_data_that_are_fit(name: str, which: str) -> None:
     assert found.evidence
 
 
+@pytest.mark.breadth(7)
 @every
 def test_it_copes_with_few_small_grey_images_and_training_images_alone(name: str) -> None:
     random = np.random.default_rng(0)
@@ -83,6 +84,7 @@ def test_a_file_that_names_two_classes_in_a_row_is_right() -> None:
     assert finding("file_names", names).status == "no sign"
 
 
+@pytest.mark.breadth(7)
 @every
 def test_the_images_it_names_can_be_shown(name: str) -> None:
     data = FAULTS[name]()

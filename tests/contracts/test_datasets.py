@@ -80,6 +80,7 @@ def classes_of(name: str) -> int:
 # --- what every data set keeps to ---------------------------------------------------------------------------
 
 
+@pytest.mark.breadth(9)
 @every
 def test_a_data_set_is_whole(name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     assert name in SMALL, "a new data set needs a small archive here, so that it is tested without a network"
@@ -295,6 +296,7 @@ def test_mnist_that_is_not_there_says_where_to_put_it(
     assert "STRESSLENS_DATA" in says
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="STRESSLENS_DATA does not say where the real MNIST is")
 def test_the_real_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (data_root, cache_folder):

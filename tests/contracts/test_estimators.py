@@ -94,7 +94,7 @@ def test_two_classes(value: Any, small: Data) -> None:
     assert right(scores, y_test[y_test < 2]) > 0.7
 
 
-@pytest.mark.breadth
+@pytest.mark.breadth(4)
 @every
 @pytest.mark.parametrize("shape", [(3, 16, 20), (2, 13, 12), (1, 1, 1)], ids=str)
 def test_any_shape_and_images_of_one_colour(value: Any, shape: tuple[int, int, int]) -> None:

@@ -93,6 +93,7 @@ def _on_meta(part: str) -> nn.Module:
     return model
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("part", ["everything", "a layer", "a buffer"])
 def test_a_module_without_numbers_is_refused_in_words(part: str, tmp_path: Path) -> None:
     model, (x, y) = _on_meta(part), images(24)

@@ -80,6 +80,7 @@ def test_gradients_add_up_over_batches(name: str) -> None:
     assert all(torch.allclose(2 * a, b) for a, b in zip(gradients(once), gradients(twice), strict=True))
 
 
+@pytest.mark.breadth
 @models
 @losses
 @pytest.mark.parametrize("n", [1, 11, 300])

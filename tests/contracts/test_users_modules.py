@@ -137,6 +137,7 @@ def test_a_module_is_explained_and_checked_or_refused_in_words(name: str) -> Non
         assert same(before, state(model))
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", ["input scaled in place", "input scaled through data", "input clamped"])
 def test_training_in_place_does_not_wear_the_training_images_out(name: str, tmp_path: Path) -> None:
     """Every epoch of one batch sees the same images as a net does that copies them first."""
@@ -198,6 +199,7 @@ def test_gradients_by_hand_are_for_plain_layers_only(name: str) -> None:
         by_hand(net, images(), y)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("options", [{"epochs": 0}, {"fine_tune": {"layers": "probe"}}, {"epochs": 1}])
 def test_a_layer_under_two_names_is_kept_however_it_was_trained(
     options: dict[str, Any], tmp_path: Path

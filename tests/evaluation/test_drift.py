@@ -207,6 +207,7 @@ DRIFTS = {
 }
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("drift", DRIFTS)
 def test_planted_drifts_are_found(drift: str) -> None:
     """Of 400 digits against 400 changed ones."""

@@ -37,7 +37,7 @@ from stresslens.training.task import Task
 OPENED = [to for to in NAMES if to != "page"]
 """What `stresslens predict` opens; a page has its tests in test_page_export.py."""
 FORMATS = pytest.mark.parametrize("to", OPENED)
-QUICK = {"linear", "simple_cnn"}
+QUICK = {"linear"}
 SIZES = {"lenet": 16}
 
 
@@ -82,6 +82,7 @@ def test_every_model_in_every_format(name: str, small: Data, pictures: list[Path
         alike(run.folder, found.file, pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size",
     [24, pytest.param((17, 60), marks=pytest.mark.slow), pytest.param((61, 50), marks=pytest.mark.slow)],
@@ -214,6 +215,7 @@ def test_weights_alone_build_the_model_without_the_run(
     assert set(weights) == set(open_model(RunFolder(tmp_path / "gone")).get_submodule("net").state_dict())
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("out", [".", "new", "new/../other"])
 def test_a_folder_by_any_name(
     run: RunFolder, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -263,6 +265,7 @@ def test_an_export_goes_on_where_a_kill_left_it(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_own_module_and_own_plugin(
     small: Data, tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +306,7 @@ BLOCKS = re.findall(
 )
 
 
+@pytest.mark.slow
 def test_the_page_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last three blocks need no stresslens, and give the run's answers."""
     monkeypatch.chdir(tmp_path)

@@ -32,7 +32,7 @@ from stresslens.evaluation.predictor import FACTS, OOD_ARRAYS, _of_graph, open_p
 FORMATS = pytest.mark.parametrize("to", list(export.NAMES))
 
 
-@pytest.mark.breadth(1)
+@pytest.mark.slow
 @FORMATS
 def test_what_answers_otherwise_is_not_left(
     run: RunFolder, to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,6 +172,7 @@ def relabelled(file: Path, kept: dict[str, str]) -> None:
     onnx.save(model, file)
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_onnx(exported: Path) -> None:
     whole = exported.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"no model"):

@@ -150,6 +150,7 @@ class Function(nn.Module):
         return FUNCTIONS[self.name](6 * x.flatten(1) - 3)
 
 
+@pytest.mark.breadth(5)
 @pytest.mark.parametrize("name", list(FUNCTIONS))
 def test_functions_of_single_values(name: str) -> None:
     x = torch.rand(4, 1, 3, 5, generator=torch.Generator().manual_seed(0))
@@ -157,6 +158,7 @@ def test_functions_of_single_values(name: str) -> None:
     assert torch.allclose(flat_graph(net, (1, 3, 5)).run(x), net(x), atol=1e-6)
 
 
+@pytest.mark.slow
 @needs_node
 def test_the_scripts_functions(tmp_path: Path) -> None:
     x = torch.rand(4, 1, 3, 5, generator=torch.Generator().manual_seed(0))

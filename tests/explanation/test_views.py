@@ -96,6 +96,7 @@ def test_what_cannot_be_seen_is_told_before_anything_is_trained(
         study_file.read_study(tmp_path / "s.yaml")
 
 
+@pytest.mark.slow
 def test_the_page_and_the_verb(tmp_path: Path) -> None:
     values = {
         "data": "digits",

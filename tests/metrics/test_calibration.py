@@ -124,6 +124,7 @@ def test_eces_interval_covers_at_least_as_often_as_it_says(sharpened: float, n: 
         )  # wide, yet it says something
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.floats(0.2, 5), st.integers(0, 100))
 def test_temperature_is_recovered(temperature: float, seed: int) -> None:
@@ -295,6 +296,7 @@ def test_nothing_depends_on_the_order_of_the_images(case: Case, seed: int) -> No
         )
 
 
+@pytest.mark.slow
 def test_aurcs_interval_covers_about_as_often_as_it_says() -> None:
     generator = np.random.default_rng(2)
 

@@ -107,6 +107,7 @@ def test_areas_variance_is_delongs() -> None:
     assert spread_of(found) ** 2 == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_average_precision_of_chance_is_biased_and_its_interval_knows() -> None:
     generator = np.random.default_rng(4)
     found = [

@@ -62,6 +62,7 @@ def test_the_curve_of_a_linear_model_is_the_closed_form(classes: int, norm: str,
     assert 0.3 < found.robust_accuracy(radii[2]).value < 0.5
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_all_radii_together_are_each_alone(
     digits_run: sl.Run, images: tuple[Tensor, Tensor], norm: str
@@ -78,6 +79,7 @@ def test_all_radii_together_are_each_alone(
     assert len(set(together.minimal_radius)) > 3
 
 
+@pytest.mark.slow
 def test_what_is_kept_holds_when_counted_again(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
     model, (x, y) = digits_run.model(), images
     found = attacked(model, x, y, radii="0:0.2:0.05", protocol="fast")
@@ -91,6 +93,7 @@ def test_what_is_kept_holds_when_counted_again(digits_run: sl.Run, images: tuple
     assert (found.arrays["size"] <= found.minimal_radius[rows] * (1 + 1e-5) + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_robust_accuracy_never_rises_and_begins_at_clean(
     digits_run: sl.Run, images: tuple[Tensor, Tensor]
 ) -> None:

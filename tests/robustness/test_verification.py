@@ -235,6 +235,7 @@ def command(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+@pytest.mark.slow
 def test_attack_then_verify_by_command(run: Path, tmp_path: Path) -> None:
     code, text = command(
         "attack",

@@ -224,6 +224,7 @@ def test_a_process_that_dies_is_replaced(server: Server, names: list[str]) -> No
     assert (status, parts[0]["kind"]) == (200, "look")
 
 
+@pytest.mark.slow  # a server of its own
 def test_its_files_are_open_and_its_answers_need_the_token(runs: tuple[sl.Run, sl.Run]) -> None:
     with serving(runs[0].folder, STRESSLENS_TOKEN=TOKEN) as server:
         for path in ("/", "/page/page.css", "/page/page.js"):
@@ -234,6 +235,7 @@ def test_its_files_are_open_and_its_answers_need_the_token(runs: tuple[sl.Run, s
         assert server.json("GET", "/page/runs", Authorization=f"Bearer {TOKEN}")[0] == 200
 
 
+@pytest.mark.slow  # a server of its own
 def test_an_export_and_a_run_without_its_data_leave_their_images_out(
     runs: tuple[sl.Run, sl.Run], tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def test_it_is_the_same_study_as_from_a_file(tmp_path: Path) -> None:
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_each_second_call_with_other_settings_makes_runs_beside(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         {},

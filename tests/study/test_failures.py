@@ -73,6 +73,7 @@ PARTS: Mapping[str, tuple[dict[str, Any], str, str]] = {
 FAST = ("a view", "an own explainer")
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "part", [part if part in FAST else pytest.param(part, marks=pytest.mark.slow) for part in PARTS]
 )

@@ -38,6 +38,7 @@ def trained(out: Path, data: sl.Data, epochs: int, **options: Any) -> Path:
     return sl.train("linear", data, out=out, name="run", epochs=epochs, **COMPUTE, **options).folder
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kind", SOUND)
 def test_more_epochs_give_the_bits_of_all_at_once(tmp_path: Path, small: sl.Data, kind: str) -> None:
     whole = trained(tmp_path / "whole" / "s", small, 5, **SOUND[kind])
@@ -177,6 +178,7 @@ def test_other_data_or_other_weights_are_refused(
         sl.train(model, small, name="again", out=tmp_path, epochs=2, **COMPUTE)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("before", [0, 1])
 def test_killed_between_its_two_moves_it_goes_on(
     tmp_path: Path, small: sl.Data, monkeypatch: pytest.MonkeyPatch, before: int

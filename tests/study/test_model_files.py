@@ -143,6 +143,7 @@ def test_a_checkpoint_without_weights_is_refused_in_words(
     assert read_record(RunFolder(folder)).status == "incomplete"
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", ["model.safetensors", "estimator.npz", "estimator.json"])
 def test_a_model_without_a_checkpoint_is_refused_in_words(tmp_path: Path, small: sl.Data, name: str) -> None:
     def again() -> Path:
@@ -187,6 +188,7 @@ def unreadable(checkpoint: Path) -> None:
     checkpoint.mkdir()
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("harm", "said"), [(unlinked, "b/seed-0/model.safetensors is damaged"), (unreadable, "cannot be read")]
 )

@@ -156,6 +156,7 @@ contrasts:
 """
 
 
+@pytest.mark.slow
 def test_a_study_file_names_predictions(type_: Type, files: list[str], tmp_path: Path) -> None:
     Path("models.yaml").write_text(STUDY)
     code, out, _ = type_("run", "models.yaml")
@@ -174,6 +175,7 @@ def test_a_study_file_names_predictions(type_: Type, files: list[str], tmp_path:
     assert other == contrast
 
 
+@pytest.mark.slow
 def test_gates_of_a_study_of_predictions(type_: Type, files: list[str]) -> None:
     Path("models.yaml").write_text(STUDY)
     assert type_("run", "models.yaml", "--fail-under", "accuracy=0.1")[0] == 0
@@ -248,6 +250,7 @@ def test_what_trains_is_refused_with_predictions(type_: Type, files: list[str]) 
         sl.run("models.yaml", jobs=2)
 
 
+@pytest.mark.slow
 def test_seeds_of_an_earlier_command_are_not_counted(type_: Type, files: list[str], tmp_path: Path) -> None:
     every = sl.compare(*files)["contrasts"][0]
     fewer = [name for name in files if "seed2" not in name]

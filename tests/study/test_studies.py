@@ -19,6 +19,7 @@ SLOW = "mnist-|clip|transfer|photos|digits-(hardening|losses-as)|cifar-"
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
 
+@pytest.mark.breadth(10)
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_study_reads_and_says_what_it_expects(file: Path) -> None:
     found = study_file.read_study(file)

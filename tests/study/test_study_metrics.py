@@ -65,6 +65,7 @@ def run(type_: Type, metrics: str, text: str = STUDY) -> tuple[dict[str, Any], s
     return json.loads(Path("runs/s/comparison.json").read_text()), out
 
 
+@pytest.mark.slow
 def test_each_metric_judges_the_contrasts_as_compare_does(type_: Type, here: Path) -> None:
     predictions = write()
     compared, out = run(type_, "[balanced_accuracy, auroc, cross_entropy, accuracy]")

@@ -85,6 +85,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing handles it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["random", pytest.param("tpe", marks=pytest.mark.slow), "halving"])
 def test_cut_off_anywhere_it_goes_on_to_the_same_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -163,6 +164,7 @@ def test_tpe_asks_near_what_did_well(tmp_path: Path) -> None:
     assert trials[values.index(min(values))]["number"] == swept(tmp_path / "s")["best"]
 
 
+@pytest.mark.slow
 def test_listed_settings_are_each_tried_once(tmp_path: Path) -> None:
     listed = [
         {"train.lr": 0.1},

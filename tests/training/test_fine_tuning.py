@@ -41,6 +41,7 @@ def names_of(model: nn.Sequential, blocks: list[list[nn.Parameter]]) -> list[lis
     return [[names[id(parameter)] for parameter in block] for block in blocks]
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("value", "shape", "firsts"),
     [

@@ -185,6 +185,7 @@ def test_a_model_that_gets_in_the_way_is_seen(fault: str) -> None:
     assert expected <= found
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kind", ["dropout", "bn"])
 def test_a_model_left_in_training_mode_is_seen(kind: str) -> None:
     model = net(kind).train()
@@ -386,5 +387,6 @@ def test_an_attack_that_goes_wrong_is_seen(fault: str) -> None:
     assert expected <= found, found
 
 
+@pytest.mark.slow
 def test_nothing_is_seen_without_a_fault() -> None:
     assert not signs(examined(scene(protocol=FAST, surrogate=net("mlp", 1))))

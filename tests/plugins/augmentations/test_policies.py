@@ -79,6 +79,7 @@ def test_an_operation_of_auto_augment_is_torchvisions(name: str, strength: int, 
         assert torch.allclose(new, expected, atol=2e-5)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("strength", [0, 1, 13, 30])
 @pytest.mark.parametrize("name", trivial_file.NAMES)
 def test_an_operation_of_trivial_augment_is_torchvisions(name: str, strength: int) -> None:

@@ -45,6 +45,7 @@ def test_occlusion(
     assert torch.allclose(ours, theirs[:, 0].detach().float(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_saliency_and_integrated_gradients(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
     from captum.attr import IntegratedGradients, Saliency
 
@@ -60,6 +61,7 @@ def test_saliency_and_integrated_gradients(model: nn.Module, images: tuple[Tenso
     )
 
 
+@pytest.mark.slow
 def test_gradcam(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
     """With the ReLU that the paper has and captum leaves out unless asked, at the last convolution."""
     from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam

@@ -97,6 +97,7 @@ def test_an_offline_run_holds_settings_history_and_scores(
     assert json.loads(final["scores/test/accuracy"]) == record.scores["test"]["accuracy"].value
 
 
+@pytest.mark.slow
 def test_told_again_it_starts_anew(task_of: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     task = task_of("linear", epochs=2)
