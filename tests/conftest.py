@@ -59,10 +59,7 @@ def _few(cases: list[pytest.Item], shift: int) -> list[pytest.Item]:
     if marker is not None and marker.args:
         (number,) = marker.args
         return [cases[(k * len(cases) // number + shift) % len(cases)] for k in range(number)]
-    values = {
-        case: {(name, id(value)) for name, value in case.callspec.params.items()}
-        for case in cases
-    }
+    values = {case: {(name, id(value)) for name, value in case.callspec.params.items()} for case in cases}
     seen: set[tuple[str, int]] = set()
     kept = []
     for enough in (all, any):  # first the cases in which everything is new

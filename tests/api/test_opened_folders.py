@@ -156,6 +156,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> sl.Study:
     return sl.run({**values, "runs": {"a": {}, "b": {"train.lr": 0.1}}}, out=tmp_path_factory.mktemp("seeds"))
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_variant_with_several_seeds_is_opened(
     seeds: sl.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

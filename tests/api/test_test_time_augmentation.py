@@ -181,6 +181,7 @@ FIGURES: dict[str, Callable[[Any], float]] = {
 }
 
 
+@pytest.mark.slow
 def test_on_the_command_line(type_: Callable[..., tuple[int, str, str]]) -> None:
     assert type_("train", "digits", "linear", "train.epochs=1", "--tta", "flip")[0] == 0
     (run,) = Path("runs/train").glob("*/seed-0")

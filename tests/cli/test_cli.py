@@ -202,6 +202,7 @@ def test_jobs_give_the_same_bits(type_: Type, tiny: Path, tmp_path: Path, two_jo
         assert weights.read_bytes() == (two_jobs / weights.relative_to(tmp_path)).read_bytes()
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("number", "jobs"),
     [

@@ -24,6 +24,7 @@ def trained(type_: Type) -> None:
     assert type_("run", "tiny.yaml")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_comparison_is_left_out(type_: Type) -> None:
     trained(type_)
     file = HOME / "comparison.json"

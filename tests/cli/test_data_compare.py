@@ -38,6 +38,7 @@ def test_two_parts_of_a_data_set(type_: Type) -> None:
     assert "test[228] (p 0.002)" in said
 
 
+@pytest.mark.slow
 def test_a_data_set_and_a_folder_without_classes(type_: Type, folders: Path) -> None:
     code, out, err = type_("data", "compare", "old", "new", "--json")
     assert code == 0, err

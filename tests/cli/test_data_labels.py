@@ -94,6 +94,7 @@ def test_what_cannot_be_is_said(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_run_is_read_and_takes_no_training_options(type_: Type, photos: Path) -> None:
     code, _, err = type_("train", "photos", "knn", "--name", "a", "--out", "runs")
     assert code == 0, err

@@ -80,6 +80,7 @@ def test_unknown_words_get_a_hint(type_: Type, words: list[str], said: str) -> N
     assert said in err
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     "words",
     [

@@ -251,6 +251,7 @@ def test_what_the_gate_refuses(type_: Type, files: Path) -> None:
         assert (code, said in err) == (2, True), err
 
 
+@pytest.mark.slow
 def test_a_study_states_margins_and_has_a_gate(type_: Type, tmp_path: Path) -> None:
     study = tmp_path / "runs" / "s"
     random = np.random.default_rng(0)

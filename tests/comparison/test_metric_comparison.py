@@ -238,6 +238,7 @@ def test_what_a_metric_needs_is_said(type_: Type, runs: Path, tmp_path: Path) ->
     assert "cannot read costs.yaml" in err
 
 
+@pytest.mark.slow
 def test_seeds_with_divisions_of_their_own(type_: Type, runs: Path) -> None:
     for name, lean in (("even", 0.0), ("leaning", 1.5)):
         for seed in range(3):

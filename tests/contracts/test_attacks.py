@@ -207,7 +207,7 @@ def test_decided_images_change_nothing_for_the_rest(name: str) -> None:
     assert torch.allclose(margins(alone, y[kept]), margins(together, y[kept]), atol=1e-9)
 
 
-@pytest.mark.breadth
+@pytest.mark.breadth(4)
 @every
 @norms
 def test_verdicts_do_not_depend_on_batch_or_order(name: str, norm: Norm) -> None:
@@ -236,7 +236,7 @@ SPHERE_IS_MISSED = {
 region), move few pixels, or take more steps than these."""
 
 
-@pytest.mark.breadth
+@pytest.mark.breadth(6)
 @every
 @norms
 def test_a_curved_boundary_is_reached_where_it_is_and_not_nearer(name: str, norm: Norm) -> None:

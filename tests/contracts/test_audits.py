@@ -52,6 +52,7 @@ def test_it_answers_with_figures_in_its_own_name(name: str, given: dict[str, obj
     assert found.n > 0 or found.status == "not checked"
 
 
+@pytest.mark.breadth(20)
 @every
 def test_a_model_without_a_gradient_is_no_error(name: str, given: dict[str, Any]) -> None:
     model, (x, y) = Answering(given["model"]), given["images"]

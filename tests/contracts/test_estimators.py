@@ -58,7 +58,7 @@ def test_scores_are_finite_and_better_than_chance_and_images_are_left_alone(valu
     assert np.array_equal(before[1], x_test)
 
 
-@pytest.mark.breadth(3)
+@pytest.mark.breadth(1)
 @every
 def test_the_same_seed_gives_the_same_scores_which_plain_arrays_carry(value: Any, small: Data) -> None:
     (x, y), (x_test, _) = arrays(small.train), arrays(small.test)
@@ -84,6 +84,7 @@ def test_an_images_scores_are_its_own(value: Any, small: Data) -> None:
     assert np.allclose(alone, estimator.scores(x_test)[:5], atol=1e-5)
 
 
+@pytest.mark.breadth(4)
 @every
 def test_two_classes(value: Any, small: Data) -> None:
     (x, y), (x_test, y_test) = arrays(small.train), arrays(small.test)

@@ -83,7 +83,7 @@ QUICK_STEPS = ("pooling before relu", "faster copy", "attack", "training")
 """Steps of the fast tests; the others are for `make test-all`."""
 
 
-@pytest.mark.breadth(40)
+@pytest.mark.breadth(20)
 @every
 @pytest.mark.parametrize(
     "step",

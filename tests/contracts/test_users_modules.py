@@ -62,7 +62,7 @@ def plain_logits(name: str, x: Tensor) -> Tensor:
         return logits_in(model(x.clone().to(dtype_of(model))), model).float()
 
 
-@pytest.mark.breadth(14)
+@pytest.mark.breadth(8)
 @every
 def test_evaluate_predict_and_attack_ask_the_users_function(name: str) -> None:
     x = images(12)

@@ -57,7 +57,7 @@ def combined(
     return [p.grad for p in net.parameters()], told
 
 
-@pytest.mark.breadth(1)
+@pytest.mark.slow
 @counts
 @pytest.mark.parametrize(
     "sizes",

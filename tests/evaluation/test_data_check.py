@@ -126,6 +126,7 @@ def test_labels_given_away_by_colour_or_by_file_size() -> None:
     assert "100.0 %" in signs["label from file size"].evidence
 
 
+@pytest.mark.slow
 def test_findings_are_kept_for_the_same_images_and_looked_for_again_in_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -92,6 +92,7 @@ def test_pictures_of_both_sets_are_named_and_left_out() -> None:
     assert "1 image of B repeats another one and is left out" in found.notes
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("with_classes", [True, False])
 def test_look_alikes_of_either_set_are_no_copies(with_classes: bool) -> None:
     """Digits look alike, photographs do not: copies cannot be told, whichever set has the digits."""

@@ -302,6 +302,7 @@ def test_attacks_along_gradients_refuse_it_by_name(mixed: Path, small: Data) -> 
         )
 
 
+@pytest.mark.slow
 def test_attacks_without_gradients_take_it(mixed: Path) -> None:
     square = {"square": {"queries": 20}}
     asked = robustness_config({"radii": [0.1, 1], "protocol": [square], "images": 12, "audit": False})

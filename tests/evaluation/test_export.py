@@ -138,7 +138,7 @@ def test_the_batch_is_open_and_the_facts_are_told(run: RunFolder, tmp_path: Path
     assert facts["temperature"] != 1
 
 
-@pytest.mark.breadth(2)
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("to", list(NAMES))
 def test_no_path_of_this_machine_is_in_it(run: RunFolder, to: str) -> None:
     file = export_run(run, to).file
@@ -167,6 +167,7 @@ def test_of_a_run_without_validation(
     assert "out-of-distribution images are not marked" in result.stdout
 
 
+@pytest.mark.slow
 def test_typed(run: RunFolder, pictures: list[Path], tmp_path: Path) -> None:
     """The same document by the run and by its exports, and what the verb says."""
 

@@ -124,7 +124,7 @@ def test_weights_that_are_not_finite(run: RunFolder, to: str, value: float) -> N
     assert not (run.path / "exports").exists()
 
 
-@pytest.mark.breadth(2)
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("to", "out", "message"),
     [

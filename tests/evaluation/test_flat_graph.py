@@ -114,7 +114,7 @@ def test_the_net_in_torch_and_in_the_page(name: str, tmp_path: Path) -> None:
     assert not graph.run(x[:1]).equal(graph.run(x[1:2])), "images are told apart"
 
 
-@pytest.mark.breadth(2)
+@pytest.mark.breadth(1)
 @needs_node
 @pytest.mark.parametrize("name", list(NETS))
 def test_the_script_computes_it_in_node(name: str, tmp_path: Path) -> None:
@@ -202,6 +202,7 @@ class Wide(nn.Module):
         return (x.double().flatten(1) * 2).float()
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("net", "message"),
     [

@@ -28,7 +28,7 @@ def detailed(n: int, seed: int = 0) -> torch.Tensor:
     return ((x - low) / (high - low)).view(n, 1, 40, 40)
 
 
-@pytest.mark.breadth(2)
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_of_each_kind_are_found_by_the_data_check(kind: str) -> None:
     images = detailed(120)

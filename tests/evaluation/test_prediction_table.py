@@ -224,6 +224,7 @@ def test_a_table_longer_than_a_piece(tmp_path: Path) -> None:
         read_predictions(written(tmp_path / "a.csv", rows))
 
 
+@pytest.mark.slow
 @given(st.permutations(range(6)), st.sets(st.integers(0, 5), min_size=1))
 def test_rows_are_paired_by_name(order: list[int], kept: set[int]) -> None:
     import tempfile

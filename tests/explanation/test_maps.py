@@ -130,6 +130,7 @@ def test_what_cannot_be_explained_is_told_before_anything_is_trained(
         study_file.read_study(tmp_path / "s.yaml")
 
 
+@pytest.mark.slow
 def test_a_split_that_is_not_there_and_images_that_are_not_there(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn")
     without = replace(task.data, validation=None)

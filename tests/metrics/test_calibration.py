@@ -135,6 +135,7 @@ def test_temperature_is_recovered(temperature: float, seed: int) -> None:
     assert found == pytest.approx(temperature, rel=0.15)
 
 
+@pytest.mark.slow
 @QUICK
 @given(cases())
 def test_temperature_is_the_best_there_is_under_its_prior(case: Case) -> None:
@@ -178,7 +179,7 @@ def over_sure(n: int, scale: float, generator: np.random.Generator) -> Case:
     return scale * logits, labels
 
 
-@pytest.mark.breadth(2)
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("n", [2, 5, 20, 40, 80])
 @pytest.mark.parametrize("scale", [1.0, 2.0, 4.0, 12.0])
 def test_a_temperature_is_not_used_where_it_makes_probabilities_worse(n: int, scale: float) -> None:
@@ -246,6 +247,7 @@ def slow_risks(p: NDArray[np.float64], labels: NDArray[np.int64], orders: int) -
     return np.mean(curves, axis=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(cases())
 def test_risk_coverage_and_its_area(case: Case) -> None:

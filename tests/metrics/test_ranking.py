@@ -81,6 +81,7 @@ def spread_of(estimate: Estimate) -> float:
     return float(half / 1.959964 * estimate.value * (1 - estimate.value))
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("figure", [ranking.auroc, ranking.auprc], ids=["auroc", "auprc"])
 def test_variances_are_the_bootstraps(figure: Figure) -> None:
     generator = np.random.default_rng(0)

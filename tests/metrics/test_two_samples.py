@@ -96,7 +96,7 @@ def test_the_detectable_difference_is_found_in_four_of_five_cases() -> None:
     assert 0.7 < at < 0.9
 
 
-@pytest.mark.breadth(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.6, 1.2])
 def test_the_interval_covers_the_expected_auroc(shift: float) -> None:
     """In 95 % of 200 draws, or more; the interval that takes the classifiers as given covers less."""

@@ -15,7 +15,7 @@ MODELS = {case.__name__: case for case in CASES}
 norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 
 
-@pytest.mark.breadth
+@pytest.mark.breadth(1)
 @norms
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]

@@ -277,6 +277,7 @@ def test_audits_look_at_the_model_that_was_attacked(
     assert "gradient exists" not in signs
 
 
+@pytest.mark.slow
 def test_a_model_that_arrives_in_training_mode_is_told_and_gets_it_back(
     images: tuple[Tensor, Tensor],
 ) -> None:

@@ -60,6 +60,7 @@ def test_its_contrasts_are_of_the_runs_beside(tmp_path: Path) -> None:
     assert pairs == {("a", "b"), ("a,train.batch_size=10", "b,train.batch_size=10")}
 
 
+@pytest.mark.slow
 def test_an_evaluation_beside_makes_no_other_run(tmp_path: Path) -> None:
     sl.run({**VALUES, "study": "s"}, out=tmp_path)
     attacked = {"protocol": ["fgsm"], "radii": [0.1], "images": 10, "audit": False}

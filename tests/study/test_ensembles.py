@@ -88,6 +88,7 @@ def test_the_folder_is_enough_without_its_members(out: Path, tmp_path: Path) -> 
     )
 
 
+@pytest.mark.slow
 def test_the_same_study_again_does_nothing_and_changed_members_are_refused(out: Path, tmp_path: Path) -> None:
     place = tmp_path / "again"
     shutil.copytree(out, place)
@@ -156,6 +157,7 @@ def test_what_does_not_fit_together_is_refused_in_a_sentence(out: Path, tmp_path
     assert "no config.yaml" in str(done.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::stresslens.core.errors.Notice")
 def test_members_of_another_shape_and_of_folds_are_refused(out: Path, tmp_path: Path) -> None:
     numbers = np.random.default_rng(0)

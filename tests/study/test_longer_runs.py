@@ -122,6 +122,7 @@ def test_the_refusal_has_a_call_that_works(tmp_path: Path, monkeypatch: pytest.M
     assert not weights.fresh
 
 
+@pytest.mark.slow
 def test_the_refusal_has_a_command_that_works(tmp_path: Path) -> None:
     def described(epochs: int) -> study_file.Study:
         train = {**COMPUTE, "schedule": "cosine", "epochs": epochs}

@@ -88,6 +88,7 @@ def test_variants_over_seeds_are_compared_with_one_command(type_: Type, files: l
     assert pair["verdict"] in out
 
 
+@pytest.mark.slow
 def test_from_python_and_without_a_model(files: list[str]) -> None:
     compared = sl.compare(*files)
     assert compared["contrasts"][0]["b"] == "knn"
@@ -100,6 +101,7 @@ def test_from_python_and_without_a_model(files: list[str]) -> None:
             call()
 
 
+@pytest.mark.slow
 def test_another_split_of_the_same_images_is_kept_beside(type_: Type, files: list[str]) -> None:
     type_("evaluate", files[0])
     assert type_("evaluate", files[0], "--split", "validation")[0] == 0
@@ -184,6 +186,7 @@ def test_gates_of_a_study_of_predictions(type_: Type, files: list[str]) -> None:
     assert "knn/seed-0: accuracy" in err
 
 
+@pytest.mark.slow
 def test_files_without_seeds_in_their_names_are_numbered(
     type_: Type,
     probabilities: dict[str, NDArray[np.float64]],

@@ -118,6 +118,7 @@ def test_balanced_classes_without_metrics_leave_no_trace(type_: Type, here: Path
     assert "Other metrics" not in Path("runs/s/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_variant_without_scores_is_left_out_with_a_sentence(type_: Type, here: Path) -> None:
     write()
     for seed in range(3):
@@ -164,6 +165,7 @@ def test_wrong_metrics_are_told_with_their_line(type_: Type, here: Path, metrics
         assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_study_that_is_trained_has_them_too(type_: Type, here: Path) -> None:
     Path("s.yaml").write_text(
         "data: digits\ntrain: {epochs: 1, subset: {images: 200}}\nmodel: linear\n"

@@ -78,6 +78,7 @@ def test_more_listed_settings_are_tried_after_the_first(tmp_path: Path) -> None:
         swept(tmp_path, sweep={**options, "settings": listed[::-1]})
 
 
+@pytest.mark.slow
 def test_halving_has_a_fixed_number_of_trials(tmp_path: Path) -> None:
     halving = {"method": "halving", "halving": {"epochs": 1, "factor": 2}}
     swept(tmp_path, sweep=halving, train={"epochs": 2})
@@ -131,7 +132,7 @@ def test_a_journal_that_is_cut_off_goes_on(tmp_path: Path) -> None:
     assert results(swept(tmp_path)) == results(whole)
 
 
-@pytest.mark.breadth(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["nothing", "half", pytest.param("another form", marks=SLOW)])
 def test_without_sweep_json_the_journal_counts(tmp_path: Path, left: str) -> None:
     whole = swept(tmp_path)
@@ -149,6 +150,7 @@ def test_without_sweep_json_the_journal_counts(tmp_path: Path, left: str) -> Non
     assert file.read_text() == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -276,6 +278,7 @@ def test_a_variant_with_other_mistakes_is_named(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("record.json"))
 
 
+@pytest.mark.slow
 def test_variants_whose_trials_all_fail_are_missing(tmp_path: Path) -> None:
     runs = {"good": {}, "bad": {"train.optimizer": "sgd", "train.loss": "mse"}}
     options = {"space": None, "trials": None, "settings": [{"train.lr": 1e30}], "metric": "accuracy"}

@@ -148,6 +148,7 @@ def test_batch_norm_keeps_its_statistics_where_asked(source: RunFolder, task_of:
     assert not torch.equal(kept["1.weight"], before["1.weight"])
 
 
+@pytest.mark.slow
 def test_gradual_training_stopped_and_resumed_gives_the_same_bits(
     source: RunFolder, task_of: Callable[..., Task]
 ) -> None:

@@ -160,6 +160,7 @@ def test_a_study_in_config_form_repeats_a_run_that_began_with_another(tmp_path: 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_test_images_that_the_source_was_trained_on_are_found(tmp_path: Path) -> None:
     values: dict[str, Any] = {
         **STUDY,

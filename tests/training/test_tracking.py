@@ -88,6 +88,7 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+@pytest.mark.slow
 def test_a_tracked_run_has_the_same_bits(task_of: Callable[..., Task], tmp_path: Path, own: str) -> None:
     """With a tracker that draws from torch's own random numbers, under dropout, which does too."""
     (tmp_path / "dropping.py").write_text(DROPPING)

@@ -144,6 +144,7 @@ def test_the_letters_of_emnist_begin_with_a(places: Places) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_pictures_of_one_sign_stay_together(places: Places) -> None:
     FILES["GTSRB"](places[0])
     data = load("GTSRB")
