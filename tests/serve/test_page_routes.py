@@ -216,6 +216,7 @@ def test_a_client_that_leaves_holds_nobody_up(server: Server, names: list[str]) 
     assert (status, parts[0]["kind"]) == (200, "look")
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_replaced(server: Server, names: list[str]) -> None:
     os.kill(max(server.workers()), signal.SIGKILL)
     status, content = server.json("POST", f"/page/look?run={names[0]}", digit())
@@ -262,6 +263,7 @@ def test_an_export_and_a_run_without_its_data_leave_their_images_out(
         assert "hop skip jump" in parts[-1]["said"]
 
 
+@pytest.mark.slow
 def test_it_can_be_left_out(runs: tuple[sl.Run, sl.Run]) -> None:
     with serving(runs[0].folder, "--no-page") as server:
         assert server.ask("GET", "/")[0] == 404
