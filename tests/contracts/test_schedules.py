@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from optimizer_steps import LIBRARIES
 from torch import nn
 
 from stresslens.config import registry
@@ -36,7 +37,8 @@ every = pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value).re
 def started(
     value: Any, steps: int, per_epoch: int = 5, optimizer: str = "sgd"
 ) -> tuple[torch.optim.Optimizer, Any]:
-    made = registry.resolve("optimizers", optimizer)(parameters=[nn.Parameter(torch.zeros(2))], lr=LR)
+    value_of = {optimizer: LIBRARIES.get(optimizer, {})}
+    made = registry.resolve("optimizers", value_of)(parameters=[nn.Parameter(torch.zeros(2))], lr=LR)
     return made, registry.resolve("schedules", value)(optimizer=made, steps=steps, steps_per_epoch=per_epoch)
 
 

@@ -43,7 +43,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "models": ("shape", "classes", "names", "train", "members"),
     "estimators": ("seed",),
     "losses": ("logits", "y"),
-    "optimizers": ("parameters", "lr"),
+    "optimizers": ("parameters", "lr", "net"),
     "schedules": ("optimizer", "steps", "steps_per_epoch"),
     "objectives": ("model", "x", "y", "step", "net", "inputs"),
     "attacks": ("model", "x", "y", "ball", "draws", "watch", "target", "start", "surrogate"),

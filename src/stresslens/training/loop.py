@@ -104,7 +104,7 @@ class Training:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("the model has no parameters to train; set train.epochs=0")
-        self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), base)
+        self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), model, base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
         self.average = moving_average(self.model, train.ema) if train.ema else None
         self._prepare_batches(base)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Train
@@ -13,14 +15,23 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.types import Parameters, Scheduler
 
 
-def build_optimizer(train: Train, parameters: Parameters, base: Path) -> torch.optim.Optimizer:
-    """The optimizer that `train` names, over parameters or groups of them. Raises ConfigError when
-    the plug-in returns anything else."""
+def build_optimizer(
+    train: Train, parameters: Parameters, model: nn.Module, base: Path
+) -> torch.optim.Optimizer:
+    """The optimizer that `train` names, over parameters of a model (a net behind its input layers) or
+    groups of them. Raises ConfigError when the plug-in returns anything else, and for an optimizer
+    whose step needs a closure."""
     resolved = registry.resolve("optimizers", train.optimizer, base=base)
-    optimizer = resolved(parameters=parameters, lr=train.lr)
+    optimizer = resolved(parameters=parameters, lr=train.lr, net=model.get_submodule("net"))
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(
             f"the optimizer {train.optimizer!r} returned {optimizer!r:.60}; expected a torch.optim.Optimizer"
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ConfigError(
+            f"the optimizer {train.optimizer!r} computes the loss several times in a step (a closure), "
+            "which training by batches does not; take another"
         )
     return optimizer
 
