@@ -19,7 +19,7 @@ from stresslens.core.data import Batch, Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws, mix
-from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
+from stresslens.core.errors import ConfigError, Stopped
 from stresslens.core.inspection import fresh_images
 from stresslens.core.layers import for_shown_images
 from stresslens.core.run_folder import RunFolder
@@ -28,12 +28,13 @@ from stresslens.evaluation import scores
 from stresslens.training.batch_loss import BatchLoss, augmentation, net_inputs, objective_for
 from stresslens.training.best_epoch import BestEpoch, copied_weights, robust_accuracy, selection_rules
 from stresslens.training.checkpoint import Checkpointer, TrainingParts
+from stresslens.training.divergence import divergence
 from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.first_batch import check_first_batch
 from stresslens.training.input_sizes import shown_size
 from stresslens.training.moving_average import moving_average
-from stresslens.training.optimization import build_optimizer, build_schedule
+from stresslens.training.optimization import build_optimizer, build_schedule, tell_schedule
 from stresslens.training.setup import laid_out
 from stresslens.training.state import TrainingState
 from stresslens.training.tracking import Tracking
@@ -334,11 +335,12 @@ class Training:
             for name in self.watch
         }
         self.state.reads_of_test += "test" in figures
+        if self.best.robust_accuracy is not None:
+            figures["validation"]["robust"] = self.best.robust_accuracy(model)
+        figures = self.group.broadcast_object(figures)
         if self.best.rule is not None:
-            if self.best.robust_accuracy is not None:
-                figures["validation"]["robust"] = self.best.robust_accuracy(model)
-            figures = self.group.broadcast_object(figures)
             self.best.update(model, figures["validation"])
+        tell_schedule(self.schedule, figures)
         return figures
 
     def _log(self, figures: Mapping[str, Any]) -> None:
@@ -384,17 +386,8 @@ class Training:
 
     def _diverged(self, loss: float, batch: Batch) -> None:
         """Raises TrainingDiverged; before, it saves where the weights are still finite."""
-        state = self.state
         images = sorted(self.group.gather(batch.places).tolist())
-        shown = ", ".join(map(str, images[:8])) + (f", … ({len(images)} in all)" if len(images) > 8 else "")
-        what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
         finite = all(bool(torch.isfinite(v).all()) for v in self.model.state_dict().values())
-        if finite and state.step % self.train.accumulate == 0:
+        if finite and self.state.step % self.train.accumulate == 0:
             self.save()
-        checkpoint = self.folder.checkpoint
-        saved = f". The last good weights are in {checkpoint}" if checkpoint.exists() else ""
-        raise TrainingDiverged(
-            f"{what} in epoch {state.epoch + 1}, batch {state.step + 1}, at the training images {shown}. "
-            f"Lower train.lr (now {self.train.lr:g}) or set train.clip{saved}",
-            images,
-        )
+        raise divergence(loss, images, self.state, lr=self.train.lr, checkpoint=self.folder.checkpoint)

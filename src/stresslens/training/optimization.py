@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -51,6 +52,19 @@ def build_schedule(
     if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
         raise ConfigError(
             f"the schedule {train.schedule!r} needs a metric at every step, and a schedule gets none; take "
-            "one that depends on the steps alone, such as cosine or step"
+            "the built-in plateau, which is told the figures on validation"
         )
     return schedule
+
+
+def needs_validation(train: Train, base: Path) -> bool:
+    """Whether the schedule is told the figures on validation."""
+    schedule = registry.resolve("schedules", train.schedule, base=base)
+    return schedule.answer_beside("needs_validation") is True
+
+
+def tell_schedule(schedule: Scheduler, figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Tells the schedule the figures on validation of an evaluation, if it has a method for them."""
+    after_evaluation = getattr(schedule, "after_evaluation", None)
+    if after_evaluation is not None and "validation" in figures:
+        after_evaluation(figures["validation"])

@@ -4,7 +4,7 @@ tried before anything is trained."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -69,7 +69,7 @@ def with_decay(
     if decay == "all" or not weight_decay:
         return [{**group, "weight_decay": weight_decay} for group in groups]
     named = dict(net.named_parameters()) if net is not None else {}
-    own = getattr(net, "no_weight_decay", set)()
+    own: Collection[str] = getattr(net, "no_weight_decay", list)()
     spared = {id(p) for name, p in named.items() if name in own or name.endswith(".bias")}
     split = []
     for group in groups:

@@ -49,7 +49,7 @@ def torch(
     own = declared["weight_decay"].default if "weight_decay" in declared else None
     if own is None and (weight_decay is not None or decay == "weights"):
         raise ConfigError(f"{what} has no weight decay; leave weight_decay and decay out")
-    groups = list(parameters)
+    groups: list[Any] = list(parameters)
     if own is not None:
         groups = with_decay(parameters, own if weight_decay is None else weight_decay, decay, net)
     with in_words(what):
