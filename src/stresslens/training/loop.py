@@ -330,7 +330,7 @@ class Training:
         """The figures of each watched split; by those of validation the best epoch is updated."""
         model = self.evaluated
         self.group.broadcast(model.buffers())
-        figures = {
+        figures: dict[str, dict[str, float]] = {
             name: scores.watched(model, self.data.splits[name], self.loss, group=self.group)
             for name in self.watch
         }
