@@ -56,6 +56,7 @@ NEEDED = {
     ("models", "torchvision"): {"name": "resnet18"},
     ("models", "timm"): {"name": "resnet18"},
     ("models", "ensemble"): {"runs": "cnn"},
+    ("objectives", "distillation"): {"run": "teacher"},
     ("optimizers", "timm"): {"name": "lion"},
     ("optimizers", "torch"): {"name": "NAdam"},
     ("models", "http"): {"url": "http://127.0.0.1/"},

@@ -205,7 +205,7 @@ def test_asymmetric_is_timms(positive: float, negative: float, margin: float) ->
     theirs = AsymmetricLossMultiLabel(gamma_neg=negative, gamma_pos=positive, clip=margin)
     ours = named("asymmetric", gamma_positive=positive, gamma_negative=negative, margin=margin)
     expected = theirs(logits, F.one_hot(y, 5).double())
-    assert torch.allclose(ours(logits, y).float(), expected, rtol=1e-6)
+    assert torch.allclose(ours(logits, y).float(), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "losses": ("logits", "y"),
     "optimizers": ("parameters", "lr", "net"),
     "schedules": ("optimizer", "steps", "steps_per_epoch"),
-    "objectives": ("model", "x", "y", "step", "net", "inputs"),
+    "objectives": ("model", "x", "y", "step", "net", "inputs", "teacher"),
     "attacks": ("model", "x", "y", "ball", "draws", "watch", "target", "start", "surrogate"),
     "audits": ("table", "curve", "trace", "model", "images", "probe"),
     "checks": ("data", "pictures"),

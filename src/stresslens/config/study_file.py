@@ -187,6 +187,7 @@ def expand_study(
             paths[folder] = {
                 "surrogate": place_written(("robustness", "surrogate"), origins),
                 "weights": place_written((*model, "weights"), origins),
+                "teacher": place_written(("train", "objective", "distillation", "run"), origins),
                 "member": place_written((*model, "runs"), origins),
             }
     folders = {name: folder_name(name, named) for name in names}
@@ -374,8 +375,9 @@ def _with_needed_runs(
             why = f"no run of the study is called {needed!r}; {closest(needed, list(folders))}{more}"
             problems.append(Problem(at, why))
         if name in estimators and what != "member":
-            why = "no gradients for an attack" if what == "surrogate" else "no weights to start from"
-            problems.append(Problem(at, f"{needed} is an estimator and has {why}; name a trained model"))
+            lacks = {"surrogate": "gradients for an attack", "teacher": "logits to learn from"}
+            why = f"{needed} is an estimator and has no {lacks.get(what, 'weights to start from')}"
+            problems.append(Problem(at, f"{why}; name a trained model"))
     return replace(run, config=with_renamed_runs(run.config, folders))
 
 

@@ -83,9 +83,10 @@ class Training:
         show: Show,
         group: ProcessGroup = ALONE,
         until: int | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         """`model` is a net behind its input layers (core.layers.with_input_layers); `group` the
-        processes that share each batch.
+        processes that share each batch; `teacher` a model that an objective learns from.
 
         With `until` training pauses after that many of the `train.epochs` for which schedules are
         laid out. Raises ConfigError when a rule needs a split that is missing.
@@ -108,7 +109,7 @@ class Training:
         self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), model, base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
         self.average = moving_average(self.model, train.ema) if train.ema else None
-        self._prepare_batches(base)
+        self._prepare_batches(base, teacher)
         self.checkpointer = Checkpointer(
             folder, self._parts(), seconds=train.checkpoint_seconds, device=compute.device, group=group
         )
@@ -118,7 +119,7 @@ class Training:
         self._norms: list[float] = []
         self._clock = self._shown_at = time.perf_counter()
 
-    def _prepare_batches(self, base: Path) -> None:
+    def _prepare_batches(self, base: Path, teacher: nn.Module | None) -> None:
         """Sets up the images, augmentations and loss of batches, and what the epochs are judged by."""
         data, train, compute, model = self.data, self.train, self.compute, self.model
         classes = len(data.classes)
@@ -131,7 +132,12 @@ class Training:
             nn.Module.register_forward_pre_hook(model.get_submodule("net"), fresh_images, prepend=True)
         of_batches = model if shown_size(train, base) is None else for_shown_images(model)
         self.batch_loss = BatchLoss(
-            of_batches, objective, compute=compute, step=self._step, takes_inputs=inputs is not None
+            of_batches,
+            objective,
+            compute=compute,
+            step=self._step,
+            takes_inputs=inputs is not None,
+            teacher=teacher,
         )
         rule = RULES.get(self.select)
         robust = rule is not None and rule.needs_robust_accuracy
