@@ -20,5 +20,5 @@ def teacher_run(config: VariantConfig) -> str | None:
 def with_renamed_teacher(objective: PluginValue, renamed: Mapping[str, str]) -> PluginValue:
     """The objective with a new name for the run that it learns from."""
     name, options = name_and_options("objectives", objective)
-    run = options.get("run")
+    run = str(options.get("run"))
     return {NAME: {**options, "run": renamed[run]}} if name == NAME and run in renamed else objective

@@ -259,6 +259,8 @@ def _train_clashes(train: Train, fine_tuned: set[str]) -> Iterator[Clash]:
         yield ("train", "accumulate"), "there are no batches to accumulate when batch_size is full"
     if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
         yield ("train", "stop"), "give either loss_change or patience"
+    if train.swa and train.ema:
+        yield ("train", "swa"), "the weights are averaged by ema or over epochs (swa), not by both"
     if train.stop and train.stop.patience and train.select == "last":
         why = "patience waits for a better epoch, but `select: last` takes the last one; remove one of them"
         yield ("train", "select"), why

@@ -100,6 +100,8 @@ def _depends_on_epochs(task: Task, before: int) -> str:
             f"not the first {before} of {now}"
         )
     objective = task.plan.objective
+    if train.swa:
+        return f"{known}, but the weights are averaged over the epochs behind a share (swa) of all"
     if objective.all_options.get("ramp"):
         return f"{known}, but the radius of its objective rises over a share (`ramp`) of all epochs"
     name = registry.name_and_options("objectives", train.objective)[0]

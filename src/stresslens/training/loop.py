@@ -33,7 +33,7 @@ from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.first_batch import check_first_batch
 from stresslens.training.input_sizes import shown_size
-from stresslens.training.moving_average import moving_average
+from stresslens.training.moving_average import average_epoch, averaged_model, weight_average
 from stresslens.training.optimization import build_optimizer, build_schedule, tell_schedule
 from stresslens.training.setup import laid_out
 from stresslens.training.state import TrainingState
@@ -108,7 +108,7 @@ class Training:
             raise ConfigError("the model has no parameters to train; set train.epochs=0")
         self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), model, base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
-        self.average = moving_average(self.model, train.ema) if train.ema else None
+        self.average = weight_average(self.model, train)
         self._prepare_batches(base, teacher)
         self.checkpointer = Checkpointer(
             folder, self._parts(), seconds=train.checkpoint_seconds, device=compute.device, group=group
@@ -185,8 +185,8 @@ class Training:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model that is evaluated and kept: the moving average of the weights where there is one."""
-        return self.average.module if self.average is not None else self.model
+        """The model that is evaluated and kept: the average of the weights where there is one."""
+        return averaged_model(self.average, self.model)
 
     def batches(self) -> Iterator[Batch]:
         """The batches that are left of the current epoch, each `replay` times in a row."""
@@ -255,7 +255,7 @@ class Training:
         for parameter in self.parameters:
             parameter.grad = None
         state.updates += 1
-        if self.average is not None:
+        if self.average is not None and self.train.ema:
             self.average.update_parameters(self.model)
 
     def _images_in(self, step: int) -> int:
@@ -318,6 +318,8 @@ class Training:
         state.epoch += 1
         state.step = 0
         self._stop_if_loss_settled()
+        if self.average is not None and train.swa and state.epoch > train.swa * train.epochs:
+            average_epoch(self.average, self.model, self.data.train, batch_size=self.batch_size)
         evaluates = self.watch and (state.epoch % train.evaluate_every == 0 or self.over)
         figures = self._evaluate() if evaluates else {}
         if evaluates or state.epoch % train.log_every == 0 or self.over:
@@ -344,8 +346,7 @@ class Training:
         if self.best.robust_accuracy is not None:
             figures["validation"]["robust"] = self.best.robust_accuracy(model)
         figures = self.group.broadcast_object(figures)
-        if self.best.rule is not None:
-            self.best.update(model, figures["validation"])
+        self.best.update(model, figures.get("validation", {}))
         tell_schedule(self.schedule, figures)
         return figures
 

@@ -17,7 +17,7 @@ def views_of(
     return first, second
 
 
-def _view(x: Tensor, y: Tensor, augmentation: PluginOption[Augmentation], step: Step, number: int) -> Tensor:
+def _view(x: Tensor, y: Tensor, augmentation: Any, step: Step, number: int) -> Tensor:
     classes = y.shape[1] if y.ndim == 2 else int(y.max()) + 1
     images, labels = augmentation(x=x, y=y, draws=step.draws.fork(number), classes=classes)
     if labels is not y or images.shape != x.shape:
