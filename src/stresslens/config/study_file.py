@@ -23,6 +23,7 @@ from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.grid import Cell, Change, cells, checked_grid, number_of_cells
 from stresslens.config.overrides import overrides_of
+from stresslens.config.presets import with_preset
 from stresslens.config.recorded_study import describes_predictions
 from stresslens.config.repeats import Repeats
 from stresslens.config.run_names import folder_name, kept_name, safe
@@ -41,6 +42,7 @@ from stresslens.config.study_keys import (
 from stresslens.config.study_record import StatedClaim
 from stresslens.config.sweep_validation import check_sweep
 from stresslens.config.validation import (
+    LACKING,
     VARIANT_CONFIG,
     check_variant,
     depends_on,
@@ -151,7 +153,7 @@ def expand_study(
     overridden = overrides_of(values, overrides, problems)
     named, override_changes = overridden.named, overridden.changes
     grid_keys = list(_grid(overridden.values))
-    values = old_words.renamed(overridden.values)
+    values = with_preset(old_words.renamed(overridden.values), problems)
     grid_names = dict(zip(_grid(values), grid_keys))
     keys = study_keys_of(values, problems)
     keys = replace(keys, grid=checked_grid(keys.grid, problems))
@@ -375,9 +377,8 @@ def _with_needed_runs(
             why = f"no run of the study is called {needed!r}; {closest(needed, list(folders))}{more}"
             problems.append(Problem(at, why))
         if name in estimators and what != "member":
-            lacks = {"surrogate": "gradients for an attack", "teacher": "logits to learn from"}
-            why = f"{needed} is an estimator and has no {lacks.get(what, 'weights to start from')}"
-            problems.append(Problem(at, f"{why}; name a trained model"))
+            why = f"{needed} is an estimator and has no {LACKING[what]}; name a trained model"
+            problems.append(Problem(at, why))
     return replace(run, config=with_renamed_runs(run.config, folders))
 
 

@@ -41,7 +41,18 @@ VARIANT_KEYS = (
 )
 """Keys of the configuration of a variant. At the top level they apply to all variants."""
 
-STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "metrics", "data_sizes", "executor")
+STUDY_KEYS = (
+    "study",
+    "preset",
+    "runs",
+    "grid",
+    "sweep",
+    "repeats",
+    "contrasts",
+    "metrics",
+    "data_sizes",
+    "executor",
+)
 """Keys of the study itself."""
 
 
@@ -51,6 +62,8 @@ class StudyKeys:
 
     study: str | RecordedPredictions | None = None
     """Name of the study's folder, default: the file's name; or predictions of other programs."""
+    preset: str | None = None
+    """Settings that the study begins from (`stresslens list presets`) and changes."""
     runs: dict[str, dict[str, Any] | None] | None = None
     """The variants: for each name its changes, by dotted key."""
     grid: dict[str, list[Any]] | None = None

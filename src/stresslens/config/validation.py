@@ -299,6 +299,14 @@ def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
         yield ("train", "fine_tune", "unfreeze_every"), why
 
 
+LACKING = {
+    "surrogate": "gradients for an attack",
+    "weights": "weights to start from",
+    "teacher": "logits to learn from",
+}
+"""What an estimator does not provide to another run."""
+
+
 def depends_on(config: VariantConfig) -> Iterator[tuple[str, str]]:
     """The other variants that must be trained before this one: what they provide (`surrogate`, `weights`,
     a `teacher` or, of an ensemble, a `member`), and their name."""
