@@ -1,5 +1,4 @@
-"""Study files: reads a YAML file and overrides, and expands them into the validated variants of a
-study.
+"""Study files: reads a YAML file and overrides, and expands them into the validated variants of a study.
 
 All mistakes are reported at once, each with its file and line.
 """
