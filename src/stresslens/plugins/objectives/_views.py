@@ -21,6 +21,7 @@ def views_of(
 
 def _view(x: Tensor, y: Tensor, augmentation: Any, step: Step, number: int) -> Tensor:
     classes = y.shape[1] if y.ndim == 2 else int(y.max()) + 1
+    images: Tensor
     images, labels = augmentation(x=x, y=y, draws=step.draws.fork(number), classes=classes)
     if labels is not y or images.shape != x.shape:
         raise ConfigError(
