@@ -1,5 +1,5 @@
-"""Requests a second and latency of `stresslens serve`, beside a plain FastAPI application with the same
-model.
+"""Requests a second and latency of `stresslens serve`, beside a plain FastAPI application and LitServe with
+the same model.
 
     python benchmarks/serving.py                    # simple_cnn on MNIST, ResNet-18 at 224 × 224
     python benchmarks/serving.py mnist --seconds 5
@@ -9,9 +9,10 @@ model.
 Each server runs by itself, one after the other, in turns (`--rounds`), and answers the same image files:
 PNG of 28 × 28, or JPEG of 320 × 240. 1, 8 and 64 clients send a request as soon as they have the answer to
 the last one, over open connections, from this process, which shares the machine's processors with the server.
-The peer decodes with Pillow and answers with the most probable class and its probability; stresslens also
-calibrates, makes a set of classes and looks for images out of distribution. Without FastAPI (pip install
-fastapi) stresslens is measured alone.
+The peers decode with Pillow and answer with the most probable class and its probability; stresslens also
+calibrates, makes a set of classes and looks for images out of distribution. FastAPI answers each request in
+a thread, with threads of torch; LitServe makes batches of up to 64 within 5 ms, and gets the file in JSON, in
+base 64. A peer that is not installed (pip install fastapi litserve) is left out.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ import asyncio
 import base64
 import importlib.util
 import io
+import json
 import os
 import re
+import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -83,6 +87,41 @@ uvicorn.run(app, port=port, log_level="error")
 """
 )
 
+LITSERVE = (
+    PEER
+    + """
+import base64
+import litserve
+
+class Classify(litserve.LitAPI):
+    def setup(self, device):
+        self.net = net
+
+    def decode_request(self, request):
+        return pixels(base64.b64decode(request["image"]))
+
+    def batch(self, inputs):
+        return torch.stack(inputs)
+
+    def predict(self, x):
+        with torch.inference_mode():
+            return self.net(x).softmax(1)
+
+    def unbatch(self, output):
+        return list(output)
+
+    def encode_response(self, row):
+        return told(row)
+
+if __name__ == "__main__":
+    api = Classify(max_batch_size=64, batch_timeout=0.005)
+    server = litserve.LitServer(api, accelerator="cpu")
+    server.run(port=port, host="127.0.0.1", generate_client_file=False, log_level="error")
+"""
+)
+
+PEERS = {"fastapi": FASTAPI, "litserve": LITSERVE}
+
 
 class Load(NamedTuple):
     """What a number of clients saw."""
@@ -137,33 +176,43 @@ def picture(mode: str) -> tuple[bytes, str]:
 @contextmanager
 def started(who: str, run: Path, file: Path, mode: str, side: int, out: Path) -> Iterator[tuple[int, int]]:
     """A server's process and its port."""
-    port = 8700 + sum(map(ord, who)) % 100
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     if who == "stresslens":
         words = [sys.executable, "-m", "stresslens", "serve", str(run), "--port", str(port)]
     else:
         script = out / f"{who}_server.py"
-        script.write_text(FASTAPI)
+        script.write_text(PEERS[who])
         words = [sys.executable, str(script), str(file), mode, str(side), str(port)]
     with (out / f"{who}.log").open("w") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log)
+        process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
     try:
-        content, kind = picture(mode)
+        request = asked(who, mode)
         for _ in range(300):
-            with suppress(OSError, ValueError):
-                if asyncio.run(_load(port, content, kind, 1, 0.05)).rate > 0:
+            with suppress(OSError, ValueError, asyncio.IncompleteReadError):
+                if asyncio.run(_load(port, request, 1, 0.05)).rate > 0:
                     break
             time.sleep(0.2)
         yield process.pid, port
     finally:
         process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-async def _load(port: int, content: bytes, kind: str, clients: int, seconds: float) -> Load:
-    request = (
-        f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {kind}\r\n"
-        f"Content-Length: {len(content)}\r\n\r\n"
-    ).encode() + content
+def asked(who: str, mode: str) -> bytes:
+    """The request for one picture, in the form that a server takes."""
+    content, kind = picture(mode)
+    if who == "litserve":
+        content, kind = json.dumps({"image": base64.b64encode(content).decode()}).encode(), "application/json"
+    return _request(content, kind, "keep-alive")
+
+
+async def _load(port: int, request: bytes, clients: int, seconds: float) -> Load:
     warm = min(WARM, seconds / 2)
     begun = time.perf_counter()
     times: list[float] = []
@@ -193,18 +242,17 @@ async def _load(port: int, content: bytes, kind: str, clients: int, seconds: flo
 
 
 def compare(name: str, seconds: float, rounds: int) -> None:
-    installed = [who for who in ("fastapi",) if importlib.util.find_spec(who) is not None]
+    installed = [who for who in PEERS if importlib.util.find_spec(who) is not None]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         run, file, mode, side = model_of(name, out)
-        content, kind = picture(mode)
-        print(f"\n{name}: {len(content):,} bytes a request, {seconds:g} s by {rounds} rounds")
+        print(f"\n{name}: {len(picture(mode)[0]):,} bytes a picture, {seconds:g} s by {rounds} rounds")
         seen: dict[tuple[str, int], list[Load]] = {}
         for _ in range(rounds):
             for who in ("stresslens", *installed):
                 with started(who, run, file, mode, side, out) as (_, port):
                     for clients in CLIENTS:
-                        found = asyncio.run(_load(port, content, kind, clients, seconds))
+                        found = asyncio.run(_load(port, asked(who, mode), clients, seconds))
                         seen.setdefault((who, clients), []).append(found)
         print("| clients | server | requests a second | p50, ms | p99, ms | failed | ours / theirs |")
         print("|--:|---|--:|--:|--:|--:|--:|")
@@ -224,10 +272,9 @@ def soak(seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         run, file, mode, side = model_of("mnist", out)
-        content, kind = picture(mode)
         with started("stresslens", run, file, mode, side, out) as (pid, port):
             for part in range(10):
-                load = asyncio.run(_load(port, content, kind, 8, seconds / 10))
+                load = asyncio.run(_load(port, asked("stresslens", mode), 8, seconds / 10))
                 memory = ", ".join(f"{each / 2**20:.1f}" for each in _memory(pid))
                 at = (part + 1) * seconds / 10
                 print(
@@ -255,8 +302,10 @@ def malformed(number: int = 10_000) -> None:
     print("MB of server and worker:", *(f"{a / 2**20:.0f} to {b / 2**20:.0f}" for a, b in zip(before, after)))
 
 
-def _request(content: bytes, kind: str) -> bytes:
-    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nConnection: close\r\n"
+def _request(content: bytes, kind: str, connection: str = "close") -> bytes:
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nConnection: {connection}\r\n"
+    )
     return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,12 +25,21 @@ class Chromium:
     """One tab. `requests`, `errors` gather what the pages opened since the last `open` asked for
     and complained about."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, flags: Sequence[str] = ()) -> None:
         command_in, self._out = os.pipe()
         self._in, answers_out = os.pipe()
         assert BINARY is not None
         shell = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null'
-        command = ["sh", "-c", shell, BINARY, *FLAGS.split(), f"--user-data-dir={profile}", "about:blank"]
+        command = [
+            "sh",
+            "-c",
+            shell,
+            BINARY,
+            *FLAGS.split(),
+            *flags,
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
         self._process = subprocess.Popen(
             command, stdin=command_in, stdout=answers_out, stderr=subprocess.DEVNULL
         )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chromium import BINARY, Chromium
 from pictures_of_page import trained
 from servers import Server, serving
+from small_models import SMALL
+
+import stresslens as sl
 
 THREE = [(0.3, 0.22), (0.5, 0.15), (0.68, 0.25), (0.65, 0.4), (0.48, 0.48)]
 THREE += [(0.66, 0.55), (0.7, 0.72), (0.5, 0.84), (0.3, 0.76)]
@@ -131,6 +135,40 @@ def test_a_single_run(browser: Chromium, tmp_path: Path) -> None:
         browser.evaluate("document.getElementById('go').click()")
         wait(browser, "!document.querySelector('.busy') && document.querySelector('#attacks .card')")
         assert browser.evaluate("document.getElementById('shown-runs').hidden")
+        assert browser.errors == []
+
+
+def test_the_camera(tmp_path: Path) -> None:
+    """Chromium's own moving picture takes the place of a camera."""
+    fake = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    run = sl.train("mlp", "digits", epochs=1, precision="float32", out=tmp_path, progress=False)
+    with serving(run.folder) as server, Chromium(tmp_path / "profile", fake) as tab:
+        tab.visit(f"http://127.0.0.1:{server.port}/", width=390)
+        wait(tab, "!document.getElementById('main').hidden")
+        for button in ("tab-camera", "start"):
+            tab.evaluate(f"document.getElementById('{button}').click()")
+        wait(tab, "!document.getElementById('shoot').hidden")
+        tab.evaluate("document.getElementById('shoot').click()")
+        wait(tab, ANSWERED)
+        assert "from the camera" in tab.evaluate("document.getElementById('chosen-picture').innerText")
+        tab.evaluate("document.getElementById('stop').click()")
+        assert tab.evaluate("document.getElementById('video').hidden")
+        assert tab.errors == []
+
+
+def test_captions_of_ones_own(browser: Chromium, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 0, "out": tmp_path, "progress": False}
+    run = sl.train({"openclip": SMALL["openclip"]}, "digits", **options)
+    with serving(run.folder) as server:
+        browser.visit(f"http://127.0.0.1:{server.port}/", width=390)
+        wait(browser, "!document.getElementById('main').hidden")
+        draw(browser)
+        wait(browser, ANSWERED)
+        typed = "const box = document.getElementById('own-captions'); box.value = 'a house\\na tree\\na fish'"
+        browser.evaluate(f"{{ {typed}; box.dispatchEvent(new Event('change')); }}")
+        wait(browser, f"{ANSWERED} && document.querySelector('#cards').innerText.includes('a fish')")
+        shown = browser.evaluate("document.querySelector('#cards').innerText")
+        assert all(caption in shown for caption in ("a house", "a tree"))
         assert browser.errors == []
 
 

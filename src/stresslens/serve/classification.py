@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import signal
-import timeit
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
+import numpy as np
 
 from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.evaluation.classify_files import Classifier, Prediction, Upload
 from stresslens.evaluation.guarantees import wanted
 from stresslens.evaluation.model_info import ModelInfo
 from stresslens.evaluation.predictor import Predictor, open_predictor
+from stresslens.explanation.svg import png
+from stresslens.serve.processes import begin_worker, forget_garbage, set_threads
 
 COVERAGE = 0.95
 """Of the set of classes, unless the request says another."""
-TRIED, GAIN = 16, 1.4
-"""Images of the batch that is timed, and how much faster several threads must be."""
 KEPT = 64
 """Sets and thresholds, by run and what is asked, that are kept ready."""
 
@@ -77,19 +75,12 @@ class Opened:
         run, top, coverage, wrong_at_most = question
         return list(self.classifier(run, coverage, wrong_at_most).classify(pictures, top=top))
 
-    def gains_from_threads(self) -> bool:
-        """Whether a batch takes much less time with all of torch's threads than with one; otherwise they are
-        left to the process that answers requests."""
-        several = torch.get_num_threads()
-        spent = dict.fromkeys((several, 1), 0.0)
-        for predictor in self.predictors.values():
-            x = torch.zeros(TRIED, *predictor.facts.shape)
-            for threads in spent:
-                torch.set_num_threads(threads)
-                predictor.answer(x)
-                spent[threads] += min(timeit.repeat(partial(predictor.answer, x), number=1, repeat=3))
-        torch.set_num_threads(several)
-        return spent[several] * GAIN < spent[1]
+    def answer_once(self) -> None:
+        """Answers a question about each run: the first answer takes a second more, to import libraries."""
+        for name, each in self.facts.items():
+            black = png(np.zeros(each.facts.shape[1:], np.uint8), 1)
+            coverage = None if each.no_sets else COVERAGE
+            self.classify(BatchQuestion(name, coverage=coverage), [Upload("", black)])
 
     def _classifier(self, run: str, coverage: float | None, wrong_at_most: float | None) -> Classifier:
         asked = wanted(coverage=coverage, wrong_at_most=wrong_at_most)
@@ -111,14 +102,12 @@ def classify_batches(connection: Connection, runs: ServedRuns) -> None:
 
     An answer is its JSON as bytes, so that the process of the server only puts answers together.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if runs.threads is not None:
-        torch.set_num_threads(runs.threads)
+    begin_worker()
     try:
         opened = Opened(runs)
-        if runs.threads is None and not opened.gains_from_threads():
-            torch.set_num_threads(1)
+        set_threads(runs.threads, opened.predictors.values())
+        opened.answer_once()
+        forget_garbage()
         connection.send(opened.facts)
     except StresslensError as error:
         connection.send(error)

@@ -3,7 +3,6 @@ job, a part at a time."""
 
 from __future__ import annotations
 
-import signal
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
@@ -26,6 +25,7 @@ from stresslens.explanation.svg import png
 from stresslens.serve.classification import ServedRuns
 from stresslens.serve.live_attack import AttackGoal, Attempt, LiveAttack
 from stresslens.serve.page_runs import PageRun, address_of, corrupted, picture_of
+from stresslens.serve.processes import begin_worker, forget_garbage, set_threads
 
 PAGE = 24
 """Images of the run's own data on a page of them."""
@@ -63,14 +63,13 @@ def answer_page(connection: Connection, served: ServedRuns) -> None:
     """The loop of the process: takes a `Job`, sends its parts and `Ended`, until the other end is closed.
     The first message describes the runs, or is the error why they could not be opened. While nothing is
     asked, it prepares what later answers need."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    begin_worker()
     warnings.simplefilter("ignore")
-    if served.threads is not None:
-        torch.set_num_threads(served.threads)
     try:
         page = _Page(served)
-        connection.send(page.described())
+        described = page.described()
+        forget_garbage()
+        connection.send(described)
     except StresslensError as error:
         connection.send(error)
         return
@@ -106,9 +105,10 @@ class _Page:
     """The opened runs. Each job yields plain values, a part at a time."""
 
     def __init__(self, served: ServedRuns) -> None:
+        opened = {name: open_predictor(path, trust=served.trust) for name, path in served.paths.items()}
+        set_threads(served.threads, opened.values())
         self.runs = {
-            name: PageRun(name, path, open_predictor(path, trust=served.trust), served)
-            for name, path in served.paths.items()
+            name: PageRun(name, served.paths[name], predictor, served) for name, predictor in opened.items()
         }
 
     def described(self) -> dict[str, Any]:

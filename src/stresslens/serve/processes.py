@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
-from collections.abc import Callable
+import signal
+import timeit
+from collections.abc import Callable, Iterable
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import torch
+
+from stresslens.core.devices import keep_memory
 from stresslens.core.errors import StresslensError
+from stresslens.evaluation.predictor import Predictor
 
 START = 120
 """Seconds that a worker may take to open its runs."""
+TRIED, GAIN = 16, 1.4
+"""Images of the batch that is timed, and how much faster several threads must be."""
 
 
 class Died(Exception):
@@ -67,3 +77,33 @@ class WorkerProcess:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+
+
+def begin_worker() -> None:
+    """The process leaves Ctrl-C to the server, which ends it, and keeps freed memory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    keep_memory()
+
+
+def set_threads(asked: int | None, predictors: Iterable[Predictor]) -> None:
+    """Torch computes with as many threads as asked for. Otherwise with all, where a batch then takes much
+    less time than with one; if not, the others are left to the process that answers requests."""
+    several = torch.get_num_threads()
+    if asked is None and several > 1:
+        spent = dict.fromkeys((several, 1), 0.0)
+        for predictor in predictors:
+            x = torch.zeros(TRIED, *predictor.facts.shape)
+            for threads in spent:
+                torch.set_num_threads(threads)
+                predictor.answer(x)
+                spent[threads] += min(timeit.repeat(partial(predictor.answer, x), number=1, repeat=3))
+        asked = several if spent[several] * GAIN < spent[1] else 1
+    torch.set_num_threads(asked or several)
+
+
+def forget_garbage() -> None:
+    """Leaves all objects that are there now out of garbage collection, which otherwise looks through all of
+    torch's again and again, and stops the process for a tenth of a second."""
+    gc.collect()
+    gc.freeze()

@@ -26,6 +26,7 @@ from stresslens.serve.guard import Access, guarded
 from stresslens.serve.limits import Limits
 from stresslens.serve.page import STATIC, page_routes
 from stresslens.serve.page_worker import PageWorker
+from stresslens.serve.processes import forget_garbage
 from stresslens.serve.watch_page import WATCH_OPEN, watch_routes
 
 OPEN = ("/health", *STATIC, *WATCH_OPEN)
@@ -113,6 +114,7 @@ def _serve(listening: socket.socket, app: ASGIApp, ready: Callable[[str], None])
         timeout_graceful_shutdown=DRAIN,
     )
     host, port = listening.getsockname()[:2]
+    forget_garbage()
     ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_Server(config).serve([listening]))

@@ -13,7 +13,7 @@ from stresslens.core.layer_table import multiply_adds_of
 from stresslens.core.maps import Maps
 from stresslens.core.types import Count
 from stresslens.plugins.explainers._baselines import baseline
-from stresslens.plugins.explainers._passes import Of, pieces, score, slopes
+from stresslens.plugins.explainers._passes import Of, pieces, rows, score, slopes
 
 WITHIN = 1e-3
 MOST = 4096
@@ -78,8 +78,11 @@ def _rule(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _integral(model: nn.Module, origin: Tensor, path: Tensor, y: Tensor, of: Of, steps: int) -> Tensor:
-    nodes, weights = _rule(steps)
+    nodes, weights = (torch.from_numpy(values).to(path.device) / 2 for values in _rule(steps))
     total = torch.zeros_like(path, dtype=torch.float64)
-    for node, weight in zip((nodes + 1) / 2, weights / 2):
-        total += weight * slopes(model, origin + float(node) * path, y, of)
+    at_once = max(1, rows(model, path, gradient=True) // len(path))
+    for some, weight in zip((nodes + 0.5).split(at_once), weights.split(at_once)):
+        share = some.to(path.dtype).view(-1, 1, 1, 1, 1)
+        found = slopes(model, (origin + share * path).flatten(0, 1), y.repeat(len(some)), of)
+        total += torch.tensordot(weight, found.unflatten(0, (len(some), len(path))).double(), 1)
     return (total * path).to(path.dtype)
