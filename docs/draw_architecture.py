@@ -17,6 +17,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -53,8 +54,13 @@ def package_of(file: Path) -> str:
     return file.relative_to(SOURCE).with_suffix("").parts[0]
 
 
-def imports(file: Path) -> Iterator[tuple[int, list[str]]]:
+@cache
+def imports(file: Path) -> list[tuple[int, list[str]]]:
     """Each import of our own modules: its line, and the parts of the module's path below `stresslens`."""
+    return list(_imports(file))
+
+
+def _imports(file: Path) -> Iterator[tuple[int, list[str]]]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}:{node.lineno}: relative import"

@@ -3,11 +3,13 @@ leave it."""
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,8 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+import typer.main
+import typer.testing
 
 from stresslens.config import study_file
 from stresslens.core.data import Data
@@ -30,13 +34,63 @@ from stresslens.training.task import Task
 
 Type = Callable[..., tuple[int, str, str]]
 
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
+hypothesis.settings.register_profile("all", deadline=None)
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=25)
+
+
+gc.disable()  # until all tests are collected, nothing is let go
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` draws fewer examples where a test does not say how many."""
+    hypothesis.settings.load_profile("fast" if config.getoption("markexpr") == "not slow" else "all")
 
 
 def pytest_collection_finish() -> None:
     """What is there before the first test stays to the end: the garbage collector need not walk it."""
     gc.freeze()
+    gc.enable()
+
+
+def _few(cases: list[pytest.Item], shift: int) -> list[pytest.Item]:
+    """As many as `breadth` asks for, at even distances; without a number, so many that each value of each
+    parameter is there once."""
+    marker = cases[0].get_closest_marker("breadth")
+    if marker is not None and marker.args:
+        (number,) = marker.args
+        return [cases[(k * len(cases) // number + shift) % len(cases)] for k in range(number)]
+    values = {case: {(name, id(value)) for name, value in case.callspec.params.items()} for case in cases}
+    seen: set[tuple[str, int]] = set()
+    kept = []
+    for enough in (all, any):  # first the cases in which everything is new
+        for case in cases:
+            if enough(value not in seen for value in values[case]):
+                seen |= values[case]
+                kept.append(case)
+    return kept
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test with many cases that is marked `breadth`, some stay fast and the others become slow. The
+    tests of a file do not choose the same cases: one begins where the one before it has its second."""
+    functions: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("breadth") and not item.get_closest_marker("slow"):
+            functions.setdefault((item.path, item.nodeid.split("[")[0]), []).append(item)
+    number_in_file = Counter[Path]()
+    for (path, _), cases in functions.items():
+        kept = _few(cases, number_in_file[path]) if hasattr(cases[0], "callspec") else cases
+        number_in_file[path] += 1
+        for case in cases:
+            if case not in kept:
+                case.add_marker("slow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_for_what_tests_share() -> None:
+    """Fixtures of a module are made before those of its first test."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,6 +98,24 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     """What a test writes need not outlast a power failure. Processes that tests start do wait."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_command_line() -> Iterator[None]:
+    """Typer reads the signatures of all commands whenever one is typed, a sixth of a second; here once."""
+    once = functools.cache(typer.main.get_command)
+
+    def as_new(app: typer.Typer) -> Any:
+        commands = [once(app)]
+        for command in commands:
+            command._help_option = None  # which was made for the words before
+            commands += getattr(command, "commands", {}).values()
+        return commands[0]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(typer.main, "get_command", as_new)
+        patched.setattr(typer.testing, "_get_command", as_new)
         yield
 
 

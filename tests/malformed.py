@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from stresslens.cli.main import main
 
 FEW = settings(
-    max_examples=12,
+    max_examples=5,
     derandomize=True,
     deadline=None,
     suppress_health_check=[*HealthCheck],

@@ -40,6 +40,7 @@ def test_documented_code_runs(file: Path, tmp_path: Path, monkeypatch: pytest.Mo
         exec(compile(block, cell, "exec"), names)
 
 
+@pytest.mark.slow
 def test_own_module_and_tensors_twice(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 300)

@@ -153,6 +153,7 @@ SWEEP = (
 )
 
 
+@pytest.mark.slow
 def test_only_tpe_needs_optuna(without: Callable[..., None], tmp_path: Path) -> None:
     without("sweep")
     file = tmp_path / "s.yaml"
@@ -165,6 +166,7 @@ def test_only_tpe_needs_optuna(without: Callable[..., None], tmp_path: Path) -> 
     assert (pipeline.run(study_file.read_study(file), out=tmp_path) / "report.html").is_file()
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
 def test_a_run_without_its_tracker_goes_on_and_says_what_to_install(
     name: str, without: Callable[..., None], tmp_path: Path

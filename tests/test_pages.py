@@ -78,6 +78,7 @@ def blocks_of(text: str) -> Iterator[tuple[str, str]]:
             yield token.info.strip(), token.content
 
 
+@pytest.mark.breadth(16)
 @by_page
 def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
     assert wrong_links(page, text_of(page)) == []

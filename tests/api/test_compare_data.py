@@ -39,6 +39,7 @@ def test_data_of_arrays() -> None:
     assert {each.name for each in found.properties if each.real} >= {"brightness", "contrast"}
 
 
+@pytest.mark.slow
 def test_the_network_of_a_run(subjects: Finished) -> None:
     found = sl.compare_data(subjects.run, "digits", split_b="train", features="network")
     assert found.features == "network"

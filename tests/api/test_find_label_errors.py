@@ -61,6 +61,7 @@ def test_a_run_takes_no_options(small: sl.Data, tmp_path: Path) -> None:
         sl.find_label_errors(run, folds=3)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_fold_is_searched_as_its_folder(tmp_path: Path) -> None:
     """The data of a run are divided anew for its fold; its images are found among the undivided ones."""
     data = {"digits": {"subset": 200, "test": 100, "validation": 0.1}}

@@ -69,6 +69,7 @@ def test_an_unreadable_run_is_shown_as_such(subjects: Finished, tmp_path: Path) 
     assert "1 not finished" in repr(study)
 
 
+@pytest.mark.slow
 def test_the_robustness_of_a_study_is_read_from_its_files(tmp_path: Path) -> None:
     attack: dict[str, Any] = {"protocol": ["fgsm"], "radii": ["8/255", 0.1], "images": 10, "audit": False}
     values = {"study": "s", "data": SMALL, "model": "linear", "train": OPTIONS, "robustness": attack}
@@ -155,6 +156,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> sl.Study:
     return sl.run({**values, "runs": {"a": {}, "b": {"train.lr": 0.1}}}, out=tmp_path_factory.mktemp("seeds"))
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_variant_with_several_seeds_is_opened(
     seeds: sl.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

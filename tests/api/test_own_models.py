@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from finished_runs import SMALL
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import stresslens as sl
@@ -26,6 +25,8 @@ def some_digits() -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def fitted() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
     train = digits().train
     x = train.images[:].numpy().reshape(len(train), -1).astype(np.float64)
     return LogisticRegression(max_iter=40, tol=1e-2).fit(x, train.labels.numpy())

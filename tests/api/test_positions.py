@@ -21,6 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> sl.Run:
     return sl.train("linear", SMALL, out=tmp_path_factory.mktemp("positions"), **OPTIONS)
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("given", [0.1, "8/255", [0.05, 0.1], "0:0.1:0.1", ["2/255"]], ids=str)
 def test_radii_of_an_attack(given: Any, run: sl.Run) -> None:
     found = sl.attack(run, given, n_images=5, **FEW)

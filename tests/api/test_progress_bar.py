@@ -62,6 +62,7 @@ def test_a_function_hears_of_an_attack_and_an_explanation() -> None:
     assert heard[-1] == ("audits, in percent", 100, 100)
 
 
+@pytest.mark.slow
 def test_a_slow_audit_is_announced_with_the_way_round_it_and_moves_in_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

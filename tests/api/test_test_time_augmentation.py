@@ -55,6 +55,7 @@ def test_predict_averages_a_module_and_a_run(run: sl.Run) -> None:
     assert np.allclose(sl.predict(run.model(), IMAGES, tta="flip"), by_hand(run.model(), IMAGES), atol=1e-6)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("to", ["safetensors", "torch"])
 def test_an_export_is_averaged_too(run: sl.Run, tmp_path: Path, to: str) -> None:
     file = sl.export(run, to, out=tmp_path / ("run.pt2" if to == "torch" else "run")).file
@@ -146,6 +147,7 @@ def test_train_refuses_wrong_views(tmp_path: Path) -> None:
         sl.train("linear", SMALL, out=tmp_path, tta="flop", **OPTIONS)
 
 
+@pytest.mark.slow
 def test_the_pages_have_both_accuracies_and_their_difference(tmp_path: Path) -> None:
     values = {"study": "s", "data": SMALL, "model": "linear", "train": OPTIONS, "repeats": 3}
     runs = {"views": {"evaluation": {"tta": ["flip"]}}, "none": {}}
@@ -179,6 +181,7 @@ FIGURES: dict[str, Callable[[Any], float]] = {
 }
 
 
+@pytest.mark.slow
 def test_on_the_command_line(type_: Callable[..., tuple[int, str, str]]) -> None:
     assert type_("train", "digits", "linear", "train.epochs=1", "--tta", "flip")[0] == 0
     (run,) = Path("runs/train").glob("*/seed-0")

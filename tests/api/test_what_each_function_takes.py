@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FunctionType
@@ -215,7 +214,9 @@ def test_every_cell_is_filled() -> None:
     assert all(cells.keys() == GIVEN.keys() for cells in TABLE.values())
 
 
-@pytest.mark.parametrize(("function", "kind"), list(itertools.product(FUNCTIONS, GIVEN)))
+@pytest.mark.breadth
+@pytest.mark.parametrize("kind", GIVEN)
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_table(function: str, kind: str, subjects: Finished, tmp_path: Path) -> None:
     given, message = GIVEN[kind](subjects, tmp_path), TABLE[function][kind]
     if message == OK:

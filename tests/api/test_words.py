@@ -38,6 +38,7 @@ def _texts(file: Path) -> Iterator[str]:
             yield node.value
 
 
+@pytest.mark.slow
 def test_no_message_keeps_an_option_of_the_command_line() -> None:
     found, left = 0, []
     for file in sorted(SOURCE.rglob("*.py")):

@@ -209,6 +209,7 @@ def test_hostile_pickles_are_not_executed(
     assert not (tmp_path / "boom").exists()
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

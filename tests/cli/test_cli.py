@@ -111,6 +111,7 @@ def test_train_evaluate_predict_report_list(type_: Type, tmp_path: Path) -> None
     assert str(run.relative_to(tmp_path)) in json.loads(out)
 
 
+@pytest.mark.slow
 def test_train_is_tracked(type_: Type, tmp_path: Path) -> None:
     words = ("train", "{digits: {subset: 100}}", "linear", "train.epochs=1", "train.precision=float32")
     assert type_(*words, "--track", "tensorboard", "--track", "{wandb: {mode: disabled}}")[0] == 0
@@ -133,6 +134,7 @@ def two_jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_is_one_sentence_a_run(two_jobs: Path) -> None:
     assert sorted((two_jobs / "err").read_text().splitlines()) == [
         f"stresslens: runs/tiny/{run}/seed-{seed}: the tracker ours.py:away is left out and the run "
@@ -161,6 +163,7 @@ def test_doctor(type_: Type) -> None:
     assert json.loads(out)["torchvision imports"] is True
 
 
+@pytest.mark.slow
 def test_config_of_a_run_repeats_it(type_: Type, tiny: Path, tmp_path: Path) -> None:
     assert type_("run", "tiny.yaml", "-q")[0] == 0
     first = tmp_path / "runs" / "tiny" / "mlp" / "seed-1"
@@ -190,6 +193,7 @@ def test_own_plugin_is_copied_and_needs_trust_to_open(type_: Type, tiny: Path, t
     assert type_("run", str(run / "config.yaml"), "--out", "again", "-q")[0] == 0
 
 
+@pytest.mark.slow
 def test_jobs_give_the_same_bits(type_: Type, tiny: Path, tmp_path: Path, two_jobs: Path) -> None:
     assert type_("run", "tiny.yaml", "-q")[0] == 0
     files = sorted((tmp_path / "runs").rglob("model.safetensors"))
@@ -198,6 +202,7 @@ def test_jobs_give_the_same_bits(type_: Type, tiny: Path, tmp_path: Path, two_jo
         assert weights.read_bytes() == (two_jobs / weights.relative_to(tmp_path)).read_bytes()
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("number", "jobs"),
     [
@@ -258,6 +263,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     pytest.fail("the worker outlived the command by ten seconds and still holds the folder")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_finished_before_says_so(type_: Type, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(
         "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 1, precision: float32, threads: 1}\n"
@@ -276,6 +282,7 @@ def test_a_run_that_was_finished_before_says_so(type_: Type, tmp_path: Path) -> 
     assert ["finished before" in line for line in added] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_a_sweep_from_the_command_line(type_: Type, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(
         "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 2, precision: float32, threads: 1}\n"
@@ -331,6 +338,7 @@ def test_evaluate_refuses_other_data(type_: Type, tmp_path: Path) -> None:
     assert (run / "record.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_one_run_of_a_study_again_leaves_the_study_whole(type_: Type, tiny: Path, tmp_path: Path) -> None:
     assert type_("run", "tiny.yaml", "-q")[0] == 0
     before = json.loads((tmp_path / "runs" / "tiny" / "comparison.json").read_text())
@@ -339,6 +347,7 @@ def test_one_run_of_a_study_again_leaves_the_study_whole(type_: Type, tiny: Path
     assert json.loads((tmp_path / "runs" / "tiny" / "comparison.json").read_text()) == before
 
 
+@pytest.mark.slow
 def test_list_and_evaluate_survive_damaged_records(type_: Type, tiny: Path, tmp_path: Path) -> None:
     assert type_("run", "tiny.yaml", "-q")[0] == 0
     for seed, text in enumerate(("[]", "{")):

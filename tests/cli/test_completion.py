@@ -51,6 +51,7 @@ def complete(folder: Path, type_: Type, monkeypatch: pytest.MonkeyPatch) -> Comp
     return candidates
 
 
+@pytest.mark.breadth(10)
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -140,6 +141,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "line", ["stresslens train digits ", "stresslens init --study ", "stresslens attack "]
 )

@@ -24,6 +24,7 @@ def trained(type_: Type) -> None:
     assert type_("run", "tiny.yaml")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_comparison_is_left_out(type_: Type) -> None:
     trained(type_)
     file = HOME / "comparison.json"
@@ -56,6 +57,7 @@ def test_a_damaged_study_file_is_replaced(type_: Type) -> None:
     assert [after[key] for key in ("runs", "seeds")] == [before[key] for key in ("runs", "seeds")]
 
 
+@pytest.mark.slow
 def test_damaged_files_of_a_run_are_made_anew_as_the_message_says(type_: Type) -> None:
     trained(type_)
     card = (RUN / "model.json").read_bytes()

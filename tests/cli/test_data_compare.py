@@ -38,6 +38,7 @@ def test_two_parts_of_a_data_set(type_: Type) -> None:
     assert "test[228] (p 0.002)" in said
 
 
+@pytest.mark.slow
 def test_a_data_set_and_a_folder_without_classes(type_: Type, folders: Path) -> None:
     code, out, err = type_("data", "compare", "old", "new", "--json")
     assert code == 0, err
@@ -55,6 +56,7 @@ def test_a_data_set_and_a_folder_without_classes(type_: Type, folders: Path) -> 
     assert json.loads(out)["a"] == {"name": "old", "images": 50, "sampled": 25, "compared": 25}
 
 
+@pytest.mark.slow
 def test_a_run_and_its_network(type_: Type, folders: Path, tmp_path: Path) -> None:
     run = "runs/train/a/seed-0"
     code, _, err = type_("train", "digits", "linear", "train.epochs=1", "--name", "a", "--out", "runs")
@@ -71,6 +73,7 @@ def test_a_run_and_its_network(type_: Type, folders: Path, tmp_path: Path) -> No
     assert json.loads((tmp_path / run / "record.json").read_text())["reads_of_test"] == reads + 1
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -28,6 +28,7 @@ def photos(root: Path, *, sizes: bool = False, parts: tuple[str, ...] = (".",), 
     return root
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("verb", ["check", "stats"])
 @pytest.mark.parametrize(
     ("parts", "said"),

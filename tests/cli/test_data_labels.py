@@ -94,6 +94,7 @@ def test_what_cannot_be_is_said(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_run_is_read_and_takes_no_training_options(type_: Type, photos: Path) -> None:
     code, _, err = type_("train", "photos", "knn", "--name", "a", "--out", "runs")
     assert code == 0, err
@@ -106,6 +107,7 @@ def test_a_run_is_read_and_takes_no_training_options(type_: Type, photos: Path) 
     assert "--seeds: runs/train/a is trained already" in " ".join(err.split())
 
 
+@pytest.mark.slow
 def test_the_data_of_runs_may_have_moved(type_: Type, photos: Path, tmp_path: Path) -> None:
     for model in ("knn", "hog_svm"):
         code, _, err = type_("train", "photos", model, "--name", model, "--out", "runs")

@@ -97,6 +97,7 @@ def test_there_are_commands() -> None:
     assert set(typer.main.get_command(app).commands) <= verbs  # type: ignore[attr-defined]
 
 
+@pytest.mark.breadth(20)
 @pytest.mark.filterwarnings("ignore::stresslens.core.errors.Notice")
 @pytest.mark.parametrize(("where", "command"), FOUND, ids=[f"{where}: {it}" for where, it in FOUND])
 def test_a_documented_command_is_one(where: str, command: str, folder: None, type_: Type) -> None:

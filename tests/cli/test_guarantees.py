@@ -139,6 +139,7 @@ def test_python_gives_the_same_as_the_command_line(runs: dict[str, Path], pictur
 GRAPHS = [pytest.param(to, marks=pytest.mark.slow) for to in ("onnx", "torch")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["safetensors", *GRAPHS])
 def test_an_export_gives_the_same(runs: dict[str, Path], pictures: Path, tmp_path: Path, to: str) -> None:
     name = {"onnx": "m.onnx", "torch": "m.pt2", "safetensors": "m"}[to]
@@ -238,6 +239,7 @@ def test_evaluate_scores_sets_answers_and_recall(runs: dict[str, Path]) -> None:
     assert scores["recall_of_3"].value == at["recall"]["value"]
 
 
+@pytest.mark.breadth(7)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

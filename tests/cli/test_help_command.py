@@ -35,6 +35,7 @@ def test_alone_it_says_where_to_begin(type_: Type) -> None:
         assert said in COMMANDS
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_the_same_however_it_is_asked_for(type_: Type, command: str) -> None:
     outputs = [type_(*words) for words in ((command, "-h"), (command, "--help"), ("help", command))]
@@ -48,6 +49,7 @@ def test_help_of_the_whole_and_of_a_command_of_a_command(type_: Type) -> None:
     assert type_("help", "data", "check") == type_("data", "check", "-h")
 
 
+@pytest.mark.breadth(6)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -78,6 +80,7 @@ def test_unknown_words_get_a_hint(type_: Type, words: list[str], said: str) -> N
     assert said in err
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     "words",
     [
@@ -95,6 +98,7 @@ def test_options_stand_in_any_order(type_: Type, tmp_path: Path, words: list[str
     assert type_("run", *words) == expected
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("words", [[], ["--version"], ["-h"], ["help", "run"]])
 def test_python_m_stresslens_is_the_same_command(type_: Type, words: list[str]) -> None:
     found = subprocess.run([sys.executable, "-m", "stresslens", *words], capture_output=True, text=True)
@@ -103,6 +107,7 @@ def test_python_m_stresslens_is_the_same_command(type_: Type, words: list[str]) 
     assert said == typed
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize(
     ("words", "word"),
     [

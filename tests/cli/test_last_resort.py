@@ -69,6 +69,7 @@ def test_json_keeps_every_character_and_shows_none_that_a_terminal_obeys(
     assert all(line.isprintable() for line in text.splitlines())
 
 
+@pytest.mark.slow
 def test_a_reader_that_ends_early_is_no_error() -> None:
     command = [sys.executable, "-m", "stresslens", "list", "attacks"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

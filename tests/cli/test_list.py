@@ -116,6 +116,7 @@ def test_a_pattern_of_another_kind(type_: Type) -> None:
     assert type_("list", "losses", "zzz") == (0, "losses: none of 5 is like 'zzz'\n", "")
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [

@@ -36,6 +36,7 @@ def test_the_column_of_marks_has_a_heading_and_is_there_where_an_image_is_marked
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_images_outside_the_ball_are_told_without_audits_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ def here(trained: Path, type_: Type, monkeypatch: pytest.MonkeyPatch) -> list[st
     return sorted(map(str, Path().glob("runs/train/run*/seed-0")))
 
 
+@pytest.mark.slow
 def test_each_training_has_a_folder_of_its_own_and_keeps_it(here: list[str], type_: Type) -> None:
     assert len(here) == len(TRAININGS)
     before = {run: (Path(run) / "record.json").stat().st_mtime_ns for run in here}
@@ -78,6 +79,7 @@ def test_predict_takes_the_runs_of_a_pattern_side_by_side(here: list[str], type_
     assert "run" not in type_("predict", here[0], "new", "--csv")[1].splitlines()[0].split(",")
 
 
+@pytest.mark.breadth(7)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

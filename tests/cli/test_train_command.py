@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from stresslens.report.load import load_study
 from stresslens.report.summary import unfinished
 
@@ -15,6 +17,7 @@ DIGITS = "{digits: {subset: 100}}"
 FAST = ("train.epochs=1", "train.precision=float32", "train.threads=1")
 
 
+@pytest.mark.slow
 def test_a_variant_is_asked_for_its_own_seeds_alone(type_: Type, tmp_path: Path) -> None:
     for words in (("linear", "repeats=2"), ("linear", "--seed", "5"), ("mlp", "--seed", "7")):
         assert type_("train", DIGITS, *words, *FAST, "-q")[0] == 0
@@ -26,6 +29,7 @@ def test_a_variant_is_asked_for_its_own_seeds_alone(type_: Type, tmp_path: Path)
     assert "did not finish" not in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_seed_that_was_asked_for_and_has_no_record_did_not_finish(type_: Type, tmp_path: Path) -> None:
     for words in (("linear", "repeats=2"), ("mlp", "--seed", "7")):
         assert type_("train", DIGITS, *words, *FAST, "-q")[0] == 0
@@ -35,6 +39,7 @@ def test_a_seed_that_was_asked_for_and_has_no_record_did_not_finish(type_: Type,
     assert [(row.seed, row.status) for row in unfinished(load_study(folder))] == [(1, "not started")]
 
 
+@pytest.mark.slow
 def test_the_name_of_a_variant_has_its_settings_and_stays(type_: Type, tmp_path: Path) -> None:
     first = ("train", DIGITS, "linear", *FAST, "train.lr=0.01", "train.batch_size=64", "-q")
     code, out, _ = type_(*first)
@@ -65,6 +70,7 @@ def test_name_alone_names_the_variant(type_: Type, tmp_path: Path) -> None:
     assert "another name for the study or the run" in err
 
 
+@pytest.mark.slow
 def test_a_folder_whose_name_holds_the_overrides_goes_on(type_: Type, tmp_path: Path) -> None:
     """Earlier versions added them to `--name`."""
     words = ("train", DIGITS, "linear", *FAST, "-q")

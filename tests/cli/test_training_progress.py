@@ -64,6 +64,7 @@ def test_a_log_that_was_cut_is_read_on(tmp_path: Path) -> None:
     assert lines.new(5) == "cnn seed 3: epoch 2 of 5: loss 0.1250"
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("quiet", [False, True])
 def test_train_speaks_of_its_own_run_first(type_: Type, quiet: bool) -> None:
     """A folder of runs on several data sets: the last line a user sees is about the run just trained."""

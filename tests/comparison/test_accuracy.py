@@ -174,6 +174,7 @@ def test_holm_counts_every_threat_even_where_they_are_described_alike() -> None:
     assert [d.p_holm for d in corrected] == pytest.approx([0.06, 0.03, 0.06])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "spread"), [(2, 0.0), (2, 0.05), (5, 0.0), (5, 0.03)])
 def test_equal_recipes_are_seldom_called_different(seeds: int, spread: float) -> None:
     """300 studies of three recipes equal in expectation, with images that all find hard: 5 % false
@@ -338,6 +339,7 @@ def test_comparison_json_has_the_agreed_keys(made: Make) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_recipes_tested_on_different_images_are_not_compared(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(

@@ -127,6 +127,7 @@ def test_what_is_refused(type_: Type, studies: list[Path], tmp_path: Path) -> No
     assert "--same-within is not for --across" in err
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("metric", ["cross_entropy", "brier", "auroc", "cost"])
 def test_metrics_that_are_not_in_percent_are_refused(type_: Type, studies: list[Path], metric: str) -> None:
     with pytest.raises(ConfigError, match=f"is of scores in percent, such as the accuracy; {metric} is none"):
@@ -158,6 +159,7 @@ def test_the_command_and_the_function_say_the_same(type_: Type, studies: list[Pa
     assert "<svg" in found._repr_html_()
 
 
+@pytest.mark.slow
 def test_the_page_has_a_chart_and_a_table_for_each_pair(
     type_: Type, studies: list[Path], tmp_path: Path
 ) -> None:
@@ -195,6 +197,7 @@ def test_a_page_of_two_data_sets_says_that_they_are_too_few(studies: list[Path],
     assert "a new data set" not in html
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -63,6 +63,7 @@ def test_two_variants_and_a_missing_pair_have_no_set() -> None:
     assert best_set(["a", "b", "c"], pairs_of({"a": 0.9, "b": 0.8, "c": 0.7})[:2]) is None
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_highest_mean_is_always_in_and_order_does_not_matter(seeds: int) -> None:
     random = np.random.default_rng(4)

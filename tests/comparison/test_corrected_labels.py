@@ -67,6 +67,7 @@ def test_corrections_that_turn_a_verdict(tmp_path: Path) -> None:
     assert two.changes.changed
 
 
+@pytest.mark.slow
 def test_changes_have_the_short_names_of_the_table(
     tmp_path: Path, type_: Callable[..., tuple[int, str, str]]
 ) -> None:
@@ -84,6 +85,7 @@ def test_changes_have_the_short_names_of_the_table(
     assert out.count("train.lr") == 1
 
 
+@pytest.mark.slow
 def test_the_accuracy_is_that_of_the_corrected_labels(tmp_path: Path) -> None:
     folder = carried_out(tmp_path)
     of_run = predictions(folder, "trained")
@@ -99,6 +101,7 @@ def test_the_accuracy_is_that_of_the_corrected_labels(tmp_path: Path) -> None:
     assert "1 of 1 verdicts survive the corrections." in found["corrections"]["sentences"]
 
 
+@pytest.mark.slow
 def test_a_study_with_folds(tmp_path: Path) -> None:
     """Every image is a test image of one fold, by whose name it is corrected."""
     folder = carried_out(tmp_path, repeats={"folds": 3})

@@ -128,6 +128,7 @@ def test_plan_and_difference(type_: Type, studies: Path) -> None:
     assert told == (1, 2)
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize(
     ("words", "message"),
     [

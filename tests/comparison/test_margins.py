@@ -124,6 +124,7 @@ def test_not_worse() -> None:
     assert unknown.plan is not None
 
 
+@pytest.mark.slow
 def test_what_is_the_same_is_not_worse_either_way() -> None:
     random = np.random.default_rng(3)
     for _ in range(20):
@@ -153,6 +154,7 @@ def test_a_difference_of_another_metric_needs_only_its_ends() -> None:
     assert same(replace(of, ends_at=None)).verdict.startswith("nothing here shows that")
 
 
+@pytest.mark.slow
 def test_a_loss_in_a_rare_class_at_the_margin_is_hardly_ever_called_not_worse() -> None:
     """Balanced accuracy of 1,000 images, 10 of the rarest of 3 classes: one of those counts 33 times an
     average one. Room for one image in 1,000 would be false far more often."""
@@ -225,6 +227,7 @@ def test_the_gate_of_files(type_: Type, files: Path) -> None:
     assert "would take about" in err
 
 
+@pytest.mark.slow
 def test_a_real_but_small_loss_passes_the_gate_and_not_the_plain_comparison(
     type_: Type, tmp_path: Path
 ) -> None:
@@ -248,6 +251,7 @@ def test_what_the_gate_refuses(type_: Type, files: Path) -> None:
         assert (code, said in err) == (2, True), err
 
 
+@pytest.mark.slow
 def test_a_study_states_margins_and_has_a_gate(type_: Type, tmp_path: Path) -> None:
     study = tmp_path / "runs" / "s"
     random = np.random.default_rng(0)
@@ -284,6 +288,7 @@ def test_a_study_states_margins_and_has_a_gate(type_: Type, tmp_path: Path) -> N
     assert "<bdi>" in html
 
 
+@pytest.mark.slow
 def test_a_pair_in_two_contrasts_has_the_answers_to_both_and_other_metrics_have_none(
     type_: Type, tmp_path: Path
 ) -> None:

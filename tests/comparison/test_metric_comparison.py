@@ -116,6 +116,7 @@ def test_a_loss_is_better_where_it_is_lower(type_: Type, runs: Path) -> None:
     assert "0.01 nats of cross-entropy apart" in type_(*words, "--plan", "--difference", "0.01")[1]
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("metric", "says"),
     [
@@ -167,6 +168,7 @@ def test_costs_that_python_gives_wrongly(runs: Path, costs: Any) -> None:
         sl.compare(runs / "plain", runs / "weighted", metric="cost", costs=costs)
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -190,6 +192,7 @@ def test_costs_that_are_none(type_: Type, runs: Path, tmp_path: Path, content: s
     assert message in err
 
 
+@pytest.mark.slow
 def test_what_a_metric_needs_is_said(type_: Type, runs: Path, tmp_path: Path) -> None:
     logits, labels = drawn(0, lean=0.0, scale=1.0)
     answers = np.eye(3)[logits.argmax(1)]
@@ -235,6 +238,7 @@ def test_what_a_metric_needs_is_said(type_: Type, runs: Path, tmp_path: Path) ->
     assert "cannot read costs.yaml" in err
 
 
+@pytest.mark.slow
 def test_seeds_with_divisions_of_their_own(type_: Type, runs: Path) -> None:
     for name, lean in (("even", 0.0), ("leaning", 1.5)):
         for seed in range(3):

@@ -165,6 +165,7 @@ def test_every_threat_is_tested_and_holm_counts_them_all(study: Path) -> None:
     assert rows[1].p_holm == pytest.approx(min(1, 3 * rows[1].p))
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -346,6 +347,7 @@ def test_from_the_command_line(type_: Callable[..., tuple[int, str, str]], study
     assert "was not attacked at radius 0.3" in err
 
 
+@pytest.mark.slow
 def test_choosing_the_radius_raises_no_false_alarm() -> None:
     """Pairs of runs of equal robustness: p below 0.05 in no more than 5 of 100, as if the radius
     had been given."""

@@ -47,6 +47,7 @@ def study(home: Path, rates: list[float], *, widths: tuple[int, ...] = (8, 16)) 
     return setting_importance.study_setting_importance(home)
 
 
+@pytest.mark.slow
 def test_the_setting_that_decides_is_named(tmp_path: Path) -> None:
     found = study(tmp_path, RATES)
     assert found is not None

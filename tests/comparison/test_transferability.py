@@ -135,6 +135,7 @@ def random_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return study
 
 
+@pytest.mark.slow
 def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None:
     found = transferability.study_transferability(random_study)
     assert found is not None
@@ -148,6 +149,7 @@ def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None
     assert transferability.study_transferability(random_study) == found
 
 
+@pytest.mark.slow
 def test_replaced_weights_of_a_random_model_are_found(random_study: Path) -> None:
     replace_weights(random_study, known=False)
     found = transferability.study_transferability(random_study)

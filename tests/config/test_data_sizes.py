@@ -140,6 +140,7 @@ def test_curves_that_cannot_be(tmp_path: Path, text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_study_of_sizes(tmp_path: Path) -> None:
     found = read(tmp_path, "runs: {a: {}}\ndata_sizes: {sizes: [30, 100, 300, 1077]}\nrepeats: 2\n")
     folder = pipeline.run(found, out=tmp_path / "runs")

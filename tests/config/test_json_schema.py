@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,16 @@ from stresslens.config.yaml_source import Source
 from stresslens.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = json.loads(schema_text())
-VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+@cache
+def schema() -> dict[str, Any]:
+    return json.loads(schema_text())  # type: ignore[no-any-return]
 
 
 def wrong(values: Any) -> list[str]:
-    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(values)]
+    validator = Draft202012Validator(schema())
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(values)]
 
 
 def changed(name: str, change: Callable[[Any], Any]) -> dict[str, Any]:
@@ -39,7 +44,7 @@ def changed(name: str, change: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 def test_it_is_a_schema() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator.check_schema(schema())
 
 
 def test_the_one_beside_the_studies_is_up_to_date() -> None:
@@ -159,6 +164,7 @@ def test_invalid(name: str) -> None:
     assert wrong(INVALID[name])
 
 
+@pytest.mark.breadth(10)
 @pytest.mark.parametrize("name", sorted(VALUES))
 def test_a_changed_study_is_invalid(name: str) -> None:
     def misspelt(values: Any) -> None:
@@ -195,15 +201,15 @@ def test_what_the_program_reads_is_valid(tmp_path_factory: pytest.TempPathFactor
 def test_every_plugin_and_option_has_its_help_and_default() -> None:
     for folder in FOLDERS:
         for name in registry.names(folder):
-            schema = SCHEMA["$defs"][f"{folder}.{name}"]
+            definition = schema()["$defs"][f"{folder}.{name}"]
             options = registry.declared_by(folder, registry.plugin(folder, name))
-            assert set(schema["properties"]) == set(options)
-            assert schema["description"]
+            assert set(definition["properties"]) == set(options)
+            assert definition["description"]
             for option, parameter in options.items():
-                given = schema["properties"][option]
+                given = definition["properties"][option]
                 assert ("default" in given) == (parameter.default is not parameter.empty), (name, option)
-    assert SCHEMA["$defs"]["attacks.pgd"]["properties"]["steps"]["default"] == 40
-    assert SCHEMA["$defs"]["Train"]["properties"]["select"]["enum"] == [
+    assert schema()["$defs"]["attacks.pgd"]["properties"]["steps"]["default"] == 40
+    assert schema()["$defs"]["Train"]["properties"]["select"]["enum"] == [
         "accuracy",
         "loss",
         "robust",
@@ -216,19 +222,20 @@ def test_every_plugin_and_option_has_its_help_and_default() -> None:
     "section", ["VariantConfig", "Train", "Robustness", "Explain", "Views", "Sweep", "Range"]
 )
 def test_every_key_has_its_help(section: str) -> None:
-    keys = SCHEMA["$defs"][section]["properties"]
-    assert [key for key, schema in keys.items() if not schema.get("description")] == []
+    keys = schema()["$defs"][section]["properties"]
+    assert [key for key, described in keys.items() if not described.get("description")] == []
 
 
 def test_a_key_is_described_by_the_text_below_it_also_under_another_name() -> None:
-    keys = SCHEMA["$defs"]["Range"]["properties"]
+    keys = schema()["$defs"]["Range"]["properties"]
     assert keys["from"]["description"] == "The smallest value."
     assert (
         attribute_docstrings(Train)["epochs"]
-        == SCHEMA["$defs"]["Train"]["properties"]["epochs"]["description"]
+        == schema()["$defs"]["Train"]["properties"]["epochs"]["description"]
     )
 
 
+@pytest.mark.slow
 def test_the_program_does_not_read_its_own_source_when_it_starts() -> None:
     code = (
         "import inspect, torch, pydantic; inspect.getsource = inspect.getblock = None; "

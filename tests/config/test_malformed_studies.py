@@ -18,7 +18,7 @@ from stresslens.config.grid import number_of_cells
 from stresslens.config.yaml_source import DEEPEST, MOST_BYTES, MOST_LINES, MOST_VALUES
 from stresslens.core.errors import ConfigError
 
-MANY = settings(max_examples=50, derandomize=True, deadline=None, suppress_health_check=[*HealthCheck])
+MANY = settings(max_examples=15, derandomize=True, deadline=None, suppress_health_check=[*HealthCheck])
 
 
 def answer(folder: Path, content: bytes, overrides: Sequence[str] = ()) -> str:

@@ -29,6 +29,7 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
     return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
 
 
+@pytest.mark.breadth(15)
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
@@ -220,6 +221,7 @@ SPACES: dict[str, Any] = {
 }
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize("name", SPACES)
 def test_the_numbers_are_those_that_earlier_versions_drew_with_optuna(name: str) -> None:
     (setting,) = space_settings(Sweep(space={"k": SPACES[name]}), [])

@@ -95,6 +95,7 @@ def test_a_new_rule_that_reads_robust_accuracy_needs_an_objective_for_it(
         succeeded(stages.carry_out(task_of("linear", select="both")))
 
 
+@pytest.mark.slow
 def test_a_new_rule_judges_the_trials_of_a_sweep(tmp_path: Path, both: SelectionRule) -> None:
     fixed = {"precision": "float32", "threads": 1, "memory_format": "contiguous", "device": "cpu"}
     study = {

@@ -38,6 +38,7 @@ STUCK: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.breadth
 @every
 @norms
 @pytest.mark.parametrize("stuck", list(STUCK))
@@ -48,6 +49,7 @@ def test_models_that_show_nothing_crash_nothing(name: str, norm: Norm, stuck: st
     assert ball.holds(x_adv, x).all()
 
 
+@pytest.mark.breadth
 @every
 @norms
 def test_no_images_are_no_trouble(name: str, norm: Norm) -> None:
@@ -57,6 +59,7 @@ def test_no_images_are_no_trouble(name: str, norm: Norm) -> None:
     )
 
 
+@pytest.mark.breadth
 @every
 @norms
 def test_a_steered_model_is_attacked_like_any(name: str, norm: Norm) -> None:
@@ -100,6 +103,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("breaks", [False, True], ids=["to its end", "after an exception"])
 def test_the_model_is_afterwards_as_it_was(name: str, breaks: bool) -> None:

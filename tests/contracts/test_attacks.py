@@ -33,6 +33,7 @@ cases = pytest.mark.parametrize(
 OF_QUERIES = ("square", "hop_skip_jump", "boundary")
 
 
+@pytest.mark.breadth
 @every
 @norms
 @cases
@@ -54,6 +55,7 @@ def test_what_is_returned_lies_in_ball_and_box(
         assert torch.equal(x_adv[0], x[0])  # its radius is 0
 
 
+@pytest.mark.breadth
 @every
 @norms
 def test_no_image_fools_less_than_it_did(name: str, norm: Norm) -> None:
@@ -81,6 +83,7 @@ def test_it_says_whether_it_follows_the_gradient(name: str) -> None:
     assert torch.equal(x_adv, run(name, inside, x, y, ball))
 
 
+@pytest.mark.breadth
 @every
 @norms
 def test_a_target_is_driven_at(name: str, norm: Norm) -> None:
@@ -108,6 +111,7 @@ class Refusing(nn.Module):
         return torch.where(off[:, None], torch.nan, self.net(x))
 
 
+@pytest.mark.breadth
 @every
 @norms
 def test_no_answer_is_a_success(name: str, norm: Norm) -> None:
@@ -120,6 +124,7 @@ def test_no_answer_is_a_success(name: str, norm: Norm) -> None:
     assert ball.holds(x_adv, x).all()
 
 
+@pytest.mark.breadth
 @every
 @norms
 def test_what_is_shown_is_what_was_computed(name: str, norm: Norm) -> None:
@@ -145,6 +150,7 @@ def test_what_is_shown_is_what_was_computed(name: str, norm: Norm) -> None:
     assert shown
 
 
+@pytest.mark.breadth
 @every
 @norms
 def test_an_attack_ends_when_everything_is_dropped(name: str, norm: Norm) -> None:
@@ -162,6 +168,7 @@ def test_an_attack_ends_when_everything_is_dropped(name: str, norm: Norm) -> Non
     assert Ball(norm, RADII[norm]).holds(x_adv, x).all()
 
 
+@pytest.mark.breadth
 @every
 @norms
 @pytest.mark.parametrize("at", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -182,6 +189,7 @@ def test_an_attack_ends_when_everything_is_dropped_on_the_way(name: str, norm: N
     run(name, model, x, y, Ball(norm, RADII[norm]), watch=drop)
 
 
+@pytest.mark.breadth(5)
 @every
 def test_decided_images_change_nothing_for_the_rest(name: str) -> None:
     """Most images are dropped early, so that the batch is compacted: the rest are searched as before."""
@@ -199,6 +207,7 @@ def test_decided_images_change_nothing_for_the_rest(name: str) -> None:
     assert torch.allclose(margins(alone, y[kept]), margins(together, y[kept]), atol=1e-9)
 
 
+@pytest.mark.breadth(4)
 @every
 @norms
 def test_verdicts_do_not_depend_on_batch_or_order(name: str, norm: Norm) -> None:
@@ -227,6 +236,7 @@ SPHERE_IS_MISSED = {
 region), move few pixels, or take more steps than these."""
 
 
+@pytest.mark.breadth(6)
 @every
 @norms
 def test_a_curved_boundary_is_reached_where_it_is_and_not_nearer(name: str, norm: Norm) -> None:

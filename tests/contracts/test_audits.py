@@ -52,6 +52,7 @@ def test_it_answers_with_figures_in_its_own_name(name: str, given: dict[str, obj
     assert found.n > 0 or found.status == "not checked"
 
 
+@pytest.mark.breadth(20)
 @every
 def test_a_model_without_a_gradient_is_no_error(name: str, given: dict[str, Any]) -> None:
     model, (x, y) = Answering(given["model"]), given["images"]
@@ -65,6 +66,7 @@ def test_a_model_without_a_gradient_is_no_error(name: str, given: dict[str, Any]
         )
 
 
+@pytest.mark.breadth(20)
 @every
 def test_without_what_it_needs_it_says_so(name: str, given: dict[str, object]) -> None:
     needs = needs_of(name)
@@ -75,6 +77,7 @@ def test_without_what_it_needs_it_says_so(name: str, given: dict[str, object]) -
         assert NEEDS[missing] in found.evidence
 
 
+@pytest.mark.breadth(20)
 @every
 def test_empty_tables_and_traces_are_no_error(name: str, given: dict[str, object]) -> None:
     bare = {
@@ -86,6 +89,7 @@ def test_empty_tables_and_traces_are_no_error(name: str, given: dict[str, object
     assert "could not be carried out" not in found.evidence
 
 
+@pytest.mark.breadth(20)
 @every
 def test_it_leaves_everything_as_it_was(name: str, given: dict[str, object]) -> None:
     model, (x, y) = given["model"], given["images"]  # type: ignore[misc]

@@ -40,6 +40,7 @@ def apply(
     return found
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 9), (1, 1, 1)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -110,6 +111,7 @@ def test_nothing_asked_is_nothing_done(name: str, options: dict[str, Any]) -> No
     assert torch.equal(labels, y)
 
 
+@pytest.mark.breadth(6)
 @every
 def test_only_some_images_change(name: str) -> None:
     x, y = batch(2000, (3, 16, 16))

@@ -74,6 +74,7 @@ def test_no_radius_is_beyond_the_true_margin_of_a_linear_model(name: str) -> Non
         assert (found[~found.isnan()] <= margin[~found.isnan()] + 1e-5).all()
 
 
+@pytest.mark.slow
 def test_smoothing_of_two_classes_is_the_margin_up_to_its_statistical_error() -> None:
     """Votes are a binomial of Φ(margin/σ): the bound lies below the margin, and rises to it with
     the number of copies."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,16 @@ from stresslens.core.types import Finding
 from stresslens.evaluation.data_check import check_data, chosen_findings, shown_images
 
 every = pytest.mark.parametrize("name", registry.names("checks"))
+FIT: dict[str, Callable[[], Data]] = {
+    "photographs": photographs,
+    "warm": warm,
+    "two classes": lambda: photographs(100, classes=2, seed=3),
+}
+
+
+@cache
+def fit(which: str) -> Data:
+    return FIT[which]()
 
 
 def finding(name: str, data: Data) -> Finding:
@@ -34,16 +46,18 @@ def test_it_finds_what_was_planted(name: str) -> None:
     assert found.remedy
 
 
+@pytest.mark.breadth
 @every
-@pytest.mark.parametrize("data", [photographs(), warm(), photographs(100, classes=2, seed=3)])
-def test_it_finds_nothing_in_data_that_are_fit(name: str, data: Data) -> None:
-    found = finding(name, data)
+@pytest.mark.parametrize("which", FIT)
+def test_it_finds_nothing_in_data_that_are_fit(name: str, which: str) -> None:
+    found = finding(name, fit(which))
     assert found.status in ("no sign", "not checked"), found
     assert found.severity == "none"
     assert not found.remedy
     assert found.evidence
 
 
+@pytest.mark.breadth(7)
 @every
 def test_it_copes_with_few_small_grey_images_and_training_images_alone(name: str) -> None:
     random = np.random.default_rng(0)
@@ -54,6 +68,7 @@ def test_it_copes_with_few_small_grey_images_and_training_images_alone(name: str
     assert finding(name, flat).evidence
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 8), (2, 8), (3, 3), (4, 5)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_thin_images_are_no_error(shape: tuple[int, int], channels: int) -> None:
@@ -69,6 +84,7 @@ def test_a_file_that_names_two_classes_in_a_row_is_right() -> None:
     assert finding("file_names", names).status == "no sign"
 
 
+@pytest.mark.breadth(7)
 @every
 def test_the_images_it_names_can_be_shown(name: str) -> None:
     data = FAULTS[name]()

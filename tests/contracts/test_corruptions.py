@@ -76,6 +76,7 @@ def test_the_same_again_and_whatever_stands_beside_it(value: object) -> None:
     assert torch.allclose(corrupted(value, x[keep], 3, keep), whole[keep], atol=1e-6)
 
 
+@pytest.mark.breadth(8)
 @every
 @pytest.mark.parametrize("size", [28, 32, 64, 224])
 def test_damage_grows_with_severity(value: object, size: int) -> None:

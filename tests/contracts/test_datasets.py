@@ -80,6 +80,7 @@ def classes_of(name: str) -> int:
 # --- what every data set keeps to ---------------------------------------------------------------------------
 
 
+@pytest.mark.breadth(9)
 @every
 def test_a_data_set_is_whole(name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     assert name in SMALL, "a new data set needs a small archive here, so that it is tested without a network"
@@ -100,6 +101,7 @@ def test_a_data_set_is_whole(name: str, places: tuple[Path, Path], monkeypatch: 
     assert data.fingerprint != load(name, validation=n, seed=1).fingerprint
 
 
+@pytest.mark.breadth(5)
 @every
 def test_a_subset_is_balanced_and_leaves_the_other_splits(
     name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
@@ -114,6 +116,7 @@ def test_a_subset_is_balanced_and_leaves_the_other_splits(
     assert load(name, validation=0).validation is None
 
 
+@pytest.mark.breadth(17)
 @every
 @pytest.mark.parametrize(
     "options",
@@ -135,6 +138,7 @@ def test_what_is_not_to_be_had_is_refused(
         load(name, **{"validation": 5 * classes_of(name), **options})
 
 
+@pytest.mark.breadth(5)
 @every
 def test_a_subset_that_cannot_be_balanced_is_noted(
     name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
@@ -292,6 +296,7 @@ def test_mnist_that_is_not_there_says_where_to_put_it(
     assert "STRESSLENS_DATA" in says
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="STRESSLENS_DATA does not say where the real MNIST is")
 def test_the_real_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (data_root, cache_folder):

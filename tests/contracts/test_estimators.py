@@ -43,6 +43,7 @@ def right(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((scores.argmax(1) == labels).mean())
 
 
+@pytest.mark.breadth(4)
 @every
 def test_scores_are_finite_and_better_than_chance_and_images_are_left_alone(value: Any, small: Data) -> None:
     (x, y), (x_test, y_test) = arrays(small.train), arrays(small.test)
@@ -57,6 +58,7 @@ def test_scores_are_finite_and_better_than_chance_and_images_are_left_alone(valu
     assert np.array_equal(before[1], x_test)
 
 
+@pytest.mark.breadth(1)
 @every
 def test_the_same_seed_gives_the_same_scores_which_plain_arrays_carry(value: Any, small: Data) -> None:
     (x, y), (x_test, _) = arrays(small.train), arrays(small.test)
@@ -72,6 +74,7 @@ def test_the_same_seed_gives_the_same_scores_which_plain_arrays_carry(value: Any
     assert np.array_equal(first.scores(x_test), third.scores(x_test))
 
 
+@pytest.mark.breadth(3)
 @every
 def test_an_images_scores_are_its_own(value: Any, small: Data) -> None:
     (x, y), (x_test, _) = arrays(small.train), arrays(small.test)
@@ -81,6 +84,7 @@ def test_an_images_scores_are_its_own(value: Any, small: Data) -> None:
     assert np.allclose(alone, estimator.scores(x_test)[:5], atol=1e-5)
 
 
+@pytest.mark.breadth(4)
 @every
 def test_two_classes(value: Any, small: Data) -> None:
     (x, y), (x_test, y_test) = arrays(small.train), arrays(small.test)
@@ -91,6 +95,7 @@ def test_two_classes(value: Any, small: Data) -> None:
     assert right(scores, y_test[y_test < 2]) > 0.7
 
 
+@pytest.mark.breadth(4)
 @every
 @pytest.mark.parametrize("shape", [(3, 16, 20), (2, 13, 12), (1, 1, 1)], ids=str)
 def test_any_shape_and_images_of_one_colour(value: Any, shape: tuple[int, int, int]) -> None:

@@ -54,6 +54,7 @@ def suits(name: str, model: str) -> bool:
     )
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("model", BUILT)
 @pytest.mark.parametrize("shape", [pytest.param(SHAPES[0], marks=pytest.mark.slow), *SHAPES[1:]], ids=str)
@@ -72,6 +73,7 @@ def test_a_finite_map_for_each_image(name: str, model: str, shape: tuple[int, in
     assert maps.values.dtype == torch.float32
 
 
+@pytest.mark.breadth(3)
 @every
 def test_the_same_whatever_stands_beside_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, (x, y) = model_of("vit", (3, 16, 16)), images((3, 16, 16), 7)
@@ -122,6 +124,7 @@ FORMS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("form", FORMS)
 def test_the_same_however_a_relu_is_written(name: str, form: str) -> None:
@@ -135,6 +138,7 @@ def test_the_same_however_a_relu_is_written(name: str, form: str) -> None:
         assert torch.allclose(found.values, expected.values, atol=1e-5)
 
 
+@pytest.mark.breadth(4)
 @every
 @pytest.mark.parametrize("model", ["simple_cnn", "vit"])
 def test_neither_order_nor_batch_nor_memory_format_matters(name: str, model: str) -> None:
@@ -172,6 +176,7 @@ class Failing(nn.Module):
         return result
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("calls", [99_999, 0, 1, 2])
 def test_nothing_is_left_behind_also_after_an_exception(name: str, calls: int) -> None:

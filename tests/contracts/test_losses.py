@@ -104,6 +104,7 @@ def test_a_gradient_is_the_slope(name: str) -> None:
     assert torch.autograd.gradcheck(lambda z: named(name)(z, y), (logits.requires_grad_(),))
 
 
+@pytest.mark.breadth
 @sizes
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize("soft", [False, True], ids=["labels", "probabilities"])

@@ -19,6 +19,7 @@ every = pytest.mark.parametrize("net", TAKEN, ids=lambda net: net.__name__)
 PGD: Any = [{"pgd": {"steps": 2}}]
 
 
+@pytest.mark.breadth(4)
 @every
 def test_a_net_is_evaluated_attacked_and_explained_by_its_own_answers(net: Callable[[], nn.Module]) -> None:
     model, (x, y) = made(net), images()
@@ -33,6 +34,7 @@ def test_a_net_is_evaluated_attacked_and_explained_by_its_own_answers(net: Calla
     assert np.isfinite(sl.explain(model, x[:2], "saliency").maps).all()
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("net", [net for net in TAKEN if net not in FIXED], ids=lambda net: net.__name__)
 def test_a_net_is_trained_and_opened_again(net: Callable[[], nn.Module], tmp_path: Path) -> None:
     model, (x, y) = made(net), images(24)
@@ -91,6 +93,7 @@ def _on_meta(part: str) -> nn.Module:
     return model
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("part", ["everything", "a layer", "a buffer"])
 def test_a_module_without_numbers_is_refused_in_words(part: str, tmp_path: Path) -> None:
     model, (x, y) = _on_meta(part), images(24)

@@ -95,6 +95,7 @@ def images(shape: tuple[int, int, int], n: int = 4) -> Tensor:
     return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.breadth
 @SHAPES
 def test_logits_are_finite_and_every_parameter_learns(
     value: Any, shape: tuple[int, int, int], classes: int
@@ -114,6 +115,7 @@ def test_logits_are_finite_and_every_parameter_learns(
     )  # a bias before batch norm has no gradient, but a weight has
 
 
+@pytest.mark.breadth(12)
 @SHAPES
 def test_the_seed_decides_the_weights_and_images_do_not_mix(
     value: Any, shape: tuple[int, int, int], classes: int
@@ -126,6 +128,7 @@ def test_the_seed_decides_the_weights_and_images_do_not_mix(
     assert torch.allclose(alone, first(x), atol=1e-5)
 
 
+@pytest.mark.breadth(12)
 def test_logits_are_not_probabilities(value: Any) -> None:
     logits = model(value, (1, 28, 28), 10).eval()(images((1, 28, 28), 16))
     assert logits.min() < 0 or logits.max() > 1
@@ -133,6 +136,7 @@ def test_logits_are_not_probabilities(value: Any) -> None:
     assert (logits.exp().sum(1) - 1).abs().max() > 1e-3  # nor their logarithms
 
 
+@pytest.mark.breadth(12)
 def test_a_state_dict_goes_round(value: Any) -> None:
     first, second = (model(value, (3, 14, 15), 4, seed=seed) for seed in (1, 2))
     first.train()(images((3, 14, 15)))  # so that running statistics differ as well
@@ -141,6 +145,7 @@ def test_a_state_dict_goes_round(value: Any) -> None:
     assert torch.equal(first.eval()(x), second.eval()(x))
 
 
+@pytest.mark.breadth(10)
 def test_only_the_card_and_the_weights_are_needed(value: Any) -> None:
     """Building on the meta device, as opening a run does, gives the same tensors by name and shape."""
     with torch.device("meta"):
@@ -150,6 +155,7 @@ def test_only_the_card_and_the_weights_are_needed(value: Any) -> None:
     }
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 64), (3, 2, 2), (1, 7, 7), (1, 11, 12)], ids=str)
 def test_images_that_are_too_small_are_a_clear_error(value: Any, shape: tuple[int, int, int]) -> None:
     try:
@@ -166,11 +172,13 @@ def test_images_that_are_too_small_are_a_clear_error(value: Any, shape: tuple[in
     assert f"{shape[1]}×{shape[2]}" in message
 
 
+@pytest.mark.breadth(12)
 def test_float64_works_as_well(value: Any) -> None:
     net = model(value, (1, 12, 12), 3).double()
     assert net(images((1, 12, 12)).double()).dtype == torch.float64
 
 
+@pytest.mark.breadth(12)
 def test_the_rows_of_the_layer_table_add_up(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mha, "_is_fastpath_enabled", False)  # torch's counter does not see inside it
     net = model(value, (3, 14, 15), 4).eval()

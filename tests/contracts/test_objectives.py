@@ -89,6 +89,7 @@ def test_gradients_add_up_over_batches(name: str) -> None:
     assert all(torch.allclose(2 * a, b) for a, b in zip(gradients(once), gradients(twice), strict=True))
 
 
+@pytest.mark.breadth
 @models
 @losses
 @pytest.mark.parametrize("n", [1, 11, 300])
@@ -107,6 +108,7 @@ def test_by_hand_is_autograd(value: Any, loss: str, n: int, dtype: torch.dtype) 
         assert torch.allclose(a, b, **tolerance)
 
 
+@pytest.mark.breadth(1)
 @models
 @losses
 def test_two_hundred_steps_by_hand_end_where_the_library_ends(value: Any, loss: str) -> None:

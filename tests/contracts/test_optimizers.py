@@ -27,6 +27,7 @@ def test_every_optimizer_has_its_reference_here() -> None:
     assert {*REFERENCES, *LIBRARIES} == set(registry.names("optimizers"))
 
 
+@pytest.mark.breadth
 @known
 @pytest.mark.parametrize("weight_decay", [None, 0.0, 0.03])
 @pytest.mark.parametrize("varied", [False, True], ids=["defaults", "options"])

@@ -46,6 +46,7 @@ CERTIFIED = {
 """The modules that interval bounds know exactly; the others are refused."""
 
 
+@pytest.mark.breadth(18)
 @every
 def test_an_interval_radius_holds_or_the_module_is_refused(name: str) -> None:
     model = evaluated(name)

@@ -83,6 +83,7 @@ QUICK_STEPS = ("pooling before relu", "faster copy", "attack", "training")
 """Steps of the fast tests; the others are for `make test-all`."""
 
 
+@pytest.mark.breadth(20)
 @every
 @pytest.mark.parametrize(
     "step",
@@ -162,6 +163,7 @@ def test_another_memory_layout_is_noticed(name: str) -> None:
         _laid_out("channels_last")(model, x)
 
 
+@pytest.mark.breadth(15)
 @every
 def test_contexts_leave_the_module_and_the_images_as_they_were(name: str) -> None:
     for frozen in (attacked, evaluating):

@@ -61,6 +61,7 @@ def course(value: Any, steps: int, per_epoch: int = 5) -> list[float]:
     return rates(*started(value, steps, per_epoch), steps)
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 9, 19, 50])
 def test_rates_are_finite_and_never_above_the_one_given(value: Any, steps: int) -> None:
@@ -69,12 +70,14 @@ def test_rates_are_finite_and_never_above_the_one_given(value: Any, steps: int) 
     assert max(found) > 0
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("optimizer", registry.names("optimizers"))
 def test_a_schedule_drives_every_optimizer(value: Any, optimizer: str) -> None:
     assert rates(*started(value, 8, optimizer=optimizer), 8) == pytest.approx(course(value, 8))
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("stop", [1, 6, 14])
 def test_a_saved_state_goes_on_identically(value: Any, stop: int) -> None:

@@ -56,6 +56,7 @@ def told() -> list[Entry]:
     ]
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", registry.names("trackers"))
 def test_takes_all_that_a_run_tells(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / name

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 every = pytest.mark.parametrize("name", EVERY)
 
 
+@pytest.mark.breadth(17)
 @every
 def test_a_linear_probe_fits_what_gives_the_logits_or_refuses(name: str) -> None:
     model = eager_module(build(name))
@@ -61,6 +62,7 @@ def plain_logits(name: str, x: Tensor) -> Tensor:
         return logits_in(model(x.clone().to(dtype_of(model))), model).float()
 
 
+@pytest.mark.breadth(8)
 @every
 def test_evaluate_predict_and_attack_ask_the_users_function(name: str) -> None:
     x = images(12)
@@ -135,6 +137,7 @@ def test_a_module_is_explained_and_checked_or_refused_in_words(name: str) -> Non
         assert same(before, state(model))
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", ["input scaled in place", "input scaled through data", "input clamped"])
 def test_training_in_place_does_not_wear_the_training_images_out(name: str, tmp_path: Path) -> None:
     """Every epoch of one batch sees the same images as a net does that copies them first."""
@@ -196,6 +199,7 @@ def test_gradients_by_hand_are_for_plain_layers_only(name: str) -> None:
         by_hand(net, images(), y)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("options", [{"epochs": 0}, {"fine_tune": {"layers": "probe"}}, {"epochs": 1}])
 def test_a_layer_under_two_names_is_kept_however_it_was_trained(
     options: dict[str, Any], tmp_path: Path

@@ -47,6 +47,7 @@ def seen(name: str, model: nn.Module, shape: tuple[int, int, int], **options: An
     return panel
 
 
+@pytest.mark.breadth
 @every
 @pytest.mark.parametrize("model", BUILT)
 @pytest.mark.parametrize("shape", [(1, 12, 16), (3, 16, 16), (5, 16, 12)], ids=str)

@@ -86,6 +86,7 @@ def test_own_images_are_read_with_one_notice_and_not_decoded_again(
     assert folder(path=str(root)).fingerprint == data.fingerprint
 
 
+@pytest.mark.breadth(1)
 def test_a_run_goes_on(tmp_path: Path, spoiled: Path, temporary: Path) -> None:
     with pytest.warns(Notice, match="is used instead"):
         run = sl.train("linear", "digits", epochs=1, out=tmp_path / "runs")

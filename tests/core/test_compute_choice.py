@@ -76,6 +76,7 @@ def seconds_of(last: float, half: float) -> Seconds:
     }
 
 
+@pytest.mark.breadth(6)
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize(
     ("last", "half", "precision", "memory_format"),
@@ -242,6 +243,7 @@ def _race(folder: str, which: int, start: object, results: object) -> None:
     results.put(kept_or_made(ABOUT, lambda: made).precision)  # type: ignore[attr-defined, union-attr]
 
 
+@pytest.mark.slow
 def test_of_processes_that_begin_at_once_the_first_decides(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     for turn in range(3):

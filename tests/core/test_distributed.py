@@ -57,6 +57,7 @@ def combined(
     return [p.grad for p in net.parameters()], told
 
 
+@pytest.mark.slow
 @counts
 @pytest.mark.parametrize(
     "sizes",
@@ -240,6 +241,7 @@ def test_a_group_must_be_joined_under_torchrun(launched: None, monkeypatch: pyte
     assert distributed.group() is ALONE
 
 
+@pytest.mark.slow
 def test_one_process_never_imports_what_joins_several() -> None:
     code = (
         "import sys, stresslens.study.pipeline; sys.exit('stresslens.training.process_group' in sys.modules)"

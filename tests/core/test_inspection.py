@@ -64,6 +64,7 @@ class TokensFirst(nn.Module):
         return logits
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("n", [1, 4, 16])
 @pytest.mark.parametrize("layer", ["auto", "norm", "block.norm1"])
 def test_tokens_before_images_are_laid_out_as_they_are(layer: str, n: int) -> None:

@@ -250,6 +250,7 @@ def made(name: str, value: float) -> nn.Module:
     return VARIANTS[name](value)
 
 
+@pytest.mark.breadth(25)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit's of itself
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_difference_is_seen_and_none_is_made_up(name: str) -> None:

@@ -46,6 +46,7 @@ def test_an_old_path_gives_the_same_function(old: str, new: str, name: str) -> N
     assert known.__spec__.name == new
 
 
+@pytest.mark.slow
 def test_a_script_with_old_paths_runs() -> None:
     code = (
         "from stresslens.attacks.noise import noise; from stresslens.core.positions import divide; "

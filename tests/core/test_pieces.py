@@ -148,6 +148,7 @@ def test_a_split_is_looked_at_in_pieces_of_bounded_bytes() -> None:
     assert Split(torch.zeros(1, 3, 9000, 9000, dtype=torch.uint8), labels[:1]).piece() == 1
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("side", [8, 600])
 def test_statistics_in_pieces_are_those_of_all_images(side: int) -> None:
     x = torch.randint(

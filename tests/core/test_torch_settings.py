@@ -65,6 +65,7 @@ def asked(model: nn.Module, given: sl.Data, x: torch.Tensor, out: Path) -> list[
     ]
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_settings_of_the_caller_change_nothing_and_stay(name: str, tmp_path: Path) -> None:
     model, given, x = net(), data(), images()

@@ -93,6 +93,7 @@ assert net(x).shape == (2, 2)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [pytest.param("plug.py", marks=pytest.mark.slow), "mine.plug"])
 def test_a_plug_in_of_the_user_imports_it(tmp_path: Path, where: str) -> None:
     (tmp_path / "mine").mkdir()

@@ -80,6 +80,7 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
 }
 
 
+@pytest.mark.breadth(20)
 @pytest.mark.parametrize("ending", ["pt", "pth", "ckpt"])
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_weights_are_loaded_from_any_wrapper(name: str, ending: str, tmp_path: Path) -> None:

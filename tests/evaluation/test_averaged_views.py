@@ -171,6 +171,7 @@ def test_a_view_that_fails_leaves_the_other_parts(task_of: Make) -> None:
     assert "five_crops needs a net" in record.failures["evaluation"].message
 
 
+@pytest.mark.slow
 def test_evaluate_with_views_on_the_command_line(type_: Callable[..., tuple[int, str, str]]) -> None:
     assert type_("train", "digits", "linear", "train.epochs=1")[0] == 0
     (run,) = map(str, Path("runs/train").glob("*/seed-0"))

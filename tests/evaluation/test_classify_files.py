@@ -216,6 +216,7 @@ CAPTIONS = {
 }
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("which", CAPTIONS)
 def test_captions_that_make_no_sense(clip: Path, which: str) -> None:
     captions, says = CAPTIONS[which]
@@ -246,6 +247,7 @@ def test_captions_from_the_command_line(clip: Path, pictures: Path) -> None:
     assert "give these with --prompts" in typed("--templates", "a photo of a {}")[1]
 
 
+@pytest.mark.slow
 def test_a_page_with_captions_and_two_runs(clip: Path, pictures: Path, tmp_path: Path) -> None:
     """All captions are on it, and `--top` of them are printed, as without a page."""
     captions = [word for k in range(5) for word in ("--prompts", f"caption {k}")]

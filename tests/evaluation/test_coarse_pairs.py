@@ -34,6 +34,7 @@ def of_all_pairs(x: torch.Tensor) -> set[tuple[int, int, bool]]:
     return found
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("sides", "many"),
     [

@@ -68,6 +68,7 @@ def of_counts(*counts: int) -> Data:
     return Data(Split(source.train.images[: len(labels)], labels), None, None, names)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("counts", "signs"),
     [
@@ -92,6 +93,7 @@ def test_a_class_without_test_images() -> None:
     assert sign.items == ("test: class 2",)
 
 
+@pytest.mark.slow
 def test_groups_on_two_sides() -> None:
     data = photographs()
     sizes = {name: len(split) for name, split in data.splits.items()}
@@ -108,6 +110,7 @@ def test_groups_on_two_sides() -> None:
     assert sign.items == ("train 3: in train and test",)
 
 
+@pytest.mark.slow
 def test_labels_given_away_by_colour_or_by_file_size() -> None:
     data = photographs()
     assert isinstance(data.train.images, torch.Tensor)
@@ -123,6 +126,7 @@ def test_labels_given_away_by_colour_or_by_file_size() -> None:
     assert "100.0 %" in signs["label from file size"].evidence
 
 
+@pytest.mark.slow
 def test_findings_are_kept_for_the_same_images_and_looked_for_again_in_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -152,6 +156,7 @@ def test_files_are_named(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_findings_change_with_the_columns_and_with_what_was_noticed_while_reading() -> None:
     data = photographs(seed=9)
     grouped = replace(
@@ -176,6 +181,7 @@ def test_copies_within_a_split_of_an_image_that_stands_in_another_too() -> None:
     assert signs["exact duplicates across splits"].items == ("test[0] = train[7]", "test[1] = train[7]")
 
 
+@pytest.mark.slow
 def test_class_names_that_look_alike_are_serious() -> None:
     names = [["cat", "Cat ", "dog", "emu"], ["1", "2", "3", "4"]]
     alike, apart = (found(replace(photographs(), classes=tuple(each))) for each in names)

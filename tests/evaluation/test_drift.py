@@ -92,6 +92,7 @@ def test_pictures_of_both_sets_are_named_and_left_out() -> None:
     assert "1 image of B repeats another one and is left out" in found.notes
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("with_classes", [True, False])
 def test_look_alikes_of_either_set_are_no_copies(with_classes: bool) -> None:
     """Digits look alike, photographs do not: copies cannot be told, whichever set has the digits."""
@@ -207,6 +208,7 @@ DRIFTS = {
 }
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("drift", DRIFTS)
 def test_planted_drifts_are_found(drift: str) -> None:
     """Of 400 digits against 400 changed ones."""

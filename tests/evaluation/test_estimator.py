@@ -133,6 +133,7 @@ def test_finished_is_finished_and_the_networks_settings_do_not_matter(mixed: Pat
         carried_out(mixed.parent, {**STUDY, "runs": {"nearest": {"estimator": {"knn": {"neighbours": 3}}}}})
 
 
+@pytest.mark.slow
 def test_its_config_repeats_the_run_bit_for_bit(mixed: Path, tmp_path: Path) -> None:
     for name in ("nearest", "edges"):
         again = pipeline.run(study_file.read_study(mixed / name / "seed-0" / "config.yaml"), out=tmp_path)
@@ -301,6 +302,7 @@ def test_attacks_along_gradients_refuse_it_by_name(mixed: Path, small: Data) -> 
         )
 
 
+@pytest.mark.slow
 def test_attacks_without_gradients_take_it(mixed: Path) -> None:
     square = {"square": {"queries": 20}}
     asked = robustness_config({"radii": [0.1, 1], "protocol": [square], "images": 12, "audit": False})

@@ -37,7 +37,7 @@ from stresslens.training.task import Task
 OPENED = [to for to in NAMES if to != "page"]
 """What `stresslens predict` opens; a page has its tests in test_page_export.py."""
 FORMATS = pytest.mark.parametrize("to", OPENED)
-QUICK = {"linear", "simple_cnn"}
+QUICK = {"linear"}
 SIZES = {"lenet": 16}
 
 
@@ -82,6 +82,7 @@ def test_every_model_in_every_format(name: str, small: Data, pictures: list[Path
         alike(run.folder, found.file, pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size",
     [24, pytest.param((17, 60), marks=pytest.mark.slow), pytest.param((61, 50), marks=pytest.mark.slow)],
@@ -137,6 +138,7 @@ def test_the_batch_is_open_and_the_facts_are_told(run: RunFolder, tmp_path: Path
     assert facts["temperature"] != 1
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("to", list(NAMES))
 def test_no_path_of_this_machine_is_in_it(run: RunFolder, to: str) -> None:
     file = export_run(run, to).file
@@ -151,6 +153,7 @@ def test_no_path_of_this_machine_is_in_it(run: RunFolder, to: str) -> None:
     assert str(Path(torch.__file__).parent).encode() not in content
 
 
+@pytest.mark.breadth(1)
 @FORMATS
 def test_of_a_run_without_validation(
     to: str, task_of: Callable[..., Task], small: Data, pictures: list[Path]
@@ -164,6 +167,7 @@ def test_of_a_run_without_validation(
     assert "out-of-distribution images are not marked" in result.stdout
 
 
+@pytest.mark.slow
 def test_typed(run: RunFolder, pictures: list[Path], tmp_path: Path) -> None:
     """The same document by the run and by its exports, and what the verb says."""
 
@@ -212,6 +216,7 @@ def test_weights_alone_build_the_model_without_the_run(
     assert set(weights) == set(open_model(RunFolder(tmp_path / "gone")).get_submodule("net").state_dict())
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("out", [".", "new", "new/../other"])
 def test_a_folder_by_any_name(
     run: RunFolder, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -231,6 +236,7 @@ def test_a_folder_by_any_name(
     assert not list(tmp_path.rglob(".*.partial"))
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kept", range(7))
 def test_an_export_goes_on_where_a_kill_left_it(
     kept: int, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -260,6 +266,7 @@ def test_an_export_goes_on_where_a_kill_left_it(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_own_module_and_own_plugin(
     small: Data, tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +307,7 @@ BLOCKS = re.findall(
 )
 
 
+@pytest.mark.slow
 def test_the_page_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last three blocks need no stresslens, and give the run's answers."""
     monkeypatch.chdir(tmp_path)

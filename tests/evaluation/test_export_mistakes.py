@@ -32,6 +32,7 @@ from stresslens.evaluation.predictor import FACTS, OOD_ARRAYS, _of_graph, open_p
 FORMATS = pytest.mark.parametrize("to", list(export.NAMES))
 
 
+@pytest.mark.slow
 @FORMATS
 def test_what_answers_otherwise_is_not_left(
     run: RunFolder, to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -78,6 +79,7 @@ class Counting(Noisy):
         return self.layer(x.reshape(len(x), 64))
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("net", "message"),
     [
@@ -108,6 +110,7 @@ def test_an_estimator(small: Data, tmp_path: Path) -> None:
         sl.export(trained, "onnx")
 
 
+@pytest.mark.breadth(2)
 @FORMATS
 @pytest.mark.parametrize("value", [torch.nan, -torch.inf], ids=str)
 def test_weights_that_are_not_finite(run: RunFolder, to: str, value: float) -> None:
@@ -121,6 +124,7 @@ def test_weights_that_are_not_finite(run: RunFolder, to: str, value: float) -> N
     assert not (run.path / "exports").exists()
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("to", "out", "message"),
     [
@@ -168,6 +172,7 @@ def relabelled(file: Path, kept: dict[str, str]) -> None:
     onnx.save(model, file)
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_onnx(exported: Path) -> None:
     whole = exported.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"no model"):

@@ -101,6 +101,7 @@ NETS = {
 }
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("name", list(NETS))
 def test_the_net_in_torch_and_in_the_page(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -113,6 +114,7 @@ def test_the_net_in_torch_and_in_the_page(name: str, tmp_path: Path) -> None:
     assert not graph.run(x[:1]).equal(graph.run(x[1:2])), "images are told apart"
 
 
+@pytest.mark.breadth(1)
 @needs_node
 @pytest.mark.parametrize("name", list(NETS))
 def test_the_script_computes_it_in_node(name: str, tmp_path: Path) -> None:
@@ -148,6 +150,7 @@ class Function(nn.Module):
         return FUNCTIONS[self.name](6 * x.flatten(1) - 3)
 
 
+@pytest.mark.breadth(5)
 @pytest.mark.parametrize("name", list(FUNCTIONS))
 def test_functions_of_single_values(name: str) -> None:
     x = torch.rand(4, 1, 3, 5, generator=torch.Generator().manual_seed(0))
@@ -155,6 +158,7 @@ def test_functions_of_single_values(name: str) -> None:
     assert torch.allclose(flat_graph(net, (1, 3, 5)).run(x), net(x), atol=1e-6)
 
 
+@pytest.mark.slow
 @needs_node
 def test_the_scripts_functions(tmp_path: Path) -> None:
     x = torch.rand(4, 1, 3, 5, generator=torch.Generator().manual_seed(0))
@@ -198,6 +202,7 @@ class Wide(nn.Module):
         return (x.double().flatten(1) * 2).float()
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("net", "message"),
     [

@@ -55,6 +55,7 @@ def test_a_relative_path_is_found_from_another_folder(
     assert sl.evaluate(run, split="train")
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     "asked",
     [

@@ -28,6 +28,7 @@ def detailed(n: int, seed: int = 0) -> torch.Tensor:
     return ((x - low) / (high - low)).view(n, 1, 40, 40)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_of_each_kind_are_found_by_the_data_check(kind: str) -> None:
     images = detailed(120)
@@ -70,6 +71,7 @@ def test_pictures_that_share_only_light_and_shade_are_not_named() -> None:
     assert np.median(np.corrcoef(flat.numpy())) > 0.9  # though they look alike when they are small
 
 
+@pytest.mark.slow
 def test_the_share_of_planted_copies_that_is_found_is_measured() -> None:
     for kind, planted, n in planted_copies(detailed(50)):
         assert (n, planted >= 45) == (50, True), kind
@@ -88,6 +90,7 @@ def test_copies_that_were_changed_beyond_recognition_are_not_counted_as_found(
     assert {kind: found for kind, found, _ in planted_copies(detailed(50))}["upside down"] == 0
 
 
+@pytest.mark.slow
 def test_many_copies_of_one_image_are_all_named() -> None:
     images = detailed(1).repeat(200, 1, 1, 1)
     random = torch.Generator().manual_seed(0)
@@ -97,6 +100,7 @@ def test_many_copies_of_one_image_are_all_named() -> None:
     assert len(pairs) <= 200 * coarse_pairs.PARTNERS
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "change",
     [

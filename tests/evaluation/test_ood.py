@@ -53,6 +53,7 @@ def floats(split: Split | None) -> Tensor:
     return split.floats(split.images)
 
 
+@pytest.mark.breadth(1)
 def test_false_alarms_on_held_out_images_are_as_rare_as_stated(
     trained: tuple[RunFolder, nn.Module, Data],
 ) -> None:

@@ -156,6 +156,7 @@ def test_too_little_memory_refuses_the_detector_alone(run: sl.Run, monkeypatch: 
     assert "too many for the memory" in found.refused["predict"]
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

@@ -188,6 +188,7 @@ def test_a_page_is_not_for_predict(page: Path, type_: Any, tmp_path: Path) -> No
         read_page(tmp_path / "other.html")
 
 
+@pytest.mark.slow
 def test_names_of_classes_are_text(tmp_path: Path) -> None:
     names = ["</script><b>", "&amp;", "\"'", "ü"]
     images = torch.rand(40, 1, 6, 6, generator=torch.Generator().manual_seed(0))

@@ -211,6 +211,7 @@ def test_repeated_rows_count_once_and_zero_and_nan_are_told(tmp_path: Path) -> N
     assert np.isnan(table.scores[1, 0])
 
 
+@pytest.mark.slow
 def test_a_table_longer_than_a_piece(tmp_path: Path) -> None:
     n = ROWS + 10
     rows = [["index", "label", "pred", "id_of_row"], *[[k, k % 2, (k // 2) % 2, f"r{k}"] for k in range(n)]]
@@ -223,6 +224,7 @@ def test_a_table_longer_than_a_piece(tmp_path: Path) -> None:
         read_predictions(written(tmp_path / "a.csv", rows))
 
 
+@pytest.mark.slow
 @given(st.permutations(range(6)), st.sets(st.integers(0, 5), min_size=1))
 def test_rows_are_paired_by_name(order: list[int], kept: set[int]) -> None:
     import tempfile

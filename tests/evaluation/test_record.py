@@ -27,6 +27,7 @@ def changed(folder: RunFolder, change: Callable[[dict[str, Any]], Any]) -> RunRe
     return read_record(folder)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("without", [None, "validation", "test"])
 def test_a_record_is_read_back_equal_and_written_back_byte_for_byte(
     task_of: Callable[..., Task], small: Data, without: str | None

@@ -76,6 +76,7 @@ def test_the_page_shows_its_pictures_from_files_alone(run: sl.Run) -> None:
     assert "Found by features" in again
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_gives_them(type_: Type) -> None:
     code, _, err = type_("train", "digits", "knn", "--name", "a", "--out", "runs")
     assert code == 0, err

@@ -259,6 +259,7 @@ def failed_by(explainer: MapFunction, model: nn.Module, x: Tensor, y: Tensor) ->
         return "; ".join(map_quality(maps, explainer, model, x, y, draws).failed)
 
 
+@pytest.mark.breadth(7)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_map_is_told_and_why(name: str) -> None:
     model, x = linear(), pictures()
@@ -267,6 +268,7 @@ def test_a_wrong_map_is_told_and_why(name: str) -> None:
     assert words in failed_by(explainer, model, x, torch.arange(N) % 3)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 12])
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("shape", [(1, 12, 9), (3, 8, 8)], ids=str)

@@ -80,6 +80,7 @@ def test_a_stage_leaves_maps_pictures_and_what_they_are_worth(task_of: Callable[
     assert arrays["answers"].tolist() == predictions["scores"][arrays["index"]].argmax(1).tolist()
 
 
+@pytest.mark.slow
 def test_a_run_in_float64_is_explained_and_seen(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn", precision="float64")
     everything = [name for name in registry.names("explainers") if name != "rollout"]
@@ -98,6 +99,7 @@ def test_a_run_in_float64_is_explained_and_seen(task_of: Callable[..., Task]) ->
     assert len(record.views) == len(views)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_made_again_and_a_new_explainer_joins(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn")
     explained(task, ["saliency"])
@@ -128,6 +130,7 @@ def test_what_cannot_be_explained_is_told_before_anything_is_trained(
         study_file.read_study(tmp_path / "s.yaml")
 
 
+@pytest.mark.slow
 def test_a_split_that_is_not_there_and_images_that_are_not_there(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn")
     without = replace(task.data, validation=None)
@@ -163,6 +166,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pipeline.run(study_file.expand_study(values, [], name="s", base=home), out=home)
 
 
+@pytest.mark.slow
 def test_the_pages_show_the_same_images_side_by_side(study: Path) -> None:
     page = (study / "report.html").read_text()
     assert "Explanations" in page

@@ -61,6 +61,7 @@ def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task])
     assert (results["filters"] / "result.json").stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 def test_what_the_attacks_have_kept_is_shown_the_nearest_of_each_image(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn", epochs=5)
     with pytest.raises(ConfigError, match="the run has no adversarial images"):
@@ -96,6 +97,7 @@ def test_what_cannot_be_seen_is_told_before_anything_is_trained(
         study_file.read_study(tmp_path / "s.yaml")
 
 
+@pytest.mark.slow
 def test_the_page_and_the_verb(tmp_path: Path) -> None:
     values = {
         "data": "digits",

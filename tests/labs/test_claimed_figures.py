@@ -58,6 +58,7 @@ def found(folder: Path, columns: str, *rows: str) -> list[Finding]:
     return [finding for line, cells in table.rows for finding in claim_findings(table, line, cells)]
 
 
+@pytest.mark.breadth(8)
 @pytest.mark.parametrize(
     ("claimed", "severity", "words"),
     [

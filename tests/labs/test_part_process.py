@@ -49,6 +49,7 @@ def test_a_right_part_ends_with_0(type_: Type, tmp_path: Path) -> None:
     assert "hello" not in out
 
 
+@pytest.mark.slow
 def test_a_wrong_part_ends_with_5_and_says_why(type_: Type, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(WRONG["loss: sum"][0])
     code, out, err = type_("own.py", "--trust", "--json")

@@ -30,6 +30,7 @@ def test_a_right_part_has_no_serious_finding(name: str, tmp_path: Path) -> None:
     assert {audit for audit, finding in found.items() if finding.severity == "serious"} == set()
 
 
+@pytest.mark.breadth(20)
 @pytest.mark.parametrize("name", [name for name in WRONG if name != "ends the process"])
 def test_a_mistake_is_named(name: str, tmp_path: Path) -> None:
     source, expected = WRONG[name]
@@ -80,6 +81,7 @@ def test_every_built_in_optimizer_is_known_without_a_name(name: str, tmp_path: P
     assert found.severity == "none", found
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
 def test_our_own_attacks_pass_in_every_norm(name: str, norm: str, tmp_path: Path) -> None:

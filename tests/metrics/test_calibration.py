@@ -124,6 +124,7 @@ def test_eces_interval_covers_at_least_as_often_as_it_says(sharpened: float, n: 
         )  # wide, yet it says something
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.floats(0.2, 5), st.integers(0, 100))
 def test_temperature_is_recovered(temperature: float, seed: int) -> None:
@@ -134,6 +135,7 @@ def test_temperature_is_recovered(temperature: float, seed: int) -> None:
     assert found == pytest.approx(temperature, rel=0.15)
 
 
+@pytest.mark.slow
 @QUICK
 @given(cases())
 def test_temperature_is_the_best_there_is_under_its_prior(case: Case) -> None:
@@ -159,6 +161,7 @@ def of_temperature(n: int, temperature: float, generator: np.random.Generator) -
     return temperature * logits, drawn_from(probabilities_of(logits), generator)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("temperature", [3260.0, 100.0, 2.0, 0.05, 1e-5])
 def test_a_temperature_of_any_size_is_found_with_its_interval(temperature: float) -> None:
     generator = np.random.default_rng(0)
@@ -176,6 +179,7 @@ def over_sure(n: int, scale: float, generator: np.random.Generator) -> Case:
     return scale * logits, labels
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("n", [2, 5, 20, 40, 80])
 @pytest.mark.parametrize("scale", [1.0, 2.0, 4.0, 12.0])
 def test_a_temperature_is_not_used_where_it_makes_probabilities_worse(n: int, scale: float) -> None:
@@ -243,6 +247,7 @@ def slow_risks(p: NDArray[np.float64], labels: NDArray[np.int64], orders: int) -
     return np.mean(curves, axis=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(cases())
 def test_risk_coverage_and_its_area(case: Case) -> None:
@@ -293,6 +298,7 @@ def test_nothing_depends_on_the_order_of_the_images(case: Case, seed: int) -> No
         )
 
 
+@pytest.mark.slow
 def test_aurcs_interval_covers_about_as_often_as_it_says() -> None:
     generator = np.random.default_rng(2)
 

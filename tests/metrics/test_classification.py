@@ -215,6 +215,7 @@ def test_averages_at_the_edges_leave_room(right: int) -> None:
             assert 0.02 < estimate.high - estimate.low < 0.5
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(("accuracy", "rare"), [(0.9, False), (0.97, False), (0.8, True)], ids=str)
 def test_intervals_of_averages_cover(accuracy: float, rare: bool) -> None:
     random = np.random.default_rng(0)

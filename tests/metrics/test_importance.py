@@ -14,6 +14,12 @@ from stresslens.metrics.importance import importances, ranks
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importance, "TREES", 15)
+    monkeypatch.setattr(importance, "REPEATS", 2)
+
+
 def test_one_setting_that_decides_everything_has_nearly_the_whole_share() -> None:
     x = RNG.random((60, 3))
     found = importances({"a": x[:, [0]], "b": x[:, [1]], "c": x[:, [2]]}, ranks(x[:, 0]))

@@ -123,6 +123,7 @@ def rare_large(images: int, generator: np.random.Generator) -> np.ndarray:
     return np.where(rare, 10 * generator.random(images), 0.01 * generator.random(images))
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("n", [5, 20, 100, 360, 3000])
 def test_a_bounded_mean_covers_where_rare_values_decide(n: int) -> None:
     generator = np.random.default_rng(1)
@@ -178,6 +179,7 @@ def test_a_balanced_mean_of_one_part_is_the_part_and_of_none_unknown() -> None:
     assert balanced([wilson(10, 10)] * 3).low < 1  # 30 of 30 does not mean certainty
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("sizes", "recalls"),
     [

@@ -28,6 +28,7 @@ def test_the_figures_are_those_of_statsmodels() -> None:
     assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
 
 
+@pytest.mark.slow
 @given(sets, st.floats(1e-4, 0.1))
 def test_equal_errors_give_the_plain_t_interval_where_the_sets_differ_more_than_chance(
     values: np.ndarray, error: float

@@ -44,6 +44,7 @@ def test_the_interval_holds_the_exponent_it_was_drawn_from() -> None:
     assert held >= 0.93 * rounds
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("shared", [0.0, 0.5, 0.9], ids="{:.0%} of the variance shared".format)
 @pytest.mark.parametrize("known", [False, True], ids=["correlation unknown", "known"])
 def test_errors_on_the_same_images_are_forecast(shared: float, known: bool) -> None:

@@ -147,6 +147,7 @@ def test_accuracy_knows_how_much_seeds_agree() -> None:
     assert own.unit == "both"
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("accuracy", "deviation", "seeds"),
     [(0.98, 0.45, 5), (0.98, 0.9, 5), (0.9, 0.9, 5), (0.98, 0.9, 10), (0.98, 0.45, 3), (0.98, 0.0, 5)],

@@ -81,6 +81,7 @@ def spread_of(estimate: Estimate) -> float:
     return float(half / 1.959964 * estimate.value * (1 - estimate.value))
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("figure", [ranking.auroc, ranking.auprc], ids=["auroc", "auprc"])
 def test_variances_are_the_bootstraps(figure: Figure) -> None:
     generator = np.random.default_rng(0)
@@ -107,6 +108,7 @@ def test_areas_variance_is_delongs() -> None:
     assert spread_of(found) ** 2 == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_average_precision_of_chance_is_biased_and_its_interval_knows() -> None:
     generator = np.random.default_rng(4)
     found = [

@@ -75,6 +75,7 @@ def test_planted_slices_are_found_often() -> None:
     assert hits >= 15
 
 
+@pytest.mark.slow
 def test_chance_makes_no_slice() -> None:
     """Correctness shuffled over the images: any slice is a false alarm; at most 5 % of 200 draws."""
     alarms = 0

@@ -69,6 +69,7 @@ def test_p_counts_the_permutations_that_reach_the_auroc() -> None:
     assert found.chance.mean() == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.slow
 def test_samples_alike_are_seldom_told_apart() -> None:
     """Also of unequal sizes and with heavy tails, p is at most 0.05 in about 5 % of 400 draws."""
     alarms = 0
@@ -80,6 +81,7 @@ def test_samples_alike_are_seldom_told_apart() -> None:
     assert alarms >= stats.binom.ppf(0.001, 400, 0.05), "a test that never alarms finds nothing"
 
 
+@pytest.mark.slow
 def test_the_detectable_difference_is_found_in_four_of_five_cases() -> None:
     """A shift whose mean AUROC is the detectable one."""
     found = [
@@ -94,6 +96,7 @@ def test_the_detectable_difference_is_found_in_four_of_five_cases() -> None:
     assert 0.7 < at < 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.6, 1.2])
 def test_the_interval_covers_the_expected_auroc(shift: float) -> None:
     """In 95 % of 200 draws, or more; the interval that takes the classifiers as given covers less."""

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from folders import PLAN, write_json, write_run, write_study
 from pages import RUN, STUDY, Page, page_of
 from torch import nn
@@ -133,6 +134,7 @@ def test_pairs_that_too_few_seeds_leave_untested_are_not_called_equal(tmp_path: 
     assert "seeds 1 of 3 untested: too few seeds" in page_of(study)[1].text
 
 
+@pytest.mark.slow
 def test_many_verdicts_are_shortened_at_the_head_and_whole_in_the_table(tmp_path: Path) -> None:
     study = write_study(tmp_path, [f"r{i:02d}" for i in range(60)])
     _, page = page_of(study)

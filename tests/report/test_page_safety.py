@@ -139,6 +139,7 @@ def test_pictures_come_from_the_folder_of_examples_only(tmp_path: Path) -> None:
     assert "6 more are not shown" in page.text
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_stay_below_two_megabytes(tmp_path: Path) -> None:
     classes = [f"n{i:08d} a class of a long name number {i}" for i in range(1000)]
     study = write_study(

@@ -56,6 +56,7 @@ def test_values_that_differ_say_of_how_many_runs(tmp_path: Path) -> None:
     assert found["Threads"].endswith(", and 2 more")
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("head", "shown"),
     [

@@ -72,6 +72,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         assert "alert(1)" in page.text
 
 
+@pytest.mark.slow
 def test_everything_is_named_and_headings_go_down_one_level_at_a_time(tmp_path: Path) -> None:
     for html, page in pages_of(everything(tmp_path, ["a", "b", "c"], seeds=2)):
         levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]

@@ -192,6 +192,7 @@ def single(
 SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.2, 0.1])]
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("alone", "said"),
     [

@@ -128,6 +128,7 @@ def test_one_image_at_each_radius_is_a_row_of_its_own(tmp_path: Path) -> None:
     assert "From left to right" not in text
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize("kind", ["ladder", "spread"])
 @pytest.mark.parametrize(
     ("size", "said"),

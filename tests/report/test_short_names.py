@@ -29,6 +29,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sl.run(folder / "eight.yaml", *OVERRIDES, out=folder / "runs")
 
 
+@pytest.mark.slow
 def test_what_all_share_stands_once_at_the_head(study: Path) -> None:
     page = (study / "report.html").read_text()
     head = page[page.index("<header>") : page.index("</header>")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from folders import write_run
 
 from stresslens.report.load import load_study
@@ -20,6 +21,7 @@ def test_a_recipe_that_depends_on_its_seed_is_named(tmp_path: Path) -> None:
     assert sentence.startswith("sgd depends on its seed: 65.0 to 82.0 % over 3 seeds")
 
 
+@pytest.mark.slow
 def test_seeds_of_equal_recipes_are_seldom_called_restless(tmp_path: Path) -> None:
     generator, named, rounds = np.random.default_rng(0), 0, 60
     for k in range(rounds):

@@ -74,6 +74,7 @@ def test_each_attempt_goes_on_with_those_that_are_left() -> None:
     assert 0 < left < len(x)
 
 
+@pytest.mark.slow
 def test_dropping_changes_no_verdict_and_saves_work() -> None:
     net, x = model(), images(200)
     dropping, whole = search_of(net, x), search_of(net, x, drop=False)

@@ -79,6 +79,7 @@ def test_cifar_c_has_five_severities_in_each_file(tmp_path: Path) -> None:
     assert some.shape == (3, 5, 5)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("group", ["", "weather"])
 def test_imagenet_c_has_folders_of_severities_and_classes(tmp_path: Path, group: str) -> None:
     frame = Frame(3, (4, 4))

@@ -68,6 +68,7 @@ def test_a_model_that_differs_outside_its_weights_is_refused(
     assert again.facts == first.facts
 
 
+@pytest.mark.slow
 def test_two_attacks_differ_in_no_byte_but_their_timings(
     images: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ MODELS = {case.__name__: case for case in CASES}
 norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 
 
+@pytest.mark.breadth(1)
 @norms
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
@@ -33,6 +34,7 @@ def test_standard_leaves_no_breakable_image(name: str, norm: Norm) -> None:
     assert left == 0
 
 
+@pytest.mark.breadth(5)
 @norms
 @pytest.mark.parametrize("name", QUICK)
 def test_an_image_of_another_class_lies_at_each_radius_and_none_nearer(name: str, norm: Norm) -> None:

@@ -44,6 +44,7 @@ KINDS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_it_is_told_by_the_public_function(name: str) -> None:
     make, options = KINDS[name]
@@ -63,6 +64,7 @@ def test_a_single_part_in_training_mode_is_told() -> None:
     assert evidence.startswith("1 of 7 parts were given in training mode")
 
 
+@pytest.mark.slow
 def test_a_kept_result_tells_the_mode_of_this_call(tmp_path: Path) -> None:
     model = net()
     for training in (True, False, True):

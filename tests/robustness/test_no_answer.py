@@ -52,6 +52,7 @@ X = images()
 Y = Failing(None)(X).argmax(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", [how if how == "nan" else pytest.param(how, marks=pytest.mark.slow) for how in SPOILED]
 )

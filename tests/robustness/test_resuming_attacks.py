@@ -23,6 +23,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.robustness import attack_run, measure, radius_search
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on_to_the_same_bits(
     digits_run: sl.Run, images: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def inner_images(n: int, seed: int = 1) -> Tensor:
     return 0.4 + 0.2 * torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("classes", [2, 3, 5, 10])
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
 def test_the_curve_of_a_linear_model_is_the_closed_form(classes: int, norm: str, dual: int) -> None:
@@ -61,6 +62,7 @@ def test_the_curve_of_a_linear_model_is_the_closed_form(classes: int, norm: str,
     assert 0.3 < found.robust_accuracy(radii[2]).value < 0.5
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_all_radii_together_are_each_alone(
     digits_run: sl.Run, images: tuple[Tensor, Tensor], norm: str
@@ -77,6 +79,7 @@ def test_all_radii_together_are_each_alone(
     assert len(set(together.minimal_radius)) > 3
 
 
+@pytest.mark.slow
 def test_what_is_kept_holds_when_counted_again(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
     model, (x, y) = digits_run.model(), images
     found = attacked(model, x, y, radii="0:0.2:0.05", protocol="fast")
@@ -90,6 +93,7 @@ def test_what_is_kept_holds_when_counted_again(digits_run: sl.Run, images: tuple
     assert (found.arrays["size"] <= found.minimal_radius[rows] * (1 + 1e-5) + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_robust_accuracy_never_rises_and_begins_at_clean(
     digits_run: sl.Run, images: tuple[Tensor, Tensor]
 ) -> None:
@@ -273,6 +277,7 @@ def test_audits_look_at_the_model_that_was_attacked(
     assert "gradient exists" not in signs
 
 
+@pytest.mark.slow
 def test_a_model_that_arrives_in_training_mode_is_told_and_gets_it_back(
     images: tuple[Tensor, Tensor],
 ) -> None:

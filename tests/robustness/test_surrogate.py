@@ -60,6 +60,7 @@ def test_what_cannot_stand_in_is_refused(surrogate: nn.Module, said: str) -> Non
         api.attack(MODEL, X, Y, radii=[0.1], protocol=["transfer"], surrogate=surrogate, audit=False)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("surrogate", "status", "said"),
     [

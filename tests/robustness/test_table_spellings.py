@@ -16,7 +16,7 @@ from stresslens.core.errors import DataError
 from stresslens.core.evidence import CLEAN
 from stresslens.robustness.accuracy_tables import read_table
 
-MANY = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[*HealthCheck])
+MANY = settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[*HealthCheck])
 NB, NARROW, THIN = "\u00a0", "\u202f", "\u2009"
 
 

@@ -235,6 +235,7 @@ def command(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+@pytest.mark.slow
 def test_attack_then_verify_by_command(run: Path, tmp_path: Path) -> None:
     code, text = command(
         "attack",
@@ -294,6 +295,7 @@ def test_attack_then_verify_by_command(run: Path, tmp_path: Path) -> None:
     assert "labels" in text
 
 
+@pytest.mark.breadth(6)
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -263,6 +263,7 @@ WRONG: dict[str, tuple[str, str, Callable[[Scene], dict[str, Any]]]] = {
 }
 
 
+@pytest.mark.breadth(8)
 @pytest.mark.parametrize("name", WRONG)
 def test_what_a_file_does_not_hold_is_told(scene: Scene, name: str) -> None:
     audit, evidence, changes = WRONG[name]
@@ -328,6 +329,7 @@ def test_what_does_not_fit_is_refused(scene: Scene, arrays: dict[str, Any], said
         scene.recount(**arrays)
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [

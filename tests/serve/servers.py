@@ -23,6 +23,8 @@ PNG = {"Content-Type": "image/png"}
 class Server:
     process: subprocess.Popen[str]
     port: int
+    token: str = ""
+    """Sent with every request; the empty one is not."""
 
     def ask(
         self,
@@ -33,7 +35,8 @@ class Server:
     ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, dict(headers or {}))
+            own = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            connection.request(method, path, body, {**own, **(headers or {})})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

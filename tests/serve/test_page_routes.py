@@ -216,6 +216,7 @@ def test_a_client_that_leaves_holds_nobody_up(server: Server, names: list[str]) 
     assert (status, parts[0]["kind"]) == (200, "look")
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_replaced(server: Server, names: list[str]) -> None:
     os.kill(max(server.workers()), signal.SIGKILL)
     status, content = server.json("POST", f"/page/look?run={names[0]}", digit())
@@ -224,6 +225,7 @@ def test_a_process_that_dies_is_replaced(server: Server, names: list[str]) -> No
     assert (status, parts[0]["kind"]) == (200, "look")
 
 
+@pytest.mark.slow  # a server of its own
 def test_its_files_are_open_and_its_answers_need_the_token(runs: tuple[sl.Run, sl.Run]) -> None:
     with serving(runs[0].folder, STRESSLENS_TOKEN=TOKEN) as server:
         for path in ("/", "/page/page.css", "/page/page.js"):
@@ -234,6 +236,7 @@ def test_its_files_are_open_and_its_answers_need_the_token(runs: tuple[sl.Run, s
         assert server.json("GET", "/page/runs", Authorization=f"Bearer {TOKEN}")[0] == 200
 
 
+@pytest.mark.slow  # a server of its own
 def test_an_export_and_a_run_without_its_data_leave_their_images_out(
     runs: tuple[sl.Run, sl.Run], tmp_path: Path
 ) -> None:
@@ -260,6 +263,7 @@ def test_an_export_and_a_run_without_its_data_leave_their_images_out(
         assert "hop skip jump" in parts[-1]["said"]
 
 
+@pytest.mark.slow
 def test_it_can_be_left_out(runs: tuple[sl.Run, sl.Run]) -> None:
     with serving(runs[0].folder, "--no-page") as server:
         assert server.ask("GET", "/")[0] == 404

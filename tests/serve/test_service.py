@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -42,12 +43,15 @@ def images() -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> sl.Run:
     out = tmp_path_factory.mktemp("served")
-    return sl.train("simple_cnn", "digits", epochs=1, precision="float32", out=out, progress=False)
+    settings = {"precision": "float32", "threads": 1, "memory_format": "contiguous"}
+    return sl.train("simple_cnn", "digits", epochs=1, **settings, out=out, progress=False)
 
 
 @pytest.fixture(scope="module")
 def server(run: sl.Run) -> Iterator[Server]:
-    with serving(run.folder, "--max-images", "8", "--max-megabytes", "1") as found:
+    limits = ("--max-images", "8", "--max-megabytes", "1", "--max-megapixels", "1")
+    with serving(run.folder, *limits, STRESSLENS_TOKEN=TOKEN) as found:
+        found.token = TOKEN
         yield found
 
 
@@ -125,13 +129,12 @@ def test_what_cannot_be_answered(
         assert told in answer["error"]
 
 
-def test_an_image_of_too_many_pixels_is_not_decoded(run: sl.Run) -> None:
-    with serving(run.folder, "--max-megapixels", "1") as server:
-        large = png(np.zeros((1001, 1000), np.uint8))
-        status, answer = server.json("POST", "/predict", large, **PNG)
-        assert status == 422
-        told = answer["predictions"][0]["unreadable"]
-        assert told == "1000×1001 pixels, more than 1,000,000"
+def test_an_image_of_too_many_pixels_is_not_decoded(server: Server) -> None:
+    large = png(np.zeros((1001, 1000), np.uint8))
+    status, answer = server.json("POST", "/predict", large, **PNG)
+    assert status == 422
+    told = answer["predictions"][0]["unreadable"]
+    assert told == "1000×1001 pixels, more than 1,000,000"
 
 
 def test_pages_of_other_servers_may_not_ask(server: Server) -> None:
@@ -155,7 +158,7 @@ def test_the_description_fits_the_answers(server: Server, images: list[np.ndarra
         for each in answer.get("predictions", []):
             assert set(each) <= set(schemas["Prediction"]["properties"])
     statuses = set(described["paths"]["/predict"]["post"]["responses"])
-    assert statuses == {"200", "400", "404", "413", "415", "422", "500", "503", "504"}
+    assert statuses == {"200", "400", "401", "404", "413", "415", "422", "500", "503", "504"}
 
 
 def test_health_and_metrics(server: Server) -> None:
@@ -170,16 +173,24 @@ def test_health_and_metrics(server: Server) -> None:
     assert "stresslens_waiting_images 0.0" in text
 
 
-def test_with_a_token_nothing_but_health_is_open(run: sl.Run, images: list[np.ndarray]) -> None:
-    with serving(run.folder, STRESSLENS_TOKEN=TOKEN) as server:
-        content = png(images[0])
-        assert server.ask("GET", "/health")[0] == 200
-        for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
-            status, answer = server.json("POST", "/predict", content, **PNG, **given)
-            assert status == 401
-            assert answer["error"] == "give the token: Authorization: Bearer TOKEN"
-        assert server.json("POST", "/predict", content, **PNG, Authorization=f"Bearer {TOKEN}")[0] == 200
-        assert server.ask("GET", "/metrics")[0] == 401
+def test_with_a_token_nothing_but_health_is_open(server: Server, images: list[np.ndarray]) -> None:
+    content, stranger = png(images[0]), replace(server, token="")
+    assert stranger.ask("GET", "/health")[0] == 200
+    for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
+        status, answer = stranger.json("POST", "/predict", content, **PNG, **given)
+        assert status == 401
+        assert answer["error"] == "give the token: Authorization: Bearer TOKEN"
+    assert stranger.json("POST", "/predict", content, **PNG, Authorization=f"Bearer {TOKEN}")[0] == 200
+    assert stranger.ask("GET", "/metrics")[0] == 401
+
+
+@pytest.mark.slow  # a server of its own
+def test_without_a_token_all_is_open(run: sl.Run, images: list[np.ndarray]) -> None:
+    with serving(run.folder) as server:
+        assert server.ask("POST", "/predict", png(images[0]), PNG)[0] == 200
+        assert server.ask("GET", "/metrics")[0] == 200
+        described = server.json("GET", "/openapi.json")[1]["paths"]["/predict"]["post"]["responses"]
+        assert set(described) == {"200", "400", "404", "413", "415", "422", "500", "503", "504"}
 
 
 def test_requests_that_come_together_are_computed_together(server: Server, images: list[np.ndarray]) -> None:
@@ -214,6 +225,7 @@ def _batches(server: Server) -> tuple[float, float]:
     return float(values["stresslens_batch_images_count"]), float(values["stresslens_batch_images_sum"])
 
 
+@pytest.mark.slow
 def test_no_request_is_lost_when_a_worker_is_killed(server: Server, images: list[np.ndarray]) -> None:
     content, statuses, stop = png(images[0]), list[int](), threading.Event()
 
@@ -260,6 +272,7 @@ def test_malformed_requests_leave_the_server_alive(server: Server, images: list[
     assert server.json("POST", "/predict", good, **PNG)[0] == 200
 
 
+@pytest.mark.slow
 def test_open_requests_are_answered_when_the_server_is_stopped(run: sl.Run, images: list[np.ndarray]) -> None:
     with serving(run.folder) as server:
         body = json.dumps({"images": [base64.b64encode(png(images[0])).decode()] * 60}).encode()

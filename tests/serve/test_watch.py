@@ -105,6 +105,7 @@ def test_an_empty_folder_waits_for_runs(tmp_path: Path) -> None:
     assert watched_studies(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_page_and_its_reports_and_nothing_else(half: RunFolder) -> None:
     root = half.path.parents[2]
     outside = root.parent / "report.html"

@@ -90,6 +90,7 @@ def test_look_alikes_decide_the_threshold_where_pixels_tell_no_copies(small: Dat
     assert f"of {n * (n - 1) // 2:,} pairs of images that are no copies none is above" in found.evidence
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, type_: Type) -> None:
     run = sl.train({"mlp": {"widths": [32]}}, leaky(), epochs=1, out=tmp_path / "runs", progress=False)
     findings: list[Finding] = list(sl.check_data(leaky(), features=run, progress=False))

@@ -136,6 +136,7 @@ def _answer(
     return 0, capsys.readouterr().err
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "damage",
     [pytest.param(each, marks=[pytest.mark.slow] if k % 3 else []) for k, each in enumerate(DAMAGES)],
@@ -197,6 +198,7 @@ def test_a_detector_of_another_model_is_named(made: Path, answer: Answer) -> Non
     assert "likeness.npz" in said
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("damage", [cut, zeros, garbage, empty], ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "record.json", "config.yaml"])
 def test_a_damaged_model(

@@ -30,6 +30,7 @@ def test_it_is_the_same_study_as_from_a_file(tmp_path: Path) -> None:
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_each_second_call_with_other_settings_makes_runs_beside(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         {},
@@ -59,6 +60,7 @@ def test_its_contrasts_are_of_the_runs_beside(tmp_path: Path) -> None:
     assert pairs == {("a", "b"), ("a,train.batch_size=10", "b,train.batch_size=10")}
 
 
+@pytest.mark.slow
 def test_an_evaluation_beside_makes_no_other_run(tmp_path: Path) -> None:
     sl.run({**VALUES, "study": "s"}, out=tmp_path)
     attacked = {"protocol": ["fgsm"], "radii": [0.1], "images": 10, "audit": False}

@@ -53,6 +53,7 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
     return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
+@pytest.mark.slow
 def test_in_a_study_it_has_one_run_of_all_seeds_of_its_members(out: Path) -> None:
     study = out / "joint"
     assert [path.name for path in (study / "both").iterdir()] == ["seed-0"]
@@ -87,6 +88,7 @@ def test_the_folder_is_enough_without_its_members(out: Path, tmp_path: Path) -> 
     )
 
 
+@pytest.mark.slow
 def test_the_same_study_again_does_nothing_and_changed_members_are_refused(out: Path, tmp_path: Path) -> None:
     place = tmp_path / "again"
     shutil.copytree(out, place)
@@ -155,6 +157,7 @@ def test_what_does_not_fit_together_is_refused_in_a_sentence(out: Path, tmp_path
     assert "no config.yaml" in str(done.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::stresslens.core.errors.Notice")
 def test_members_of_another_shape_and_of_folds_are_refused(out: Path, tmp_path: Path) -> None:
     numbers = np.random.default_rng(0)
@@ -168,6 +171,7 @@ def test_members_of_another_shape_and_of_folds_are_refused(out: Path, tmp_path: 
         sl.ensemble(tmp_path / "folds/a", out=tmp_path / "out", progress=False)
 
 
+@pytest.mark.slow
 def test_members_that_were_trained_on_held_out_images_are_found(tmp_path: Path) -> None:
     """Of validation images it is refused, of test images it is a finding, of copies within the data it is
     neither."""
@@ -185,6 +189,7 @@ def test_members_that_were_trained_on_held_out_images_are_found(tmp_path: Path) 
     assert "a member of the ensemble" in leak["evidence"]
 
 
+@pytest.mark.slow
 def test_images_that_the_first_member_sets_aside_calibrate_the_ensemble(tmp_path: Path) -> None:
     values = {**VALUES, "repeats": 1, "data": "digits", "runs": {"b": {}}, "study": "plain"}
     plain = sl.run(values, out=tmp_path, progress=False).folder / "b"

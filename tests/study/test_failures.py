@@ -73,6 +73,7 @@ PARTS: Mapping[str, tuple[dict[str, Any], str, str]] = {
 FAST = ("a view", "an own explainer")
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "part", [part if part in FAST else pytest.param(part, marks=pytest.mark.slow) for part in PARTS]
 )
@@ -97,6 +98,7 @@ def test_an_evaluation_that_fails_is_missing_alone(tmp_path: Path, part: str) ->
     assert log.is_file() == (part == "an own explainer")
 
 
+@pytest.mark.slow
 def test_the_other_explainers_and_certificates_of_a_stage_are_computed_and_counted(tmp_path: Path) -> None:
     study = carried(tmp_path, explain={"explainers": ["rollout", "saliency"], "images": 2})
     assert list(study.folder.glob("run/seed-0/explanations/saliency-*/result.json"))

@@ -62,6 +62,7 @@ OTHERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 }
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_module_of_equal_weights_is_another_run(name: str, data: sl.Data, tmp_path: Path) -> None:
     one, other = OTHERS[name]
@@ -100,6 +101,7 @@ def test_a_module_that_cannot_be_compared_is_not_taken_for_the_one_before(
         sl.train(Guarded(), data, out=tmp_path, **OPTIONS)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("change", ["images", "labels"])
 def test_data_that_were_changed_in_place_are_other_data(change: str, data: sl.Data, tmp_path: Path) -> None:
     first = sl.train("linear", data, out=tmp_path, **OPTIONS)
@@ -111,6 +113,7 @@ def test_data_that_were_changed_in_place_are_other_data(change: str, data: sl.Da
     assert sl.train("linear", data, out=tmp_path, **OPTIONS).folder != first.folder
 
 
+@pytest.mark.slow
 def test_each_call_with_other_arguments_is_another_run(tmp_path: Path) -> None:
     short: dict[str, Any] = {"subset": {"images": 50}, **OPTIONS}
     calls: list[dict[str, Any]] = [
@@ -129,6 +132,7 @@ def test_each_call_with_other_arguments_is_another_run(tmp_path: Path) -> None:
     assert max(len(folder.parent.name.encode()) for folder in folders) <= LONGEST
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("own", [True, False])
 def test_a_run_of_an_earlier_version_goes_on_in_its_folder(own: bool, data: sl.Data, tmp_path: Path) -> None:
     """Version 0.3.0 called every run `run`."""

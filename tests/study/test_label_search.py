@@ -181,6 +181,7 @@ def test_a_run_without_folds_judges_its_held_out_images(tmp_path: Path) -> None:
     assert not any(error.image.startswith("train") for error in found.errors)
 
 
+@pytest.mark.slow
 def test_several_variants_and_other_labels_are_refused(tmp_path: Path) -> None:
     folder = carried_out(tmp_path, [0], runs=("a", "b"))
     with pytest.raises(ConfigError, match="has the variants a, b; give the folder of one"):

@@ -38,6 +38,7 @@ def trained(out: Path, data: sl.Data, epochs: int, **options: Any) -> Path:
     return sl.train("linear", data, out=out, name="run", epochs=epochs, **COMPUTE, **options).folder
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kind", SOUND)
 def test_more_epochs_give_the_bits_of_all_at_once(tmp_path: Path, small: sl.Data, kind: str) -> None:
     whole = trained(tmp_path / "whole" / "s", small, 5, **SOUND[kind])
@@ -58,6 +59,7 @@ def test_more_epochs_give_the_bits_of_all_at_once(tmp_path: Path, small: sl.Data
     assert [path.name for path in longer.parent.glob("earlier/*")] == ["epochs-2-seed-0"]
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kind", [*SOUND, *SPREAD])
 def test_a_run_without_epochs_goes_on_with_all_of_them(tmp_path: Path, small: sl.Data, kind: str) -> None:
     """No epoch was trained, so none can differ from those of the longer run."""
@@ -91,6 +93,7 @@ def test_a_run_without_epochs_and_another_setting_is_refused(
         trained(tmp_path, small, 2, **options)
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("kind", SPREAD)
 def test_what_depends_on_the_number_of_epochs_is_refused(tmp_path: Path, small: sl.Data, kind: str) -> None:
     folder = trained(tmp_path, small, 2, **SPREAD[kind])
@@ -119,6 +122,7 @@ def test_the_refusal_has_a_call_that_works(tmp_path: Path, monkeypatch: pytest.M
     assert not weights.fresh
 
 
+@pytest.mark.slow
 def test_the_refusal_has_a_command_that_works(tmp_path: Path) -> None:
     def described(epochs: int) -> study_file.Study:
         train = {**COMPUTE, "schedule": "cosine", "epochs": epochs}
@@ -175,6 +179,7 @@ def test_other_data_or_other_weights_are_refused(
         sl.train(model, small, name="again", out=tmp_path, epochs=2, **COMPUTE)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("before", [0, 1])
 def test_killed_between_its_two_moves_it_goes_on(
     tmp_path: Path, small: sl.Data, monkeypatch: pytest.MonkeyPatch, before: int

@@ -56,6 +56,7 @@ DAMAGE: list[Callable[[Path], None]] = [Path.unlink, cut, cut_in_the_head, garba
 every_damage = pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_missing_weights_are_those_of_the_run_again(tmp_path: Path, small: sl.Data, kind: str) -> None:
     folder = trained(tmp_path, small, **KINDS[kind])
@@ -66,6 +67,7 @@ def test_missing_weights_are_those_of_the_run_again(tmp_path: Path, small: sl.Da
     assert (folder / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.breadth(2)
 @every_damage
 def test_damaged_files_of_the_model_are_written_again(
     tmp_path: Path, small: sl.Data, damage: Callable[[Path], None]
@@ -89,6 +91,7 @@ def test_damaged_files_of_the_model_are_written_again(
     assert json.loads((folder / "record.json").read_text()) == after
 
 
+@pytest.mark.breadth(2)
 @every_damage
 def test_weights_that_no_checkpoint_holds_are_refused_in_words(
     tmp_path: Path, small: sl.Data, damage: Callable[[Path], None]
@@ -140,6 +143,7 @@ def test_a_checkpoint_without_weights_is_refused_in_words(
     assert read_record(RunFolder(folder)).status == "incomplete"
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("name", ["model.safetensors", "estimator.npz", "estimator.json"])
 def test_a_model_without_a_checkpoint_is_refused_in_words(tmp_path: Path, small: sl.Data, name: str) -> None:
     def again() -> Path:
@@ -184,6 +188,7 @@ def unreadable(checkpoint: Path) -> None:
     checkpoint.mkdir()
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     ("harm", "said"), [(unlinked, "b/seed-0/model.safetensors is damaged"), (unreadable, "cannot be read")]
 )

@@ -46,6 +46,7 @@ def fitted_model(file: Path) -> dict[str, Any]:
     return {"sklearn": {"file": str(file), "trusted": True, "scale": 16}}
 
 
+@pytest.mark.slow
 def test_a_run_of_a_classifier_of_scikit_learn(made: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.joblib"
     file.write_bytes((made / "fitted.joblib").read_bytes())

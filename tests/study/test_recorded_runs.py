@@ -88,6 +88,7 @@ def test_variants_over_seeds_are_compared_with_one_command(type_: Type, files: l
     assert pair["verdict"] in out
 
 
+@pytest.mark.slow
 def test_from_python_and_without_a_model(files: list[str]) -> None:
     compared = sl.compare(*files)
     assert compared["contrasts"][0]["b"] == "knn"
@@ -100,6 +101,7 @@ def test_from_python_and_without_a_model(files: list[str]) -> None:
             call()
 
 
+@pytest.mark.slow
 def test_another_split_of_the_same_images_is_kept_beside(type_: Type, files: list[str]) -> None:
     type_("evaluate", files[0])
     assert type_("evaluate", files[0], "--split", "validation")[0] == 0
@@ -156,6 +158,7 @@ contrasts:
 """
 
 
+@pytest.mark.slow
 def test_a_study_file_names_predictions(type_: Type, files: list[str], tmp_path: Path) -> None:
     Path("models.yaml").write_text(STUDY)
     code, out, _ = type_("run", "models.yaml")
@@ -174,6 +177,7 @@ def test_a_study_file_names_predictions(type_: Type, files: list[str], tmp_path:
     assert other == contrast
 
 
+@pytest.mark.slow
 def test_gates_of_a_study_of_predictions(type_: Type, files: list[str]) -> None:
     Path("models.yaml").write_text(STUDY)
     assert type_("run", "models.yaml", "--fail-under", "accuracy=0.1")[0] == 0
@@ -182,6 +186,7 @@ def test_gates_of_a_study_of_predictions(type_: Type, files: list[str]) -> None:
     assert "knn/seed-0: accuracy" in err
 
 
+@pytest.mark.slow
 def test_files_without_seeds_in_their_names_are_numbered(
     type_: Type,
     probabilities: dict[str, NDArray[np.float64]],
@@ -205,6 +210,7 @@ def test_folders_may_have_the_seeds(type_: Type, files: list[str], tmp_path: Pat
     assert sorted(each.name for each in Path("runs/folders/net").iterdir()) == ["seed-1", "seed-3"]
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -247,6 +253,7 @@ def test_what_trains_is_refused_with_predictions(type_: Type, files: list[str]) 
         sl.run("models.yaml", jobs=2)
 
 
+@pytest.mark.slow
 def test_seeds_of_an_earlier_command_are_not_counted(type_: Type, files: list[str], tmp_path: Path) -> None:
     every = sl.compare(*files)["contrasts"][0]
     fewer = [name for name in files if "seed2" not in name]

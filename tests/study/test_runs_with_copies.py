@@ -60,6 +60,7 @@ def leaky(tmp_path: Path) -> Path:
     return pipeline.run(expand_study(study, name="leaky", base=tmp_path), out=tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_accuracy_without_the_copies_everywhere(leaky: Path, type_: Type) -> None:
     """A net that knows its training images by heart is right on their copies, and guesses the others."""
     run = leaky / "memory" / "seed-0"
@@ -89,6 +90,7 @@ def test_accuracy_without_the_copies_everywhere(leaky: Path, type_: Type) -> Non
     assert type_("compare", str(leaky), "--without-copies", "--metric", "robust@0.1")[0] == 2
 
 
+@pytest.mark.slow
 def test_a_record_of_an_earlier_version(leaky: Path, type_: Type) -> None:
     """It says that there are copies, but not which; evaluating the run notes them."""
     for record in leaky.glob("*/seed-0/record.json"):

@@ -19,6 +19,7 @@ SLOW = "mnist-|clip|transfer|photos|digits-(hardening|losses-as)|cifar-"
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
 
+@pytest.mark.breadth(10)
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_study_reads_and_says_what_it_expects(file: Path) -> None:
     found = study_file.read_study(file)
@@ -56,6 +57,7 @@ def with_small_sizes(text: str) -> str:
     return re.sub(rf"\b({'|'.join(small)})\b", lambda size: small[size[0]], text) if small else text
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "file",
     [

@@ -65,6 +65,7 @@ def run(type_: Type, metrics: str, text: str = STUDY) -> tuple[dict[str, Any], s
     return json.loads(Path("runs/s/comparison.json").read_text()), out
 
 
+@pytest.mark.slow
 def test_each_metric_judges_the_contrasts_as_compare_does(type_: Type, here: Path) -> None:
     predictions = write()
     compared, out = run(type_, "[balanced_accuracy, auroc, cross_entropy, accuracy]")
@@ -117,6 +118,7 @@ def test_balanced_classes_without_metrics_leave_no_trace(type_: Type, here: Path
     assert "Other metrics" not in Path("runs/s/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_variant_without_scores_is_left_out_with_a_sentence(type_: Type, here: Path) -> None:
     write()
     for seed in range(3):
@@ -139,6 +141,7 @@ def test_a_variant_without_scores_is_left_out_with_a_sentence(type_: Type, here:
     assert "there is no class" in Path("runs/s/report.html").read_text()
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("metrics", "said"),
     [
@@ -162,6 +165,7 @@ def test_wrong_metrics_are_told_with_their_line(type_: Type, here: Path, metrics
         assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_study_that_is_trained_has_them_too(type_: Type, here: Path) -> None:
     Path("s.yaml").write_text(
         "data: digits\ntrain: {epochs: 1, subset: {images: 200}}\nmodel: linear\n"

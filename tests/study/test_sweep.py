@@ -85,6 +85,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing handles it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["random", pytest.param("tpe", marks=pytest.mark.slow), "halving"])
 def test_cut_off_anywhere_it_goes_on_to_the_same_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -163,6 +164,7 @@ def test_tpe_asks_near_what_did_well(tmp_path: Path) -> None:
     assert trials[values.index(min(values))]["number"] == swept(tmp_path / "s")["best"]
 
 
+@pytest.mark.slow
 def test_listed_settings_are_each_tried_once(tmp_path: Path) -> None:
     listed = [
         {"train.lr": 0.1},
@@ -177,6 +179,7 @@ def test_listed_settings_are_each_tried_once(tmp_path: Path) -> None:
     assert swept(folder)["best"] != 1
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_is_worse_than_any_and_the_others_go_on(tmp_path: Path) -> None:
     listed = [{"train.lr": 1e30, "train.optimizer": "sgd"}, {"train.lr": 0.01}]
     sweep = {"settings": listed, "space": None, "trials": None, "where": None}
@@ -219,6 +222,7 @@ def test_without_a_metric_nothing_is_trained(tmp_path: Path, changes: dict[str, 
     assert not list(tmp_path.rglob("record.json"))
 
 
+@pytest.mark.slow
 def test_another_sweep_in_the_same_place_is_refused(tmp_path: Path) -> None:
     pipeline.run(written(tmp_path, sweep={"trials": 2}), out=tmp_path)
     for changes in ({"sweep": {"seed": 3}}, {"sweep": {"trials": 2}, "train": {"epochs": 5}}):
@@ -226,6 +230,7 @@ def test_another_sweep_in_the_same_place_is_refused(tmp_path: Path) -> None:
             pipeline.run(written(tmp_path, **changes), out=tmp_path)
 
 
+@pytest.mark.slow
 def test_what_trials_do_not_share_with_the_run_is_trained_anew(tmp_path: Path) -> None:
     study = written(tmp_path, sweep={"trials": 2}, train={"watch": ["validation", "test"]})
     folder = pipeline.run(study, out=tmp_path)

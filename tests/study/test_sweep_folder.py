@@ -41,6 +41,7 @@ def journal_of(tmp_path: Path) -> Path:
     return tmp_path / "s" / "run" / "trials" / "journal.jsonl"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["random", pytest.param("tpe", marks=SLOW)])
 def test_more_trials_are_those_of_as_many_at_once(tmp_path: Path, method: str) -> None:
     once, longer = tmp_path / "once", tmp_path / "longer"
@@ -66,6 +67,7 @@ def test_more_trials_are_those_of_as_many_at_once(tmp_path: Path, method: str) -
     assert lines[0] == f"run: {many} trials were asked for before; the first {many - 3} count"
 
 
+@pytest.mark.slow
 def test_more_listed_settings_are_tried_after_the_first(tmp_path: Path) -> None:
     listed = [{"train.lr": lr} for lr in (0.001, 0.01, 0.1)]
     options = {"space": None, "trials": None}
@@ -76,6 +78,7 @@ def test_more_listed_settings_are_tried_after_the_first(tmp_path: Path) -> None:
         swept(tmp_path, sweep={**options, "settings": listed[::-1]})
 
 
+@pytest.mark.slow
 def test_halving_has_a_fixed_number_of_trials(tmp_path: Path) -> None:
     halving = {"method": "halving", "halving": {"epochs": 1, "factor": 2}}
     swept(tmp_path, sweep=halving, train={"epochs": 2})
@@ -104,6 +107,7 @@ def _cut_line(text: bytes, number: int) -> bytes:
 FAST = ("garbage", "a cut line in the middle")
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "damage", [each if each in FAST else pytest.param(each, marks=SLOW) for each in DAMAGES]
 )
@@ -120,6 +124,7 @@ def test_a_damaged_journal_is_used_as_far_as_it_is_valid(tmp_path: Path, damage:
     assert results(swept(tmp_path)) == results(whole)  # without a Notice
 
 
+@pytest.mark.slow
 def test_a_journal_that_is_cut_off_goes_on(tmp_path: Path) -> None:
     whole = swept(tmp_path)
     journal = journal_of(tmp_path)
@@ -127,6 +132,7 @@ def test_a_journal_that_is_cut_off_goes_on(tmp_path: Path) -> None:
     assert results(swept(tmp_path)) == results(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["nothing", "half", pytest.param("another form", marks=SLOW)])
 def test_without_sweep_json_the_journal_counts(tmp_path: Path, left: str) -> None:
     whole = swept(tmp_path)
@@ -144,6 +150,7 @@ def test_without_sweep_json_the_journal_counts(tmp_path: Path, left: str) -> Non
     assert file.read_text() == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -185,6 +192,7 @@ def test_a_trial_that_fails_is_told_with_its_reason_and_the_others_go_on(tmp_pat
         swept(tmp_path, sweep={**options, "settings": [listed[1]]}, train=TWO, study="t")
 
 
+@pytest.mark.slow
 def test_trials_that_all_failed_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason may have passed: a GPU in use, a full disk."""
     (tmp_path / "own.py").write_text(
@@ -270,6 +278,7 @@ def test_a_variant_with_other_mistakes_is_named(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("record.json"))
 
 
+@pytest.mark.slow
 def test_variants_whose_trials_all_fail_are_missing(tmp_path: Path) -> None:
     runs = {"good": {}, "bad": {"train.optimizer": "sgd", "train.loss": "mse"}}
     options = {"space": None, "trials": None, "settings": [{"train.lr": 1e30}], "metric": "accuracy"}

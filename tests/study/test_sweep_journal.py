@@ -117,6 +117,7 @@ def test_a_value_that_is_no_number_counts_as_none(tmp_path: Path, value: float) 
     assert opened(tmp_path).at_rung(1) == {0: float("-inf")}
 
 
+@pytest.mark.slow
 def test_a_sweep_at_random_never_imports_optuna(tmp_path: Path) -> None:
     script = (
         "import sys\nsys.modules['optuna'] = None\n"

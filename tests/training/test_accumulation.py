@@ -39,6 +39,7 @@ def test_accumulation_equals_the_larger_batch(task_of: Make, tmp_path: Path) -> 
     torch.testing.assert_close(weights(parts)["1.weight"], weights(whole)["1.weight"], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("options", "model"),
     [

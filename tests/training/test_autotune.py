@@ -132,6 +132,7 @@ def test_a_run_goes_on_as_its_folder_says(tmp_path: Path, task_of: Callable[...,
     assert folder.config.read_bytes() == written
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
 def test_evaluate_gives_the_bits_of_the_run(tmp_path: Path, memory_format: str) -> None:
     run = sl.train("simple_cnn", "digits", epochs=1, out=tmp_path, memory_format=memory_format, threads=1)
@@ -155,6 +156,7 @@ def test_where_nothing_can_be_kept_a_run_is_trained_by_the_rules(
     assert yaml.safe_load(RunFolder(run.folder).config.read_text())["train"]["precision"] == "float32"
 
 
+@pytest.mark.slow
 def test_the_same_call_computes_the_same_bits(tmp_path: Path) -> None:
     runs = [trained(tmp_path / name) for name in ("one", "other")]
     one, other = (RunFolder(run.folder).weights.read_bytes() for run in runs)

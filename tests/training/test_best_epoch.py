@@ -63,6 +63,7 @@ def training_of(task: Task) -> Training:
     )
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("objective", HARDENED.values(), ids=HARDENED.keys())
 def test_the_epoch_of_the_highest_robust_accuracy_is_kept(task_of: Make, objective: Any) -> None:
     task = task_of({"mlp": {"widths": [16]}}, epochs=6, lr=0.02, objective=objective)
@@ -144,6 +145,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("objective", HARDENED.values(), ids=HARDENED.keys())
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: Any, precision: str) -> None:

@@ -111,6 +111,7 @@ def stepping(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("count", [2, 3])
 def test_gradients_losses_and_weights_are_one_processes(stepping: Any, name: str, count: int) -> None:
@@ -261,6 +262,7 @@ def test_dropout_goes_on_with_the_same_bits(task_of: Make, tmp_path: Path) -> No
     ).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", [0, 0.1, 0.3])
 def test_a_signal_while_a_training_begins_leaves_nobody_waiting(
     task_of: Make, tmp_path: Path, later: float

@@ -41,6 +41,7 @@ def names_of(model: nn.Sequential, blocks: list[list[nn.Parameter]]) -> list[lis
     return [[names[id(parameter)] for parameter in block] for block in blocks]
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize(
     ("value", "shape", "firsts"),
     [
@@ -147,6 +148,7 @@ def test_batch_norm_keeps_its_statistics_where_asked(source: RunFolder, task_of:
     assert not torch.equal(kept["1.weight"], before["1.weight"])
 
 
+@pytest.mark.slow
 def test_gradual_training_stopped_and_resumed_gives_the_same_bits(
     source: RunFolder, task_of: Callable[..., Task]
 ) -> None:

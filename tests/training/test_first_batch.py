@@ -29,6 +29,7 @@ class Frozen(nn.BatchNorm2d):
         return super().train(False)
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(("images", "batch_size", "larger"), [(9, 8, 9), (9, 1, 3), (13, 3, 5), (5, 2, 3)])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_batch_norm_of_a_single_value_is_refused_with_the_ways_out(

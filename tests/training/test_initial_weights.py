@@ -109,6 +109,7 @@ STUDY = {
 }
 
 
+@pytest.mark.slow
 def test_a_study_trains_a_run_before_those_that_begin_with_it(tmp_path: Path) -> None:
     study = study_file.expand_study(STUDY, ["train.batch_size=128"], name="it", base=tmp_path)
     order: list[tuple[str, int]] = []
@@ -147,6 +148,7 @@ def test_runs_that_wait_for_each_other_are_refused(tmp_path: Path) -> None:
         pipeline.run(study, out=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_study_in_config_form_repeats_a_run_that_began_with_another(tmp_path: Path) -> None:
     study = study_file.expand_study({**STUDY, "repeats": 1}, name="it", base=tmp_path)
     folder = pipeline.run(study, out=tmp_path / "runs")
@@ -158,6 +160,7 @@ def test_a_study_in_config_form_repeats_a_run_that_began_with_another(tmp_path: 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_test_images_that_the_source_was_trained_on_are_found(tmp_path: Path) -> None:
     values: dict[str, Any] = {
         **STUDY,

@@ -226,6 +226,7 @@ def test_a_choice_between_sizes_is_refused_before_training(task_of: Make, augmen
         check_task(task_of("linear", augment=augment))
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("kept", [(16, 8), (8, 16)], ids=str)
 def test_it_sees_the_same_middle_of_images_that_are_not_square(
     task_of: Make, tmp_path: Any, kept: tuple[int, int]

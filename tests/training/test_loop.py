@@ -234,6 +234,7 @@ def test_a_loss_without_a_gradient_is_refused(task_of: Make, tmp_path: Path, bod
         fit(training)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save_and_the_same_task_goes_on(task_of: Make, tmp_path: Path, number: int) -> None:
     options: dict[str, Any] = {

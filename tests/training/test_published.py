@@ -45,6 +45,7 @@ ZOO = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options", "file", "channels"),
     [

@@ -18,6 +18,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.study import stages
 
 
+@pytest.mark.slow
 def test_divergence_is_told_once_and_the_other_runs_go_on(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(
         "data: {digits: {subset: 100}}\nmodel: linear\n"
@@ -48,6 +49,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_is_refused_before_training_by_the_first_alone(tmp_path: Path, name: str) -> None:
     extra, words, message = REFUSED[name]
@@ -78,6 +80,7 @@ def of_the_second(logits, y):
 """
 
 
+@pytest.mark.slow
 def test_an_error_in_the_midst_of_training_ends_all(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN % "ValueError('not here')")
     (tmp_path / "study.yaml").write_text(TINY + 'model: linear\nruns: {own: {train.loss: "own.py:vector"}}\n')

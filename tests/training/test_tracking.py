@@ -88,6 +88,7 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+@pytest.mark.slow
 def test_a_tracked_run_has_the_same_bits(task_of: Callable[..., Task], tmp_path: Path, own: str) -> None:
     """With a tracker that draws from torch's own random numbers, under dropout, which does too."""
     (tmp_path / "dropping.py").write_text(DROPPING)
@@ -115,6 +116,7 @@ def test_what_a_tracker_is_told_in_which_order(task_of: Callable[..., Task], own
     assert (task.folder / "tracker-mine" / "closed").exists()
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("fails_at", [1, 2])
 def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(
     task_of: Callable[..., Task], own: str, fails_at: int
@@ -173,6 +175,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("saved_at", [4, 5])
 def test_going_on_tells_each_point_once(
     task_of: Callable[..., Task], own: str, monkeypatch: pytest.MonkeyPatch, saved_at: int

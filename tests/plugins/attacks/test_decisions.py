@@ -109,6 +109,7 @@ def test_more_pixels_need_a_closer_look_at_the_boundary() -> None:
     assert excess.max() < 2.3
 
 
+@pytest.mark.breadth(1)
 @kinds
 def test_the_class_alone_is_enough(name: str, norm: Norm) -> None:
     """One-hot scores without a gradient give the same images as the scores."""
@@ -120,6 +121,7 @@ def test_the_class_alone_is_enough(name: str, norm: Norm) -> None:
     assert not alone.requires_grad
 
 
+@pytest.mark.breadth(1)
 @kinds
 @settings(max_examples=6, deadline=None)
 @given(queries=st.integers(1, 90), n=st.integers(1, 4), given_start=st.booleans())
@@ -142,6 +144,7 @@ def test_no_image_is_asked_about_more_often_than_allowed(
     assert (counts >= min(queries, 1)).all()
 
 
+@pytest.mark.breadth(1)
 @kinds
 @pytest.mark.parametrize("seed", [0, 1])
 def test_more_queries_never_give_a_larger_perturbation(name: str, norm: Norm, seed: int) -> None:
@@ -164,6 +167,7 @@ def test_more_queries_never_give_a_larger_perturbation(name: str, norm: Norm, se
     assert (course[-1] < 0.8 * course[course.isfinite().all(1)][0]).float().mean() > 0.5
 
 
+@pytest.mark.breadth(1)
 @kinds
 def test_an_image_is_attacked_alike_in_any_batch(name: str, norm: Norm) -> None:
     model, x = net(), images(7)
@@ -173,6 +177,7 @@ def test_an_image_is_attacked_alike_in_any_batch(name: str, norm: Norm) -> None:
     assert torch.allclose(whole[rows], part, atol=1e-9)
 
 
+@pytest.mark.breadth(1)
 @kinds
 def test_a_target_is_what_is_reached(name: str, norm: Norm) -> None:
     """From an image of the target; without a start, what is not reached comes back as it is."""
@@ -245,6 +250,7 @@ def test_wrong_images_cost_one_query_whatever_their_shape(
     run(name, model, x, right, Ball(norm, 0.5), queries=50)
 
 
+@pytest.mark.breadth(1)
 @kinds
 def test_a_small_memory_changes_nothing(name: str, norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = net(), images(6)

@@ -41,6 +41,7 @@ def margins_under(case: Linear, name: str, ball: Ball, **options: Any) -> Tensor
     return margins(case.model(run(case, name, ball, **options)), case.y).detach()
 
 
+@pytest.mark.breadth(6)
 @classes
 @norms
 @boxes
@@ -50,6 +51,7 @@ def test_apgd_finds_the_lowest_margin(k: int, norm: Norm, tight: bool) -> None:
     assert torch.allclose(found, case.lowest_margins(eps, norm), rtol=0, atol=1e-6)
 
 
+@pytest.mark.breadth(4)
 @classes
 @norms
 @boxes
@@ -61,6 +63,7 @@ def test_apgd_loses_no_margin_that_can_be_lost(k: int, norm: Norm, tight: bool) 
     assert (margins_under(case, "apgd", Ball(norm, radii * (1 - 1e-6)), steps=40) > 0).all()
 
 
+@pytest.mark.breadth(6)
 @classes
 @norms
 @boxes
@@ -71,6 +74,7 @@ def test_fab_finds_the_smallest_radius(k: int, norm: Norm, tight: bool) -> None:
     assert torch.allclose(ball.size(x_adv - case.x), case.smallest_radii(norm), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.breadth(6)
 @classes
 @norms
 @boxes

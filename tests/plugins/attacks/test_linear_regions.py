@@ -77,6 +77,7 @@ def run(attack: Any, model: nn.Module, x: Tensor, ball: Ball, **needs: Any) -> T
     return x_adv
 
 
+@pytest.mark.breadth(1)
 @norms
 def test_a_maximum_of_planes_is_solved_exactly(norm: Norm) -> None:
     model = Highest(GAINS)
@@ -89,6 +90,7 @@ def test_a_maximum_of_planes_is_solved_exactly(norm: Norm) -> None:
     assert (model(short).argmax(1) == 0).all()
 
 
+@pytest.mark.breadth(1)
 @norms
 def test_gradients_alone_are_led_up_the_wrong_plane(norm: Norm) -> None:
     """What the attack is for: APGD on the margin leaves many of the same images."""

@@ -182,6 +182,7 @@ def test_deepfool_passes_over_a_class_that_has_no_boundary() -> None:
     assert torch.equal(labels(Shadow(), x_adv), torch.ones(2, dtype=torch.int64))
 
 
+@pytest.mark.slow
 def test_carlini_wagner_moves_black_and_white_pixels() -> None:
     """Nothing but pixels at exactly 0 and 1, where an arc tangent of the tanh is infinite."""
     model, x = net(), images().round()
@@ -192,6 +193,7 @@ def test_carlini_wagner_moves_black_and_white_pixels() -> None:
     assert (Ball("l2", 8.0).size(x_adv - x) < 1.3 * smallest).float().mean() > 0.8
 
 
+@pytest.mark.slow
 def test_carlini_wagner_reaches_its_confidence_and_target() -> None:
     model, x = net(), images()
     y = labels(model, x)

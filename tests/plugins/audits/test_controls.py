@@ -11,6 +11,7 @@ FAST = 1
 SEEDS = [*range(FAST), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(FAST, 27))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_sound_control_gives_no_serious_sign(seed: int) -> None:
     """Every architecture in every norm, the precisions in turn."""

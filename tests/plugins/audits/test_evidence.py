@@ -186,6 +186,7 @@ def nets() -> tuple[nn.Module, nn.Module]:
     return trained(mlp(10), train), trained(mlp(10), train)
 
 
+@pytest.mark.slow
 def test_veiled_gradients_are_seen_by_other_attacks(nets: tuple[nn.Module, nn.Module]) -> None:
     net, _ = nets
     torch.manual_seed(1)

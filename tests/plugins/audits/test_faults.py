@@ -177,6 +177,7 @@ def some_slow(faults: Iterable[str]) -> list[Any]:
     return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in faults]
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("fault", some_slow(MODELS))
 def test_a_model_that_gets_in_the_way_is_seen(fault: str) -> None:
     build, expected = MODELS[fault]
@@ -184,6 +185,7 @@ def test_a_model_that_gets_in_the_way_is_seen(fault: str) -> None:
     assert expected <= found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dropout", "bn"])
 def test_a_model_left_in_training_mode_is_seen(kind: str) -> None:
     model = net(kind).train()
@@ -376,6 +378,7 @@ def scaled(factor: float, shift: float = 0.0) -> Scene:
     return made.but(images=((made.images[0] + shift) * factor, made.images[1]))
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize("fault", some_slow(ATTACKS))
 def test_an_attack_that_goes_wrong_is_seen(fault: str) -> None:
     build, expected = ATTACKS[fault]
@@ -384,5 +387,6 @@ def test_an_attack_that_goes_wrong_is_seen(fault: str) -> None:
     assert expected <= found, found
 
 
+@pytest.mark.slow
 def test_nothing_is_seen_without_a_fault() -> None:
     assert not signs(examined(scene(protocol=FAST, surrogate=net("mlp", 1))))

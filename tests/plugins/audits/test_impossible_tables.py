@@ -223,6 +223,7 @@ SIGNS = {
 }
 
 
+@pytest.mark.breadth(20)
 @pytest.mark.parametrize("name", SIGNS)
 def test_what_cannot_be_is_seen(tmp_path: Path, name: str) -> None:
     expected, severity, text = SIGNS[name]

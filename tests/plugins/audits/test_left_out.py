@@ -29,6 +29,7 @@ def victim() -> Control:
     return drawn
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(
     "fault", [*FAST, *(pytest.param(f, marks=pytest.mark.slow) for f in planted.FAULTS if f not in FAST)]
 )
@@ -40,6 +41,7 @@ def test_an_attack_that_leaves_images_out_is_serious(fault: str) -> None:
     assert alarms(result)
 
 
+@pytest.mark.slow
 def test_the_same_attack_without_the_fault_is_no_sign() -> None:
     result = sl.attack(
         victim().model, victim().x, victim().y, radii=[victim().radii[1]], protocol=[planted.named("sound")]

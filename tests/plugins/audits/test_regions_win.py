@@ -40,6 +40,7 @@ def found(model: nn.Module, norm: Norm, radius: float, protocol: tuple[Any, ...]
     return finding
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(("norm", "radius"), [("linf", 0.05), ("l2", 0.25), ("l1", 0.8)])
 @pytest.mark.parametrize("protocol", [GRADIENTS, (*GRADIENTS, "linear_regions")], ids=["own", "with it"])
 def test_planes_of_unequal_gain_are_serious(norm: Norm, radius: float, protocol: tuple[Any, ...]) -> None:
@@ -48,6 +49,7 @@ def test_planes_of_unequal_gain_are_serious(norm: Norm, radius: float, protocol:
     assert finding.items
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(("norm", "radius"), [("linf", 0.05), ("l2", 0.25), ("l1", 0.8)])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_small_network_is_not_serious(norm: Norm, radius: float, seed: int) -> None:

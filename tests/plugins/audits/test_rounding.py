@@ -187,6 +187,7 @@ def test_a_table_of_our_own_is_judged_by_its_classes() -> None:
     assert severity == {"not known": "serious", "most": "minor", "few": "serious"}
 
 
+@pytest.mark.slow
 def test_a_linear_model_that_is_solved_exactly_gives_no_serious_sign() -> None:
     numbers = torch.Generator().manual_seed(0)
     dark = 0.3 * torch.rand(90, 1, 4, 4, generator=numbers)

@@ -21,6 +21,7 @@ def test_there_are_a_hundred() -> None:
     assert len({name for name, *_ in SOUND}) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "seed"), CONTROLS)
 def test_a_sound_result_raises_no_alarm(place: int, seed: int) -> None:
     found = examined(sound_scene(place, seed))

@@ -71,6 +71,7 @@ def test_lab_e_is_seen_through() -> None:
     assert found["size of table"].severity == "minor"
 
 
+@pytest.mark.breadth(6)
 @pytest.mark.parametrize("name", sorted(file.name for file in (TABLES / "sound").iterdir()))
 def test_a_sound_table_passes(name: str) -> None:
     rows = read_table(TABLES / "sound" / name).rows

@@ -57,6 +57,7 @@ def test_steps_down_the_loss_are_seen(scene: tuple[nn.Module, Tensor, Tensor], t
     assert told(scene, f"{tmp_path / 'mine.py'}:descent").severity == "serious"
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(
     ("attack", "target"),
     [

@@ -65,6 +65,7 @@ def torchvisions(transform: Any, image: Tensor, name: str, strength: int, sign: 
     return result
 
 
+@pytest.mark.breadth(30)
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("strength", [0, 3, 6, 9])
 @pytest.mark.parametrize("name", auto_file.NAMES)
@@ -78,6 +79,7 @@ def test_an_operation_of_auto_augment_is_torchvisions(name: str, strength: int, 
         assert torch.allclose(new, expected, atol=2e-5)
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("strength", [0, 1, 13, 30])
 @pytest.mark.parametrize("name", trivial_file.NAMES)
 def test_an_operation_of_trivial_augment_is_torchvisions(name: str, strength: int) -> None:

@@ -60,6 +60,7 @@ def test_all_fourteen_are_known() -> None:
     assert sorted(for_channels(NAMES, 1)) == sorted(set(NAMES) - {"colour"})
 
 
+@pytest.mark.breadth(30)
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 @pytest.mark.parametrize("strength", [0.0, 0.3, 0.77, 1.0])
 @pytest.mark.parametrize("name", [*FACTOR, *MOVED, *STRETCHED, *LEVELS])

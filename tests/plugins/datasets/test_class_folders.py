@@ -32,6 +32,7 @@ def as_tar(root: Path) -> str:
 packed = pytest.mark.parametrize("pack", [as_folder, as_zip, as_tar])
 
 
+@pytest.mark.breadth(5)
 @packed
 @pytest.mark.parametrize(
     "classes", [("bus", "car", "train"), ("dev", "test"), ("Test", "val"), ("train", "test"), ("bus", "car")]

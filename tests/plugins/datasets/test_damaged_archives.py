@@ -82,6 +82,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.breadth(8)
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("suffix", PACKERS)
 def test_a_damaged_tar_is_refused(plain: Path, suffix: str, damage: Callable[[bytes], bytes]) -> None:

@@ -112,6 +112,7 @@ PARTS: dict[tuple[str, ...], dict[str, int] | str] = {
 """What the documents say of part folders: the sizes with 30 images in each, or what is missing."""
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize("parts", PARTS, ids=lambda parts: " and ".join(parts) or "none")
 def test_which_parts_are_given_and_which_are_drawn(tmp_path: Path, parts: tuple[str, ...]) -> None:
     root, expected = tmp_path / "pets", PARTS[parts]
@@ -158,6 +159,7 @@ def test_without_a_validation_folder_it_is_drawn_from_train(tmp_path: Path) -> N
     assert all(file.startswith("train/") for file in data.splits["validation"].columns["file"])
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("pack", [zipped, tarred])
 @pytest.mark.parametrize("prefix", ["", "pets/", "./a/pets/"])
 def test_an_archive_is_its_folder(tmp_path: Path, pack: Callable[..., Path], prefix: str) -> None:

@@ -215,6 +215,7 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-7])
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize("damage", [zeros, flipped, cut, Path.unlink])
 @pytest.mark.parametrize("name", ["pixels", "facts.npy", "meta.json", "encoded"])
 def test_a_damaged_cache_is_named_and_made_again(

@@ -111,6 +111,7 @@ WRONG: dict[str, tuple[Callable[[Path], str], str]] = {
 }
 
 
+@pytest.mark.breadth(10)
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_said(tmp_path: Path, name: str) -> None:
     make, message = WRONG[name]

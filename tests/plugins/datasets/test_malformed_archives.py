@@ -143,6 +143,7 @@ def test_the_halves_of_an_archive_in_the_other_order(tmp_path: Path, kind: str, 
     of_archive(tmp_path, (kind, content[cut:] + content[:cut]))
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "zip"])
 @pytest.mark.parametrize("content", [b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\x00", b"PK\x05\x06"])
 def test_an_archive_that_ends_in_its_first_bytes(tmp_path: Path, suffix: str, content: bytes) -> None:

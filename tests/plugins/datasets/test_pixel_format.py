@@ -35,6 +35,7 @@ def parts(root: Path, *, coloured: tuple[str, ...] = (), mode: str = "RGB") -> P
     return root
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 @pytest.mark.parametrize("part", ["test", "validation"])
 def test_a_picture_that_is_not_trained_on_does_not_make_the_network(
@@ -100,6 +101,7 @@ def deep(
     return root, values
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("bits", [8, 10, 12, 14])
 def test_the_grey_levels_of_a_camera_are_kept(tmp_path: Path, bits: int, suffix: str) -> None:

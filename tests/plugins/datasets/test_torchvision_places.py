@@ -21,6 +21,7 @@ from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.datasets._torchvision_sets import torchvision_set
 
 
+@pytest.mark.breadth(9)
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_missing_is_said_with_the_place(name: str, places: Places) -> None:
     with pytest.raises(DataError) as caught:
@@ -131,6 +132,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
+@pytest.mark.breadth(3)
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_files_are_a_data_error(name: str, places: Places) -> None:
     FILES[name](places[0])

@@ -74,6 +74,7 @@ def test_every_classification_set_is_here() -> None:
     assert set(torchvision().datasets.__all__) - known - set(REFUSED) <= set(others.split())
 
 
+@pytest.mark.breadth(8)
 @pytest.mark.parametrize("name", FILES)
 def test_a_set_is_torchvisions(name: str, places: Places) -> None:
     FILES[name](places[0])
@@ -106,6 +107,7 @@ def test_a_set_is_torchvisions(name: str, places: Places) -> None:
         assert content_of(data, "train", "validation") == expected("train")
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize(
     ("name", "variant", "classes"),
     [
@@ -142,6 +144,7 @@ def test_the_letters_of_emnist_begin_with_a(places: Places) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_pictures_of_one_sign_stay_together(places: Places) -> None:
     FILES["GTSRB"](places[0])
     data = load("GTSRB")

@@ -204,6 +204,7 @@ def test_samples_that_are_no_pictures_with_classes_are_refused(members: dict[str
     assert "all.tar" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_archives_that_are_not_there_or_damaged_are_refused() -> None:
     with pytest.raises(DataError, match=r"there are no tar archives at shards/\*\.tar \(working folder"):
         load("shards/*.tar")

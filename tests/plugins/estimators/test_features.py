@@ -102,6 +102,7 @@ def test_a_histogram_counts_the_nearest_words_of_an_images_own_descriptors() -> 
         assert np.allclose(row, np.array(counts) / len(own))
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("keypoints", ["dense", "detected"])
 def test_an_image_without_keypoints_has_a_zero_histogram_and_a_finite_score(keypoints: str) -> None:
     images, labels = pictures()

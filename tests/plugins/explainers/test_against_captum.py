@@ -4,14 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from captum.attr import (
-    GuidedBackprop,
-    IntegratedGradients,
-    LayerAttribution,
-    LayerGradCam,
-    Occlusion,
-    Saliency,
-)
 from torch import Tensor, nn
 
 from stresslens.core.attack_base import attacked
@@ -35,11 +27,14 @@ def images() -> tuple[Tensor, Tensor]:
     return torch.rand(6, 3, 16, 20, generator=torch.Generator().manual_seed(2)), torch.arange(6) % 4
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 2), (4, 4), ((3, 7), 2)])
 def test_occlusion(
     model: nn.Module, images: tuple[Tensor, Tensor], size: int | tuple[int, int], stride: int
 ) -> None:
     """Windows begin at multiples of the stride and a pixel has their mean: `credit: covered`."""
+    from captum.attr import Occlusion
+
     x, y = images
     high, wide = (size, size) if isinstance(size, int) else size
     theirs = Occlusion(model).attribute(
@@ -50,7 +45,10 @@ def test_occlusion(
     assert torch.allclose(ours, theirs[:, 0].detach().float(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_saliency_and_integrated_gradients(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
+    from captum.attr import IntegratedGradients, Saliency
+
     x, y = images
     assert torch.allclose(
         saliency(model, x, y).values, Saliency(model).attribute(x, target=y).amax(1), atol=1e-4
@@ -63,8 +61,11 @@ def test_saliency_and_integrated_gradients(model: nn.Module, images: tuple[Tenso
     )
 
 
+@pytest.mark.slow
 def test_gradcam(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
     """With the ReLU that the paper has and captum leaves out unless asked, at the last convolution."""
+    from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam
+
     x, y = images
     last = [module for module in model.modules() if isinstance(module, nn.Conv2d)][-1]
     small = LayerGradCam(model, last).attribute(x, target=y, relu_attributions=True)

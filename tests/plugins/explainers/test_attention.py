@@ -151,6 +151,7 @@ SEEN += ["position bias", "causal", "heads mixed before", "position gate", "fuse
 SEEN += ["einsum", "einsum, turned", "bmm", "heads first"]
 
 
+@pytest.mark.breadth(5)
 @pytest.mark.parametrize("kind", SEEN)
 def test_the_weights_are_those_that_the_model_uses(kind: str) -> None:
     net, x = Net(kind, kind).eval(), images()
@@ -170,6 +171,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.breadth(5)
 @pytest.mark.parametrize("other", ["", "plain"])
 @pytest.mark.parametrize("kind", REFUSED)
 def test_attention_that_is_not_over_all_tokens_is_refused(kind: str, other: str) -> None:

@@ -149,6 +149,7 @@ def test_the_gradient_of_a_probability() -> None:
     )
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("of", ["logit", "probability"])
 def test_integrated_gradients_add_up_to_the_difference(of: str) -> None:
     torch.manual_seed(0)

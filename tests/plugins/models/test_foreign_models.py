@@ -125,6 +125,7 @@ def test_columns_pick_the_classes_of_the_data(tmp_path: Path) -> None:
         built({"onnx": {"file": file, "columns": [4, 1]}}, names=("x", "y"))
 
 
+@pytest.mark.breadth(2)
 @pytest.mark.parametrize("kind", ["torch_export", "torchscript"])
 @pytest.mark.parametrize("fixed", [False, True], ids=["any batch", "one image"])
 def test_a_program_of_torch_keeps_its_gradient(kind: str, fixed: bool, tmp_path: Path) -> None:

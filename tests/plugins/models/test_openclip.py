@@ -238,6 +238,7 @@ def test_the_labs_mistake_can_be_measured() -> None:
 # --- QuickGELU ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.breadth(4)
 @pytest.mark.parametrize(
     ("options", "quick"),
     [

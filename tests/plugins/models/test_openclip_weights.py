@@ -86,6 +86,7 @@ def test_a_file_that_is_not_whole_is_named(
     assert str(blob) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_is_taken_whole(task_of: Callable[..., Task], tmp_path: Path) -> None:
     """A run is saved under open_clip's names, and another begins with it, with another template and
     other classes."""

@@ -105,6 +105,7 @@ def test_a_depth_that_no_wide_resnet_has() -> None:
         registry.resolve("models", {"wide_resnet": {"depth": 18}})(shape=(3, 32, 32), classes=10)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("wrapped", ["plain", "state_dict", "model", "net", "module."])
 def test_a_checkpoint_in_each_wrapping(wrapped: str, tmp_path: Path) -> None:
     value = {"depth": 10, "widen": 1}
@@ -131,6 +132,7 @@ def test_the_normalisation_of_the_checkpoint(tmp_path: Path) -> None:
     assert torch.allclose(run.model()(x), made((x - 0.3) / 0.2), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_normalisation_in_the_checkpoint_must_be_given(tmp_path: Path) -> None:
     value = {"depth": 10, "widen": 1}
     state = net({"wide_resnet": value}, channels=1).state_dict()

@@ -15,6 +15,7 @@ from stresslens.core.weights_file import load_state
 from stresslens.plugins.models.torchvision import published, torchvision
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize(("name", "first"), [("googlenet", "conv1"), ("inception_v3", "Conv2d_1a_3x3")])
 def test_the_first_layer_sees_what_it_sees_there(
     name: str, first: str, monkeypatch: pytest.MonkeyPatch

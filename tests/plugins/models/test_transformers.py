@@ -12,14 +12,13 @@ from PIL import Image
 
 import stresslens as sl
 
-transformers = pytest.importorskip("transformers")
-
 NAMES = ("cat", "dog", "owl")
 SIDE = 32
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    transformers = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("vit")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -67,7 +66,9 @@ def test_it_answers_as_its_pipeline_and_can_be_attacked(saved: Path, pictures: P
     files = sorted((pictures / "test").rglob("*.png"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pipeline = transformers.pipeline("image-classification", model=str(saved), device="cpu")
+        from transformers import pipeline as pipeline_of
+
+        pipeline = pipeline_of("image-classification", model=str(saved), device="cpu")
         told = pipeline([Image.open(file).convert("RGB") for file in files], top_k=3)
     expected = [{each["label"]: each["score"] for each in row} for row in told]
     logits = run.model()(torch.stack([_tensor(file) for file in files]))

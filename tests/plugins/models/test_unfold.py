@@ -36,6 +36,7 @@ def test_one_patch_by_hand() -> None:
     assert found[0, 0].tolist() == [[7, 6, 7], [5, 7, 6], [5, 6, 7]]
 
 
+@pytest.mark.breadth(5)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("padding", [(0, 0), (1, 2)], ids=str)
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (3, 2)], ids=str)
@@ -217,6 +218,7 @@ def losses(
     return torch.stack(found)
 
 
+@pytest.mark.breadth(1)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=str)
 def test_both_operators_have_the_same_loss_curve(

@@ -112,6 +112,7 @@ def test_clip_the_whole_way(options: dict[str, Any], task_of: Callable[..., Task
     assert trained.training.steps == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [

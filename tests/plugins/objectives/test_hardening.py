@@ -204,6 +204,7 @@ def test_a_share_of_each_batch_is_attacked_the_same_whenever_asked(share: float)
     assert rows == attacked_rows(share, 1.0, 5)
 
 
+@pytest.mark.slow
 def test_whole_batches_are_attacked_with_their_chance() -> None:
     found = [len(attacked_rows(1.0, 0.2, step, 2)) for step in range(400)]
     assert set(found) == {0, 2}

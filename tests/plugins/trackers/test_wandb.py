@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from wandb.proto.wandb_internal_pb2 import Record
 
 from stresslens.core.errors import Notice
 from stresslens.study import stages
 from stresslens.training.task import Task
+
+if TYPE_CHECKING:
+    from wandb.proto.wandb_internal_pb2 import Record
 
 
 def left_by(task: Task) -> list[Record]:
@@ -34,6 +36,8 @@ def left_by(task: Task) -> list[Record]:
 def records(file: Path) -> Iterator[Record]:
     """Of a .wandb file, which is LevelDB's log: 7 bytes of header, then parts of (checksum, length,
     kind) in blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
     content, at, whole = file.read_bytes(), 7, b""
     while at + 7 <= len(content):
         left = 32768 - at % 32768
@@ -93,6 +97,7 @@ def test_an_offline_run_holds_settings_history_and_scores(
     assert json.loads(final["scores/test/accuracy"]) == record.scores["test"]["accuracy"].value
 
 
+@pytest.mark.slow
 def test_told_again_it_starts_anew(task_of: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     task = task_of("linear", epochs=2)
