@@ -113,7 +113,7 @@ def test_without_a_pattern_the_zoos_are_named_and_not_searched(
 
 def test_a_pattern_of_another_kind(type_: Type) -> None:
     assert set(json.loads(type_("list", "losses", "m*", "--json")[1])["losses"]) == {"mse"}
-    assert type_("list", "losses", "zzz") == (0, "losses: none of 2 is like 'zzz'\n", "")
+    assert type_("list", "losses", "zzz") == (0, "losses: none of 5 is like 'zzz'\n", "")
 
 
 @pytest.mark.breadth(4)

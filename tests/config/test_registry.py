@@ -56,6 +56,9 @@ NEEDED = {
     ("models", "torchvision"): {"name": "resnet18"},
     ("models", "timm"): {"name": "resnet18"},
     ("models", "ensemble"): {"runs": "cnn"},
+    ("objectives", "distillation"): {"run": "teacher"},
+    ("optimizers", "timm"): {"name": "lion"},
+    ("optimizers", "torch"): {"name": "NAdam"},
     ("models", "http"): {"url": "http://127.0.0.1/"},
     ("models", "onnx"): {"file": "net.onnx"},
     ("models", "sklearn"): {"file": "fitted.joblib"},
@@ -234,8 +237,8 @@ def test_a_need_that_is_not_given_is_none_and_an_unknown_one_is_refused(folder: 
 def test_a_new_word_in_the_middle_of_a_vocabulary_breaks_no_call(
     folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    old = registry.VOCABULARY[folder]
-    monkeypatch.setitem(registry.VOCABULARY, folder, (old[0], "criterion", *old[1:]))
+    old, words = registry.POSITIONS_IN_0_1_0[folder], registry.VOCABULARY[folder]
+    monkeypatch.setitem(registry.VOCABULARY, folder, (words[0], "criterion", *words[1:]))
     write(tmp_path, "own.py", f"def own({', '.join(old)}): return ({', '.join(old)},)")
     bound = registry.resolve(folder, "own.py:own", base=tmp_path)
     assert bound(**dict(zip(old, range(len(old))))) == tuple(range(len(old)))

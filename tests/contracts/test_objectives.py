@@ -26,6 +26,8 @@ MODELS: dict[str, Any] = {
 TOWERS = {"embed": 8, "image": {"width": 8, "layers": 1, "patch": 3}, "text": {"width": 8, "layers": 1}}
 SUITED: dict[str, Any] = {"contrastive": {"openclip": {"layout": TOWERS}}}
 """Nets for objectives that not every net suits."""
+NEEDED = {"distillation": {"run": "teacher"}}
+"""Options that an objective needs."""
 every = pytest.mark.parametrize("name", registry.names("objectives"))
 models = pytest.mark.parametrize("value", MODELS.values(), ids=MODELS.keys())
 losses = pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
@@ -47,8 +49,15 @@ def batch(n: int = 11, seed: int = 0, dtype: torch.dtype = torch.float64) -> tup
 
 def loss_of(objective: Any, whole: nn.Sequential, x: Tensor, y: Tensor) -> Tensor:
     step = Step(Draws(0, torch.arange(len(x))), 0, 0.0, {})
-    found: Tensor = registry.resolve("objectives", objective)(
-        model=whole, x=x, y=y, step=step, net=whole.get_submodule("net"), inputs=input_layers(whole)(x)
+    value = {objective: NEEDED[objective]} if str(objective) in NEEDED else objective
+    found: Tensor = registry.resolve("objectives", value)(
+        model=whole,
+        x=x,
+        y=y,
+        step=step,
+        net=whole.get_submodule("net"),
+        inputs=input_layers(whole)(x),
+        teacher=model({"linear": {"start": "normal"}}),
     )
     if found.requires_grad:
         found.backward()

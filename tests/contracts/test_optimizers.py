@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from optimizer_steps import LIBRARIES, goes_on_identically, network, ours, take
 
 from stresslens.config import registry
 
-Make = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
 REFERENCES: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {}, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9}, {"momentum": 0.8}),
@@ -26,35 +23,8 @@ every = pytest.mark.parametrize("name", registry.names("optimizers"))
 known = pytest.mark.parametrize("name", REFERENCES)
 
 
-def network(dtype: torch.dtype = torch.float32) -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
-
-
-def take(net: nn.Sequential, optimizer: torch.optim.Optimizer, steps: range) -> list[torch.Tensor]:
-    dtype = next(net.parameters()).dtype
-    for step in steps:
-        generator = torch.Generator().manual_seed(step)
-        x, y = (
-            torch.randn(16, 6, generator=generator, dtype=dtype),
-            torch.randint(3, (16,), generator=generator),
-        )
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(x), y).backward()
-        optimizer.step()
-    return [p.detach().clone() for p in net.parameters()]
-
-
-def ours(name: str, net: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    made: torch.optim.Optimizer = registry.resolve("optimizers", {name: options})(
-        parameters=list(net.parameters()), lr=lr
-    )
-    return made
-
-
 def test_every_optimizer_has_its_reference_here() -> None:
-    assert set(REFERENCES) == set(registry.names("optimizers"))
+    assert {*REFERENCES, *LIBRARIES} == set(registry.names("optimizers"))
 
 
 @pytest.mark.breadth
@@ -98,22 +68,7 @@ def test_betas_reach_torch(name: str) -> None:
 
 @every
 def test_a_saved_state_goes_on_identically(name: str) -> None:
-    """Through a file that is read without executing anything, as checkpoints are."""
-    net = network()
-    optimizer = ours(name, net, weight_decay=0.01)
-    take(net, optimizer, range(7))
-    file = io.BytesIO()
-    torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    uninterrupted = take(net, optimizer, range(7, 14))
-    file.seek(0)
-    saved = torch.load(file, weights_only=True)
-    other = network()
-    resumed = ours(name, other, lr=123.0)  # the saved learning rate counts
-    other.load_state_dict(saved["net"])
-    resumed.load_state_dict(saved["optimizer"])
-    assert all(
-        torch.equal(a, b) for a, b in zip(uninterrupted, take(other, resumed, range(7, 14)), strict=True)
-    )
+    goes_on_identically(name)
 
 
 @every

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from optimizer_steps import LIBRARIES
 from torch import nn
 
 from stresslens.config import registry
@@ -27,8 +28,12 @@ VALUES: list[Any] = [
     *(
         {"warmup": {"share": 0.3, "then": name}}
         for name in registry.names("schedules")
-        if name not in ("warmup", "one_cycle")
+        if name not in ("warmup", "one_cycle", "plateau", "warmup_stable_decay")
     ),
+    *({name: {"floor": 0.1}} for name in ("restarts", "polynomial", "warmup_stable_decay", "plateau")),
+    {"restarts": {"period": 1, "growth": 1}},
+    {"warmup_stable_decay": {"warmup": 0, "decay": 0.5, "shape": "cosine"}},
+    {"polynomial": {"power": 0.9}},
 ]
 every = pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value).replace("'", ""))
 
@@ -36,7 +41,8 @@ every = pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value).re
 def started(
     value: Any, steps: int, per_epoch: int = 5, optimizer: str = "sgd"
 ) -> tuple[torch.optim.Optimizer, Any]:
-    made = registry.resolve("optimizers", optimizer)(parameters=[nn.Parameter(torch.zeros(2))], lr=LR)
+    value_of = {optimizer: LIBRARIES.get(optimizer, {})}
+    made = registry.resolve("optimizers", value_of)(parameters=[nn.Parameter(torch.zeros(2))], lr=LR)
     return made, registry.resolve("schedules", value)(optimizer=made, steps=steps, steps_per_epoch=per_epoch)
 
 
@@ -236,5 +242,75 @@ def test_a_schedule_that_needs_a_metric_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"warmup can only be followed by .* needs no metric"):
         started({"warmup": {"then": PLATEAU}}, 50)
     optimizer, _ = started("constant", 10)
-    with pytest.raises(ConfigError, match="needs a metric at every step, and a schedule gets none"):
+    with pytest.raises(ConfigError, match="gets none; take the built-in plateau"):
         build_schedule(Train(schedule=PLATEAU), optimizer, 5, Path())
+
+
+@pytest.mark.parametrize("growth", [1, 2, 3])
+def test_restarts_are_torchs(growth: int) -> None:
+    steps = 100
+    found = course({"restarts": {"period": 2, "growth": growth, "floor": 0.1}}, steps)
+    optimizer, _ = started("constant", steps)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 10, growth, eta_min=0.1)
+    assert found == pytest.approx(rates(optimizer, theirs, steps), abs=1e-9)
+
+
+@pytest.mark.parametrize("power", [0.9, 1.0, 2.0])
+def test_polynomial_is_torchs(power: float) -> None:
+    optimizer, _ = started("constant", 40)
+    theirs = torch.optim.lr_scheduler.PolynomialLR(optimizer, 40, power)
+    assert course({"polynomial": {"power": power}}, 40) == pytest.approx(rates(optimizer, theirs, 40))
+
+
+def test_exponential_is_torchs_after_whole_epochs() -> None:
+    found = course({"exponential": {"factor": 0.9}}, 30, per_epoch=5)
+    optimizer, _ = started("constant", 30)
+    assert found[::5] == pytest.approx(
+        rates(optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9), 6)
+    )
+    assert found == pytest.approx([LR * 0.9 ** (t / 5) for t in range(30)])
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "sqrt"])
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_warmup_stable_decay_has_three_parts(shape: str, floor: float) -> None:
+    steps, rising, falling = 100, 10, 25
+    options = {"warmup": 0.1, "decay": 0.25, "shape": shape, "floor": floor}
+    optimizer, schedule = started({"warmup_stable_decay": options}, steps)
+    found = [*rates(optimizer, schedule, steps), float(optimizer.param_groups[0]["lr"])]
+    assert found[:rising] == pytest.approx([LR * (t + 1) / (rising + 1) for t in range(rising)])
+    assert found[rising : steps - falling + 1] == pytest.approx([LR] * (steps - rising - falling + 1))
+    falls = {"linear": lambda x: 1 - x, "sqrt": lambda x: 1 - x**0.5}
+    falls["cosine"] = lambda x: (1 + math.cos(math.pi * x)) / 2
+    expected = [floor + (LR - floor) * falls[shape](t / falling) for t in range(falling + 1)]
+    assert found[steps - falling :] == pytest.approx(expected, abs=1e-12)
+
+
+def test_warmup_and_decay_longer_than_the_training_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"warmup 0.6 and decay 0.5 are 1.1 of all steps"):
+        started({"warmup_stable_decay": {"warmup": 0.6, "decay": 0.5}}, 10)
+
+
+@pytest.mark.parametrize("metric", ["loss", "accuracy"])
+def test_plateau_is_torchs(metric: str) -> None:
+    """Fed with figures that stop improving, from a file in between."""
+    figures = [1.0, 0.5, 0.4, 0.4, 0.4, 0.39999, 0.4, 0.4, 0.4, 0.4]
+    figures = [1 - value for value in figures] if metric == "accuracy" else figures
+    value = {"plateau": {"metric": metric, "factor": 0.5, "patience": 1, "floor": 0.12}}
+    optimizer, schedule = started(value, 50)
+    other, _ = started("constant", 50)
+    mode = "min" if metric == "loss" else "max"
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(other, mode, 0.5, 1, min_lr=0.12)
+    found, expected = [], []
+    for figure in figures:
+        schedule.step()
+        schedule.after_evaluation({metric: figure})
+        theirs.step(figure)
+        found.append(optimizer.param_groups[0]["lr"])
+        expected.append(other.param_groups[0]["lr"])
+        state = schedule.state_dict()
+        schedule = started(value, 50)[1]
+        schedule.load_state_dict(state)
+        schedule.inner.optimizer = optimizer
+    assert found == expected
+    assert found[-1] == 0.12

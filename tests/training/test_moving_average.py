@@ -1,14 +1,20 @@
-"""The moving average of weights: its definition, and averages that are too slow for the training."""
+"""Averages of weights: their definitions, statistics of batch norm, resuming, and averages that are too
+slow for the training."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from trainings import training_of
+from torch.optim.swa_utils import update_bn
+from trainings import lines, training_of, weights
 
+from stresslens.config import study_file
+from stresslens.core.errors import ConfigError
+from stresslens.core.run_folder import RunFolder
 from stresslens.study import stages
 from stresslens.training import moving_average
 from stresslens.training.loop import fit
@@ -66,3 +72,48 @@ def test_average_follows_its_definition_and_copies_batch_norm(task_of: Make) -> 
     torch.testing.assert_close(next(training.average.module.parameters()).detach(), expected)
     for kept, live in zip(training.average.module.buffers(), training.model.buffers()):
         assert kept.equal(live)
+
+
+CNN = {"simple_cnn": {"batch_norm": True, "channels": 4, "hidden": 8}}
+AVERAGED = {"epochs": 6, "batch_size": 40, "swa": 0.5, "select": "last", "lr": 0.01}
+
+
+def test_the_average_over_epochs_is_that_of_their_last_weights(task_of: Make) -> None:
+    """And its batch norm has the statistics that torch's update_bn gives."""
+    training = training_of(task_of(CNN, **AVERAGED))
+    ends: list[list[torch.Tensor]] = []
+    end = training.end_epoch
+
+    def spy() -> None:
+        ends.append([p.detach().clone() for p in training.model.parameters()])
+        end()
+        assert (training.evaluated is training.model) == (len(ends) <= 3)
+
+    training.end_epoch = spy  # type: ignore[method-assign]
+    fit(training)
+    for found, *values in zip(training.evaluated.parameters(), *ends[3:]):
+        torch.testing.assert_close(found.detach(), torch.stack(values).mean(0))
+    again = copy.deepcopy(training.evaluated)
+    update_bn((batch.x for batch in training.data.train.batches(40)), again)
+    for found, expected in zip(training.evaluated.buffers(), again.buffers(), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_killed_average_over_epochs_goes_on_with_the_same_bits(task_of: Make, tmp_path: Path) -> None:
+    whole, killed = (task_of(CNN, folder=tmp_path / name / "seed-0", **AVERAGED) for name in "ab")
+    stages.carry_out(whole)
+    training = training_of(killed)
+    training.until = 5
+    fit(training)
+    resumed = training_of(killed)
+    state, _ = RunFolder(killed.folder).load_checkpoint()
+    assert state is not None
+    resumed.checkpointer.restore(state)
+    fit(resumed)
+    assert lines(killed) == lines(whole)
+    assert all(value.equal(resumed.chosen()[name]) for name, value in weights(whole).items())
+
+
+def test_two_averages_are_refused() -> None:
+    with pytest.raises(ConfigError, match="not by both"):
+        study_file.variant_config_from({"train": {"swa": 0.5, "ema": 0.9}}, Path.cwd())

@@ -25,7 +25,7 @@ def list_plugins(
     kind: Annotated[
         str,
         typer.Argument(
-            help="datasets, models, losses, …; runs; or studies, which come with stresslens.",
+            help="datasets, models, losses, …; runs; or studies and presets, which come with stresslens.",
             autocompletion=plugin_kinds,
         ),
     ] = "",
@@ -56,9 +56,12 @@ def list_plugins(
     if kind == "studies":
         _print_studies(pattern, as_json)
         return
+    if kind == "presets":
+        _print_presets(pattern, as_json)
+        return
     kinds = [kind] if kind else list(registry.VOCABULARY)
     if kind and kind not in registry.VOCABULARY:
-        known = [*registry.VOCABULARY, "runs", "studies"]
+        known = [*registry.VOCABULARY, "runs", "studies", "presets"]
         raise ConfigError(f"no kind is called {kind!r}; {closest(kind, known)}")
     found = {
         folder: {name: _help(folder, name) for name in registry.all_names(folder) if matches(pattern, name)}
@@ -143,6 +146,21 @@ def _print_studies(pattern: str, as_json: bool) -> None:
     rows = [[name, each.duration, each.purpose] for name, each in studies.items()]
     print_table(["study", "takes", "what it is about"], rows, "studies")
     typer.echo("copy one with: stresslens init --study NAME")
+
+
+def _print_presets(pattern: str, as_json: bool) -> None:
+    """Print the presets, with their settings."""
+    from stresslens.config.catalogues import matches
+    from stresslens.config.presets import presets
+
+    found = {name: each for name, each in presets().items() if matches(pattern, name)}
+    if as_json:
+        print_json({n: {"purpose": each.purpose, "settings": each.settings} for n, each in found.items()})
+        return
+    for name, each in found.items():
+        typer.echo(f"preset: {name}\n# {each.purpose}\n{each.text}\n")
+    if not found:
+        typer.echo(f"presets: none of {len(presets())} is like {pattern!r}")
 
 
 def _help(folder: str, name: str) -> dict[str, str]:

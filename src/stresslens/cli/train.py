@@ -23,6 +23,7 @@ from stresslens.cli.options import (
     Seed,
     Verbose,
 )
+from stresslens.cli.rate_range import find_rate
 from stresslens.cli.run import carry_out_study
 from stresslens.core.errors import ConfigError
 
@@ -56,6 +57,10 @@ def train(
         ),
     ] = None,
     tta: AverageOver = None,
+    find_lr: Annotated[
+        bool,
+        typer.Option("--find-lr", help="Test learning rates, suggest one over 3 seeds, and train nothing."),
+    ] = False,
     device: Device = None,
     seed: Seed = None,
     dry_run: DryRun = False,
@@ -100,5 +105,8 @@ def train(
             described = study_file.known_as(described, name_in_words(found, what, told), kept="run")
         elif is_single and name is not None:
             described = study_file.named_alone(described, name)
+    if find_lr:
+        find_rate(described, out, device, seed, as_json)
+        return
     limits = gates.parsed(fail_under or [], fail_over or [])
     carry_out_study(described, out, None, device, seed, dry_run, limits, as_json, quiet, verbose)

@@ -26,6 +26,7 @@ LATER_SETTINGS: dict[tuple[str, ...], Any] = {
     ("input", "crop"): "auto",
     ("evaluation",): None,
     ("train", "calibration"): None,
+    ("train", "swa"): None,
 }
 """Settings that earlier versions did not have, which are left out of config.yaml and of fingerprints
 where they have this default."""
@@ -164,6 +165,8 @@ class Train:
     """Maximum norm of the whole gradient."""
     ema: Share | None = None
     """Decay of a moving average of the weights."""
+    swa: Share | None = None
+    """Share of the epochs after which the weights are averaged over epochs."""
     stop: Stop | None = None
     """Early stopping."""
     select: Select = "auto"

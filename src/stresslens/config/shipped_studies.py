@@ -38,7 +38,13 @@ class ShippedStudy:
 
 
 def shipped_studies() -> dict[str, ShippedStudy]:
-    """The studies by name: those of the installed package, or those of the clone."""
+    """The studies by name."""
+    files = (file for folder in study_folders() for file in sorted(folder.glob("*.yaml")))
+    return {file.stem: ShippedStudy(file) for file in files}
+
+
+def study_folders() -> list[Path]:
+    """The folder of the studies that come with stresslens: that of the installed package, or of the
+    clone; empty where neither is there."""
     folders = (_PACKAGE / "studies", _PACKAGE.parents[1] / "studies")
-    found = next(filter(None, (sorted(folder.glob("*.yaml")) for folder in folders)), [])
-    return {file.stem: ShippedStudy(file) for file in found}
+    return [folder for folder in folders if any(folder.glob("*.yaml"))][:1]

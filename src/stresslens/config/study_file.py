@@ -1,5 +1,4 @@
-"""Study files: reads a YAML file and overrides, and expands them into the validated variants of a
-study.
+"""Study files: reads a YAML file and overrides, and expands them into the validated variants of a study.
 
 All mistakes are reported at once, each with its file and line.
 """
@@ -24,6 +23,7 @@ from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.grid import Change, cells, checked_grid, number_of_cells
 from stresslens.config.overrides import overrides_of
+from stresslens.config.presets import with_preset
 from stresslens.config.recorded_study import describes_predictions
 from stresslens.config.repeats import Repeats
 from stresslens.config.run_names import folder_name, kept_name, safe
@@ -41,6 +41,7 @@ from stresslens.config.study_keys import (
 from stresslens.config.study_record import StatedAblation, StatedClaim
 from stresslens.config.sweep_validation import check_swept
 from stresslens.config.validation import (
+    LACKING,
     VARIANT_CONFIG,
     check_variant,
     depends_on,
@@ -157,7 +158,7 @@ def expand_study(
     overridden = overrides_of(values, overrides, problems)
     named, override_changes = overridden.named, overridden.changes
     grid_keys = list(_grid(overridden.values))
-    values = old_words.renamed(overridden.values)
+    values = with_preset(old_words.renamed(overridden.values), problems)
     grid_names = dict(zip(_grid(values), grid_keys))
     keys = study_keys_of(values, problems)
     keys = replace(keys, grid=checked_grid(keys.grid, problems))
@@ -197,6 +198,7 @@ def expand_study(
             paths[folder] = {
                 "surrogate": place_written(("robustness", "surrogate"), origins),
                 "weights": place_written((*model, "weights"), origins),
+                "teacher": place_written(("train", "objective", "distillation", "run"), origins),
                 "member": place_written((*model, "runs"), origins),
             }
     folders = {name: folder_name(name, named) for name in names}
@@ -361,8 +363,8 @@ def _with_needed_runs(
             why = f"no run of the study is called {needed!r}; {closest(needed, list(folders))}{more}"
             problems.append(Problem(at, why))
         if name in estimators and what != "member":
-            why = "no gradients for an attack" if what == "surrogate" else "no weights to start from"
-            problems.append(Problem(at, f"{needed} is an estimator and has {why}; name a trained model"))
+            why = f"{needed} is an estimator and has no {LACKING[what]}; name a trained model"
+            problems.append(Problem(at, why))
     return replace(run, config=with_renamed_runs(run.config, folders))
 
 

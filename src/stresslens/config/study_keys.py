@@ -43,6 +43,7 @@ VARIANT_KEYS = (
 
 STUDY_KEYS = (
     "study",
+    "preset",
     "runs",
     "grid",
     "sweep",
@@ -62,6 +63,8 @@ class StudyKeys:
 
     study: str | RecordedPredictions | None = None
     """Name of the study's folder, default: the file's name; or predictions of other programs."""
+    preset: str | None = None
+    """Settings that the study begins from (`stresslens list presets`) and changes."""
     runs: dict[str, dict[str, Any] | None] | None = None
     """The variants: for each name its changes, by dotted key."""
     grid: dict[str, list[Any]] | None = None

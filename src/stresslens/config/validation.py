@@ -34,6 +34,7 @@ from stresslens.config.schema import (
 )
 from stresslens.config.selection_rules import RULES
 from stresslens.config.setting_keys import keys_meant
+from stresslens.config.teachers import teacher_run, with_renamed_teacher
 from stresslens.config.threat_model import resolve_threat_model, why_not_attacked
 from stresslens.config.trainable_models import is_trainable
 from stresslens.config.wrong_values import shortened, wrong_value
@@ -258,6 +259,8 @@ def _train_clashes(train: Train, fine_tuned: set[str]) -> Iterator[Clash]:
         yield ("train", "accumulate"), "there are no batches to accumulate when batch_size is full"
     if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
         yield ("train", "stop"), "give either loss_change or patience"
+    if train.swa and train.ema:
+        yield ("train", "swa"), "the weights are averaged by ema or over epochs (swa), not by both"
     if train.stop and train.stop.patience and train.select == "last":
         why = "patience waits for a better epoch, but `select: last` takes the last one; remove one of them"
         yield ("train", "select"), why
@@ -296,14 +299,24 @@ def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
         yield ("train", "fine_tune", "unfreeze_every"), why
 
 
+LACKING = {
+    "surrogate": "gradients for an attack",
+    "weights": "weights to start from",
+    "teacher": "logits to learn from",
+}
+"""What an estimator does not provide to another run."""
+
+
 def depends_on(config: VariantConfig) -> Iterator[tuple[str, str]]:
-    """The other variants that must be trained before this one: what they provide (`surrogate`, `weights`
-    or, of an ensemble, a `member`), and their name."""
+    """The other variants that must be trained before this one: what they provide (`surrogate`, `weights`,
+    a `teacher` or, of an ensemble, a `member`), and their name."""
     if config.robustness is not None and config.robustness.surrogate is not None:
         yield "surrogate", config.robustness.surrogate
     weights = _weights(config.model)
     if config.estimator is None and isinstance(weights, dict) and isinstance(weights.get("run"), str):
         yield "weights", weights["run"]
+    if (teacher := teacher_run(config)) is not None:
+        yield "teacher", teacher
     yield from (("member", run) for run in member_runs(config))
 
 
@@ -313,6 +326,8 @@ def with_renamed_runs(config: VariantConfig, renamed: Mapping[str, str]) -> Vari
         surrogate = renamed.get(config.robustness.surrogate, config.robustness.surrogate)
         config = replace(config, robustness=replace(config.robustness, surrogate=surrogate))
     config = replace(config, model=with_renamed_members(config.model, renamed))
+    objective = with_renamed_teacher(config.train.objective, renamed)
+    config = replace(config, train=replace(config.train, objective=objective))
     weights = _weights(config.model)
     if isinstance(weights, dict) and weights.get("run") in renamed:
         name, options = registry.name_and_options("models", config.model)

@@ -195,7 +195,12 @@ class Estimator(Protocol):
 
 
 class Scheduler(Protocol):
-    """The result of a schedule: torch's LRScheduler, or any object with these three methods."""
+    """The result of a schedule: torch's LRScheduler, or any object with these three methods.
+
+    A further method `after_evaluation(validation)` is told the figures on validation (`loss`,
+    `accuracy`) after each evaluation. A function `needs_validation` in the plug-in's file then returns
+    True.
+    """
 
     def step(self) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...

@@ -9,12 +9,12 @@ import math
 import shlex
 import shutil
 import warnings
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
@@ -100,6 +100,8 @@ def _depends_on_epochs(task: Task, before: int) -> str:
             f"not the first {before} of {now}"
         )
     objective = task.plan.objective
+    if train.swa:
+        return f"{known}, but the weights are averaged over the epochs behind a share (swa) of all"
     if objective.all_options.get("ramp"):
         return f"{known}, but the radius of its objective rises over a share (`ramp`) of all epochs"
     name = registry.name_and_options("objectives", train.objective)[0]
@@ -111,7 +113,8 @@ def _depends_on_epochs(task: Task, before: int) -> str:
 
 def _learning_rates(train: Any, steps_per_epoch: int, epochs: int, base: Path) -> tuple[list[float], Any]:
     """The learning rate before each update of the first `epochs`, and the schedule's state after them."""
-    optimizer = build_optimizer(train, [nn.Parameter(torch.zeros(2, 2))], base)
+    model = nn.Sequential(OrderedDict(net=nn.Linear(2, 2, bias=False)))
+    optimizer = build_optimizer(train, list(model.parameters()), model, base)
     schedule = build_schedule(train, optimizer, steps_per_epoch, base)
     rates = []
     with warnings.catch_warnings():

@@ -107,7 +107,7 @@ def check_task(task: Task, *, siblings: Container[str] = ()) -> None:
     size = n if train.batch_size == "full" else min(train.batch_size, n)
     check_first_batch(model, train, data)
     layers = FineTuning(model, train.fine_tune or FineTune(), data.shape)
-    optimizer = build_optimizer(train, layers.parameters(train.lr), task.base)
+    optimizer = build_optimizer(train, layers.parameters(train.lr), model, task.base)
     build_schedule(train, optimizer, math.ceil(n / size) * train.replay, task.base)
 
 

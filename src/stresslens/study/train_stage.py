@@ -66,8 +66,8 @@ def train_stage(
         record.findings = [*record.findings, Note(kind="checkpoint", message=unreadable)]
     if state is None and (report := load_initial_weights(task, data, model)) is not None:
         record.weights = WeightsRecord(**report.as_json(), input=prepared)
-        if (finding := leak(task, data)) is not None:
-            record.data.findings = [*record.data.findings, finding]
+    if state is None and (finding := leak(task, data)) is not None:
+        record.data.findings = [*record.data.findings, finding]
     if record.weights is None and prepared:
         record.input = prepared
     fine_tune = task.config.train.fine_tune

@@ -297,7 +297,9 @@ def _takes_bfloat16(task: Task, data: Data, model: nn.Module, device: str) -> bo
         with config.autocast():
             inputs = layers.input_layers(trial)(x)
             net = trial.get_submodule("net")
-            loss = task.plan.objective(model=trial, x=x, y=y, step=step, net=net, inputs=inputs)
+            loss = task.plan.objective(
+                model=trial, x=x, y=y, step=step, net=net, inputs=inputs, teacher=trial
+            )
         if loss.requires_grad:
             loss.backward()
     except (RuntimeError, TypeError, NotImplementedError):  # a user's objective may do anything

@@ -87,7 +87,7 @@ class BatchLoss:
 
     `model` is a net behind its input layers for the images of a batch; `step` tells the objective
     how far training has come, for the places of a batch. With `takes_inputs` batches hold the net's
-    inputs (`net_inputs`) instead of images.
+    inputs (`net_inputs`) instead of images. `teacher` is a model that the objective learns from.
     """
 
     def __init__(
@@ -98,8 +98,10 @@ class BatchLoss:
         compute: ComputeConfig,
         step: Callable[[Tensor], Step],
         takes_inputs: bool,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.model, self.objective, self.step, self.takes_inputs = model, objective, step, takes_inputs
+        self.teacher = teacher
         self.input_layers, self.net = layers.input_layers(model), model.get_submodule("net")
         self.asks_for_inputs = objective.asks_for("inputs")
         self.asks_for_step = objective.asks_for("step")
@@ -122,7 +124,15 @@ class BatchLoss:
         if self.takes_inputs:
             return self.objective(y=batch.y, step=step, net=self.net, inputs=batch.x)
         inputs = self.input_layers(batch.x) if self.asks_for_inputs else None
-        return self.objective(model=self.model, x=batch.x, y=batch.y, step=step, net=self.net, inputs=inputs)
+        return self.objective(
+            model=self.model,
+            x=batch.x,
+            y=batch.y,
+            step=step,
+            net=self.net,
+            inputs=inputs,
+            teacher=self.teacher,
+        )
 
 
 def net_inputs(

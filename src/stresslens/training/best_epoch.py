@@ -24,6 +24,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.sampling import balanced_subset
 from stresslens.training.epoch_log import EpochMetrics
+from stresslens.training.optimization import needs_validation
 from stresslens.training.state import TrainingState
 
 ATTACK = {"pgd": {"steps": 10}}
@@ -86,13 +87,22 @@ def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Seque
             f"lower train.batch_size (now {train.batch_size})"
         )
     absent = [name for name in train.watch if name not in data.splits]
-    explicit = train.select in RULES or (train.stop is not None and train.stop.patience is not None)
+    explicit = (
+        train.select in RULES
+        or (train.stop is not None and train.stop.patience is not None)
+        or needs_validation(train, base)
+    )
     if explicit and "validation" not in train.watch:
         raise ConfigError(
-            "train.watch needs validation among its splits for this choice of train.select or train.stop"
+            "train.watch needs validation among its splits for this choice of train.select, train.stop or "
+            "train.schedule"
         )
     if absent and (absent != ["validation"] or explicit):
-        wanted = f"train.select: {train.select}" if train.select != "auto" else "train.watch or train.stop"
+        wanted = (
+            f"train.select: {train.select}"
+            if train.select != "auto"
+            else "train.watch, train.stop or train.schedule"
+        )
         raise ConfigError(
             f"{wanted} needs the {absent[0]} split, which {data.name} does not have here; "
             f"set its `{absent[0]}:` option"

@@ -26,6 +26,7 @@ from stresslens.training.loop import Show, Training, fit
 from stresslens.training.setup import build_model
 from stresslens.training.signals import noted
 from stresslens.training.task import Task, load_data
+from stresslens.training.teacher import open_teacher
 
 if TYPE_CHECKING:
     from stresslens.training.process_group import TorchProcessGroup
@@ -102,6 +103,7 @@ def _training(
         show=show,
         group=group,
         until=task.until,
+        teacher=open_teacher(task, data, compute),
     )
     smallest = (len(data.train) - 1) % training.batch_size + 1
     if smallest < group.place.world and any(

@@ -19,7 +19,7 @@ from stresslens.core.data import Batch, Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws, mix
-from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
+from stresslens.core.errors import ConfigError, Stopped
 from stresslens.core.inspection import fresh_images
 from stresslens.core.layers import for_shown_images
 from stresslens.core.run_folder import RunFolder
@@ -28,12 +28,13 @@ from stresslens.evaluation import scores
 from stresslens.training.batch_loss import BatchLoss, augmentation, net_inputs, objective_for
 from stresslens.training.best_epoch import BestEpoch, copied_weights, robust_accuracy, selection_rules
 from stresslens.training.checkpoint import Checkpointer, TrainingParts
+from stresslens.training.divergence import divergence
 from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.first_batch import check_first_batch
 from stresslens.training.input_sizes import shown_size
-from stresslens.training.moving_average import moving_average
-from stresslens.training.optimization import build_optimizer, build_schedule
+from stresslens.training.moving_average import average_epoch, averaged_model, weight_average
+from stresslens.training.optimization import build_optimizer, build_schedule, tell_schedule
 from stresslens.training.setup import laid_out
 from stresslens.training.state import TrainingState
 from stresslens.training.tracking import Tracking
@@ -82,9 +83,10 @@ class Training:
         show: Show,
         group: ProcessGroup = ALONE,
         until: int | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         """`model` is a net behind its input layers (core.layers.with_input_layers); `group` the
-        processes that share each batch.
+        processes that share each batch; `teacher` a model that an objective learns from.
 
         With `until` training pauses after that many of the `train.epochs` for which schedules are
         laid out. Raises ConfigError when a rule needs a split that is missing.
@@ -104,10 +106,10 @@ class Training:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("the model has no parameters to train; set train.epochs=0")
-        self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), base)
+        self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), model, base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
-        self.average = moving_average(self.model, train.ema) if train.ema else None
-        self._prepare_batches(base)
+        self.average = weight_average(self.model, train)
+        self._prepare_batches(base, teacher)
         self.checkpointer = Checkpointer(
             folder, self._parts(), seconds=train.checkpoint_seconds, device=compute.device, group=group
         )
@@ -117,7 +119,7 @@ class Training:
         self._norms: list[float] = []
         self._clock = self._shown_at = time.perf_counter()
 
-    def _prepare_batches(self, base: Path) -> None:
+    def _prepare_batches(self, base: Path, teacher: nn.Module | None) -> None:
         """Sets up the images, augmentations and loss of batches, and what the epochs are judged by."""
         data, train, compute, model = self.data, self.train, self.compute, self.model
         classes = len(data.classes)
@@ -130,7 +132,12 @@ class Training:
             nn.Module.register_forward_pre_hook(model.get_submodule("net"), fresh_images, prepend=True)
         of_batches = model if shown_size(train, base) is None else for_shown_images(model)
         self.batch_loss = BatchLoss(
-            of_batches, objective, compute=compute, step=self._step, takes_inputs=inputs is not None
+            of_batches,
+            objective,
+            compute=compute,
+            step=self._step,
+            takes_inputs=inputs is not None,
+            teacher=teacher,
         )
         rule = RULES.get(self.select)
         robust = rule is not None and rule.needs_robust_accuracy
@@ -178,8 +185,8 @@ class Training:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model that is evaluated and kept: the moving average of the weights where there is one."""
-        return self.average.module if self.average is not None else self.model
+        """The model that is evaluated and kept: the average of the weights where there is one."""
+        return averaged_model(self.average, self.model)
 
     def batches(self) -> Iterator[Batch]:
         """The batches that are left of the current epoch, each `replay` times in a row."""
@@ -248,7 +255,7 @@ class Training:
         for parameter in self.parameters:
             parameter.grad = None
         state.updates += 1
-        if self.average is not None:
+        if self.average is not None and self.train.ema:
             self.average.update_parameters(self.model)
 
     def _images_in(self, step: int) -> int:
@@ -311,6 +318,8 @@ class Training:
         state.epoch += 1
         state.step = 0
         self._stop_if_loss_settled()
+        if self.average is not None and train.swa and state.epoch > train.swa * train.epochs:
+            average_epoch(self.average, self.model, self.data.train, batch_size=self.batch_size)
         evaluates = self.watch and (state.epoch % train.evaluate_every == 0 or self.over)
         figures = self._evaluate() if evaluates else {}
         if evaluates or state.epoch % train.log_every == 0 or self.over:
@@ -329,16 +338,16 @@ class Training:
         """The figures of each watched split; by those of validation the best epoch is updated."""
         model = self.evaluated
         self.group.broadcast(model.buffers())
-        figures = {
+        figures: dict[str, dict[str, float]] = {
             name: scores.watched(model, self.data.splits[name], self.loss, group=self.group)
             for name in self.watch
         }
         self.state.reads_of_test += "test" in figures
-        if self.best.rule is not None:
-            if self.best.robust_accuracy is not None:
-                figures["validation"]["robust"] = self.best.robust_accuracy(model)
-            figures = self.group.broadcast_object(figures)
-            self.best.update(model, figures["validation"])
+        if self.best.robust_accuracy is not None:
+            figures["validation"]["robust"] = self.best.robust_accuracy(model)
+        figures = self.group.broadcast_object(figures)
+        self.best.update(model, figures.get("validation", {}))
+        tell_schedule(self.schedule, figures)
         return figures
 
     def _log(self, figures: Mapping[str, Any]) -> None:
@@ -384,17 +393,8 @@ class Training:
 
     def _diverged(self, loss: float, batch: Batch) -> None:
         """Raises TrainingDiverged; before, it saves where the weights are still finite."""
-        state = self.state
         images = sorted(self.group.gather(batch.places).tolist())
-        shown = ", ".join(map(str, images[:8])) + (f", … ({len(images)} in all)" if len(images) > 8 else "")
-        what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
         finite = all(bool(torch.isfinite(v).all()) for v in self.model.state_dict().values())
-        if finite and state.step % self.train.accumulate == 0:
+        if finite and self.state.step % self.train.accumulate == 0:
             self.save()
-        checkpoint = self.folder.checkpoint
-        saved = f". The last good weights are in {checkpoint}" if checkpoint.exists() else ""
-        raise TrainingDiverged(
-            f"{what} in epoch {state.epoch + 1}, batch {state.step + 1}, at the training images {shown}. "
-            f"Lower train.lr (now {self.train.lr:g}) or set train.clip{saved}",
-            images,
-        )
+        raise divergence(loss, images, self.state, lr=self.train.lr, checkpoint=self.folder.checkpoint)

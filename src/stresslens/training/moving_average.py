@@ -1,12 +1,19 @@
-"""The moving average of the weights (`ema`), and how much of it the first weights still are."""
+"""Averages of the weights: the moving average (`ema`), and how much of it the first weights still are; the
+average over epochs (`swa`)."""
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from stresslens.config.schema import Train
 from stresslens.core.copies import copied
+from stresslens.core.data import Split
+from stresslens.core.dtypes import image_dtype
+from stresslens.core.inspection import evaluating
 from stresslens.evaluation.record import Note
+from stresslens.training.fine_tuning import BATCH_NORM
 
 KIND = "short moving average"
 
@@ -16,11 +23,47 @@ SMALL = 0.01
 """The decay that the message recommends leaves this share."""
 
 
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of a model's weights."""
-    average = AveragedModel(nn.Identity(), multi_avg_fn=get_ema_multi_avg_fn(decay))
+def weight_average(model: nn.Module, train: Train) -> AveragedModel | None:
+    """The average of a model's weights that `train` asks for: exponential over updates (`ema`), or with
+    equal weights over epochs (`swa`); None without either."""
+    if not train.ema and not train.swa:
+        return None
+    average = AveragedModel(
+        nn.Identity(), multi_avg_fn=get_ema_multi_avg_fn(train.ema) if train.ema else None
+    )
     average.module = copied(model)
     return average
+
+
+def averaged_model(average: AveragedModel | None, model: nn.Module) -> nn.Module:
+    """The model of the average, where it has begun; otherwise the model itself."""
+    return average.module if average is not None and average.n_averaged else model
+
+
+def average_epoch(average: AveragedModel, model: nn.Module, images: Split, *, batch_size: int) -> None:
+    """Adds the weights at the end of an epoch to the average over epochs (Izmailov et al. 2018, algorithm
+    1), and computes the statistics of its batch norm anew.
+
+    They are the mean over batches of the training images as they are, without augmentation and dropout.
+    Layers whose statistics training keeps, because they are frozen, keep them here too.
+    """
+    average.update_parameters(model)
+    norms = [
+        ours
+        for ours, theirs in zip(average.module.modules(), model.modules())
+        if isinstance(ours, BATCH_NORM) and theirs.training and ours.track_running_stats
+    ]
+    momenta = [norm.momentum for norm in norms]
+    with evaluating(average.module), torch.no_grad():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+            norm.momentum = None  # the mean of all batches
+        if norms:
+            for batch in images.batches(batch_size, dtype=image_dtype(average.module, images.shape)):
+                average.module(batch.x)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
 
 
 def average_findings(decay: float | None, updates: int) -> list[Note]:

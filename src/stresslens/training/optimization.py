@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Train
@@ -13,14 +16,23 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.types import Parameters, Scheduler
 
 
-def build_optimizer(train: Train, parameters: Parameters, base: Path) -> torch.optim.Optimizer:
-    """The optimizer that `train` names, over parameters or groups of them. Raises ConfigError when
-    the plug-in returns anything else."""
+def build_optimizer(
+    train: Train, parameters: Parameters, model: nn.Module, base: Path
+) -> torch.optim.Optimizer:
+    """The optimizer that `train` names, over parameters of a model (a net behind its input layers) or
+    groups of them. Raises ConfigError when the plug-in returns anything else, and for an optimizer
+    whose step needs a closure."""
     resolved = registry.resolve("optimizers", train.optimizer, base=base)
-    optimizer = resolved(parameters=parameters, lr=train.lr)
+    optimizer = resolved(parameters=parameters, lr=train.lr, net=model.get_submodule("net"))
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(
             f"the optimizer {train.optimizer!r} returned {optimizer!r:.60}; expected a torch.optim.Optimizer"
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ConfigError(
+            f"the optimizer {train.optimizer!r} computes the loss several times in a step (a closure), "
+            "which training by batches does not; take another"
         )
     return optimizer
 
@@ -40,6 +52,19 @@ def build_schedule(
     if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
         raise ConfigError(
             f"the schedule {train.schedule!r} needs a metric at every step, and a schedule gets none; take "
-            "one that depends on the steps alone, such as cosine or step"
+            "the built-in plateau, which is told the figures on validation"
         )
     return schedule
+
+
+def needs_validation(train: Train, base: Path) -> bool:
+    """Whether the schedule is told the figures on validation."""
+    schedule = registry.resolve("schedules", train.schedule, base=base)
+    return schedule.answer_beside("needs_validation") is True
+
+
+def tell_schedule(schedule: Scheduler, figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Tells the schedule the figures on validation of an evaluation, if it has a method for them."""
+    after_evaluation = getattr(schedule, "after_evaluation", None)
+    if after_evaluation is not None and "validation" in figures:
+        after_evaluation(figures["validation"])

@@ -137,13 +137,15 @@ def load_initial_weights(task: Task, data: Data, model: nn.Module) -> LoadReport
 
 
 def leak(task: Task, data: Data) -> Finding | None:
-    """A finding where the initial weights come from a run that was trained on test images of this
-    task, as happens with another split of the same data set."""
-    name = dict(depends_on(task.config)).get("weights")
-    if name is None or data.test is None:
-        return None
-    seen = _seen_in_training(other_run(task, name, "weights"), {"test": data.test}, data).get("test", 0)
-    return _leak(seen, len(data.test), f"{name}, which provided the initial weights") if seen else None
+    """A finding where the initial weights, or the teacher, come from a run that was trained on test images
+    of this task, as happens with another split of the same data set."""
+    provided = {"weights": "which provided the initial weights", "teacher": "the teacher"}
+    for what, name in depends_on(task.config):
+        if what in provided and data.test is not None:
+            seen = _seen_in_training(other_run(task, name, what), {"test": data.test}, data)
+            if images := seen.get("test", 0):
+                return _leak(images, len(data.test), f"{name}, {provided[what]}")
+    return None
 
 
 def member_leaks(members: Sequence[RunFolder], data: Data) -> list[Finding]:

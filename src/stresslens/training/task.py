@@ -20,6 +20,7 @@ from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.own_plugins import imported_digests, own_plugins, source_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import ESTIMATOR_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
+from stresslens.config.teachers import teacher_run
 from stresslens.config.threat_model import ThreatModel, resolved_threat_model
 from stresslens.config.validation import depends_on, objective_of
 from stresslens.core.data import Data
@@ -159,6 +160,13 @@ class Plan:
         return initial_weights.published(task.config.model, run, base=task.base)
 
     @cached_property
+    def teacher(self) -> RunFolder | None:
+        """The run that the task's objective learns from; None for another objective. Raises ConfigError
+        where it has no trained model."""
+        name = teacher_run(self._task.config)
+        return other_run(self._task, name, "teacher") if name is not None else None
+
+    @cached_property
     def members(self) -> list[RunFolder]:
         """The runs that the task's ensemble is made of; none for another model. Raises ConfigError where
         one has no trained model."""
@@ -186,8 +194,8 @@ class Plan:
         parts = [in_words_of_0_1(comparable), data.fingerprint, hashes, weights.digest if weights else ""]
         files = [file for name, (file, _) in self.own_sources.items() if name in training_plugins]
         imported = sorted({digest for file in files for digest in imported_digests(file)})
-        members = map(member_digest, self.members)
-        return fingerprint_of([*parts, *(self.corrections(data) if corrected else []), *imported, *members])
+        others = map(member_digest, [*self.members, *([self.teacher] if self.teacher else [])])
+        return fingerprint_of([*parts, *(self.corrections(data) if corrected else []), *imported, *others])
 
 
 def _renamed(values: Any, names: Mapping[str, str]) -> Any:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from stresslens.plugins.losses._targets import probabilities
 
 
 def mse(logits: Tensor, y: Tensor) -> Tensor:
@@ -10,7 +11,4 @@ def mse(logits: Tensor, y: Tensor) -> Tensor:
 
     logits (N, K); y (N,) labels or (N, K).
     """
-    target = (
-        (torch.arange(logits.shape[1], device=y.device) == y[:, None]).to(logits.dtype) if y.ndim == 1 else y
-    )
-    return F.mse_loss(logits, target)
+    return F.mse_loss(logits, probabilities(logits, y))

@@ -6,6 +6,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from stresslens.core.types import NonNegative, Scheduler
+from stresslens.plugins.schedules._floor import above, lowest_share
 
 
 def cosine(optimizer: torch.optim.Optimizer, steps: int, *, floor: NonNegative = 0.0) -> Scheduler:
@@ -17,9 +18,7 @@ def cosine(optimizer: torch.optim.Optimizer, steps: int, *, floor: NonNegative =
     rates = {float(group["lr"]) for group in optimizer.param_groups}
     if floor == 0 or len(rates) == 1:
         return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=floor)
-    lowest = floor / float(optimizer.defaults.get("lr", max(rates)))
-
-    def share(step: int) -> float:
-        return lowest + (1 - lowest) * (1 + math.cos(math.pi * step / steps)) / 2
-
-    return lr_scheduler.LambdaLR(optimizer, share)
+    lowest = lowest_share(optimizer, floor)
+    return lr_scheduler.LambdaLR(
+        optimizer, above(lowest, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
+    )

@@ -1,0 +1,121 @@
+"""Distillation from another run: its equation, the order of runs, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stresslens.config import registry, study_file
+from stresslens.core.errors import ConfigError
+from stresslens.core.files import read_json
+from stresslens.study import pipeline, stages
+from stresslens.training.autotune import compute_config
+from stresslens.training.task import Task
+from stresslens.training.teacher import open_teacher
+
+STUDY: dict[str, Any] = {
+    "data": {"digits": {}},
+    "model": {"mlp": {"widths": [8]}},
+    "train": {"epochs": 1, "subset": {"images": 100}, "precision": "float32"},
+    "runs": {
+        "student": {"model.widths": [4], "train.objective": {"distillation": {"run": "teacher"}}},
+        "teacher": {},
+    },
+}
+
+
+def study(**changes: Any) -> study_file.Study:
+    return study_file.expand_study({**STUDY, **changes}, name="taught", base=Path.cwd())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_the_gradient_is_that_of_hintons_second_section(temperature: float, alpha: float) -> None:
+    """alpha T² · 1/(N T) (q - p) of the soft targets p, and (1 - alpha)(softmax - label)/N."""
+    torch.manual_seed(0)
+    x, y = torch.randn(5, 4, dtype=torch.float64), torch.arange(5) % 3
+    logits = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    taught = torch.randn(5, 3, dtype=torch.float64)
+    options = {"run": "teacher", "temperature": temperature, "alpha": alpha}
+    objective = registry.resolve("objectives", {"distillation": options})
+    objective(model=lambda x: logits, x=x, y=y, teacher=lambda x: taught).backward()
+    soft = (logits / temperature).softmax(1) - (taught / temperature).softmax(1)
+    hard = logits.softmax(1) - F.one_hot(y, 3)
+    expected = alpha * temperature * soft / 5 + (1 - alpha) * hard / 5
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad, expected.detach())
+
+
+def test_a_teacher_gets_no_gradient() -> None:
+    teacher, net = nn.Linear(4, 3), nn.Linear(4, 3)
+    objective = registry.resolve("objectives", {"distillation": {"run": "teacher"}})
+    objective(model=net, x=torch.ones(2, 4), y=torch.tensor([0, 1]), teacher=teacher).backward()
+    assert net.weight.grad is not None
+    assert teacher.weight.grad is None
+
+
+def test_the_teacher_is_trained_first_and_each_seed_has_its_own(tmp_path: Path) -> None:
+    folder = pipeline.run(study(repeats=2), out=tmp_path)
+    records = [read_json(folder / run / f"seed-{k}" / "record.json") for run in STUDY["runs"] for k in (0, 1)]
+    assert [record["status"] for record in records] == ["finished"] * 4
+    config = (folder / "student" / "seed-0" / "config.yaml").read_text()
+    assert "run: teacher" in config
+    again = pipeline.run(study(repeats=2), out=tmp_path)  # finished: nothing is done
+    assert [read_json(again / "student" / f"seed-{k}" / "record.json") for k in (0, 1)] == records[:2]
+
+
+def test_a_teacher_in_a_folder(tmp_path: Path) -> None:
+    first = pipeline.run(study(runs={"teacher": {}}), out=tmp_path)
+    objective = {"distillation": {"run": str(first / "teacher")}}
+    folder = pipeline.run(
+        study(study="later", runs={"student": {"train.objective": objective}}), out=tmp_path
+    )
+    assert read_json(folder / "student" / "seed-0" / "record.json")["status"] == "finished"
+
+
+def test_a_teacher_of_other_classes_or_images_is_refused(
+    task_of: Callable[..., Task], tmp_path: Path
+) -> None:
+    folder = tmp_path / "tests" / "teacher" / "seed-0"
+    stages.carry_out(task_of("linear", epochs=1, folder=folder))
+    objective = {"distillation": {"run": "teacher"}}
+    task = task_of("linear", objective=objective, folder=folder.parents[1] / "student" / "seed-0")
+    data, compute = task.data, compute_config(task)
+    assert data is not None
+    assert open_teacher(task, data, compute) is not None
+    with pytest.raises(ConfigError, match=r"has the classes 0, 1, .* and the data a, b, c, d, e, "):
+        open_teacher(task, replace(data, classes=tuple("abcdefghij")), compute)
+    pad = nn.functional.pad
+    wider = {name: replace(each, images=pad(each.images, (0, 1))) for name, each in data.splits.items()}
+    data = replace(data, **wider)
+    with pytest.raises(ConfigError, match=r"takes images of 1×8×8 .* the data have 1×8×9"):
+        open_teacher(task, data, compute)
+
+
+@pytest.mark.parametrize(
+    ("runs", "says"),
+    [
+        ({"student": {"train.objective": {"distillation": {"run": "techer"}}}, "teacher": {}}, "'teacher'"),
+        (
+            {"a": {"train.objective": {"distillation": {"run": "b"}}}, "b": {"estimator": "knn"}},
+            "no logits to learn",
+        ),
+        ({"a": {"train.objective": "distillation"}}, "needs the option 'run'"),
+    ],
+)
+def test_a_run_that_cannot_teach_is_refused(runs: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        study(runs=runs)
+
+
+def test_two_that_teach_each_other_are_refused(tmp_path: Path) -> None:
+    runs = {a: {"train.objective": {"distillation": {"run": b}}} for a, b in (("a", "b"), ("b", "a"))}
+    with pytest.raises(ConfigError, match="depend on each other"):
+        pipeline.run(study(runs=runs), out=tmp_path)
