@@ -28,7 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-OF_FILES = ("ensemble", "http", "onnx", "sklearn", "torch_export", "torchscript", "transformers")
+OF_FILES = ("ensemble", "http", "onnx", "sklearn", "soup", "torch_export", "torchscript", "transformers")
 """Models that are made of files or of other runs, with tests of their own."""
 BUILT = [name for name in registry.names("models") if name not in OF_FILES]
 

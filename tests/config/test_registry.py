@@ -56,6 +56,7 @@ NEEDED = {
     ("models", "torchvision"): {"name": "resnet18"},
     ("models", "timm"): {"name": "resnet18"},
     ("models", "ensemble"): {"runs": "cnn"},
+    ("models", "soup"): {"runs": "cnn"},
     ("objectives", "distillation"): {"run": "teacher"},
     ("optimizers", "timm"): {"name": "lion"},
     ("optimizers", "torch"): {"name": "NAdam"},

@@ -42,10 +42,12 @@ def ensemble(
 
     `runs` are runs, variants of a study (`study["cnn"]`, all its seeds), or their folders; all have the same
     classes and shape of images. `average` is "probabilities", the mean of the members' softmax (deep
-    ensembles), or "logits". The data are those of the first run; `data` are needed where that was trained on
-    Data of your own. The folder holds copies of the members' weights. `Run.record["ensemble"]` compares the
-    ensemble with its members on each split. Raises ConfigError for a folder without a trained run, and for
-    members that do not fit together."""
+    ensembles), or "logits"; "weights" makes one net of the mean of the members' weights (a model soup), and
+    "weights-greedy" keeps those members with which its accuracy on validation images does not fall. The data
+    are those of the first run; `data` are needed where that was trained on Data of your own. The folder holds
+    copies of the members' weights, or the one net. `Run.record["ensemble"]` compares the ensemble with its
+    members on each split. Raises ConfigError for a folder without a trained run, and for members that do not
+    fit together."""
     place, called = path_of(out, "out"), folder_name_of(name)
     listed = runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
     folders = [_folder_of(each) for each in listed]
@@ -61,7 +63,7 @@ def ensemble(
             raise ConfigError("data is for runs of your own Data; other runs know their data set")
         values = {**ensemble_values(folders, average), "data": "digits", "train": {}, "input": {}}
         config, own = study_file.variant_config_from(values, Path.cwd()), data.uncached()
-        called = called or default_name(folders)
+        called = called or default_name(folders, average)
         task = python_task(config, values, place / "ensembles", called, 0, data=own, module=None)
         (task,) = autotune([task], most_threads=os.cpu_count() or 1)
         record = succeeded(stages.carry_out(task))

@@ -1,4 +1,4 @@
-"""`stresslens ensemble`: runs that answer together, as a run of their own."""
+"""`stresslens ensemble`: runs that answer together, or the mean of their weights, as a run of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def ensemble(
     average: Annotated[
         str,
         typer.Option(
-            "--average", autocompletion=words("probabilities", "logits"), help="probabilities or logits."
+            "--average",
+            autocompletion=words("probabilities", "logits", "weights", "weights-greedy"),
+            help="probabilities or logits of the members; weights or weights-greedy for one net (a soup).",
         ),
     ] = "probabilities",
     name: Annotated[
@@ -45,6 +47,10 @@ def ensemble(
     ensemble is a run of its own in OUT/ensembles, with copies of the members' weights, so that it is
     evaluated, attacked, explained, compared and exported like any other. Its page compares it with its
     members, and says how much they disagree.
+
+    With --average weights the run holds one net instead, of the mean of the members' weights (a model soup),
+    for runs of one architecture that were fine-tuned from the same weights. weights-greedy keeps the members
+    with which the accuracy on validation images does not fall.
     """
     from stresslens.cli import gates
     from stresslens.study.ensembles import ensemble_study

@@ -58,6 +58,10 @@ def print_finished(
         print(f"    {'; '.join(filter(None, [weights.said, weights.input]))}", file=sys.stderr)
     elif record.input:
         print(f"    images: {record.input}", file=sys.stderr)
+    if record.ensemble and record.ensemble.is_soup:
+        from stresslens.evaluation.soups import soup_in_words
+
+        print(f"    {soup_in_words(record.ensemble, record.data.sizes.get('train'))}", file=sys.stderr)
     if record.averaged:
         from stresslens.evaluation.averaged_views import averaged_in_words
 

@@ -21,6 +21,7 @@ from stresslens.config.ablation import AblationRequest, expanded_ablation
 from stresslens.config.contrasts import claims_of, margins_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
+from stresslens.config.ensembles import is_soup
 from stresslens.config.grid import Change, cells, checked_grid, number_of_cells
 from stresslens.config.overrides import overrides_of
 from stresslens.config.presets import with_preset
@@ -362,7 +363,7 @@ def _with_needed_runs(
             )
             why = f"no run of the study is called {needed!r}; {closest(needed, list(folders))}{more}"
             problems.append(Problem(at, why))
-        if name in estimators and what != "member":
+        if name in estimators and (what != "member" or is_soup(run.config)):
             why = f"{needed} is an estimator and has no {LACKING[what]}; name a trained model"
             problems.append(Problem(at, why))
     return replace(run, config=with_renamed_runs(run.config, folders))

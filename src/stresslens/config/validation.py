@@ -303,13 +303,14 @@ LACKING = {
     "surrogate": "gradients for an attack",
     "weights": "weights to start from",
     "teacher": "logits to learn from",
+    "member": "weights to average",
 }
-"""What an estimator does not provide to another run."""
+"""What an estimator does not provide to another run; to an ensemble, though not to a soup, it may."""
 
 
 def depends_on(config: VariantConfig) -> Iterator[tuple[str, str]]:
     """The other variants that must be trained before this one: what they provide (`surrogate`, `weights`,
-    a `teacher` or, of an ensemble, a `member`), and their name."""
+    a `teacher` or, of an ensemble or a soup, a `member`), and their name."""
     if config.robustness is not None and config.robustness.surrogate is not None:
         yield "surrogate", config.robustness.surrogate
     weights = _weights(config.model)

@@ -1,13 +1,16 @@
-"""The members of an ensemble, as record.json holds them."""
+"""The members of an ensemble or a soup, as record.json holds them."""
 
 from __future__ import annotations
 
 from stresslens.core.json_file import Figure, OrderedJsonFile
 
+WEIGHTS = "weights"
+"""The average of a soup."""
+
 
 class MemberRecord(OrderedJsonFile):
-    """A run that is a member of an ensemble: where it was, its fingerprint and that of its weights, and
-    what its logits are divided by."""
+    """A run that is a member of an ensemble or a soup: where it was, its fingerprint and that of its weights,
+    and what its logits are divided by."""
 
     folder: str
     study: str = ""
@@ -38,9 +41,46 @@ class MembersOfSplit(OrderedJsonFile):
     errors_by_confidence: Figure
 
 
+class SoupStep(OrderedJsonFile):
+    """A step of a greedy soup: a member by its number, the accuracy on validation images of the mean with
+    it, and whether it was kept."""
+
+    member: int
+    accuracy: float
+    kept: bool
+
+
 class EnsembleRecord(OrderedJsonFile):
-    """The members of an ensemble, and what they do on each split."""
+    """The members of an ensemble, and what they do on each split. Of a soup, whose `average` is that of
+    weights, also the `steps` in which a greedy one was chosen, and how many layers of batch norm had their
+    statistics computed anew."""
+
+    LATER_KEYS = frozenset({"steps", "renewed_layers"})
 
     average: str = "probabilities"
     members: list[MemberRecord] = []
     splits: dict[str, MembersOfSplit] = {}
+    steps: list[SoupStep] = []
+    renewed_layers: int = 0
+
+    @property
+    def is_soup(self) -> bool:
+        return self.average == WEIGHTS
+
+    @property
+    def names(self) -> list[str]:
+        """What the members are called: their run and seed, and their study where they are of several."""
+        studies = {member.study for member in self.members}
+        return [
+            " · ".join(
+                filter(
+                    None,
+                    [
+                        member.study if len(studies) > 1 else "",
+                        member.run or member.folder,
+                        "" if member.seed is None else f"seed {member.seed}",
+                    ],
+                )
+            )
+            for member in self.members
+        ]

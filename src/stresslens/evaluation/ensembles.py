@@ -1,9 +1,10 @@
-"""The members of an ensemble on a split, beside the ensemble: accuracies with their paired differences,
+"""The members of an ensemble or a soup on a split, beside it: accuracies with their paired differences,
 and what the members' disagreement says of errors."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +20,27 @@ from stresslens.metrics import classification, ranking
 from stresslens.metrics.intervals import Floats, bounded_mean, wilson
 
 
-def score_members(
-    model: nn.Module, images: Split, whole: scores.Predictions, record: EnsembleRecord, split: str
-) -> None:
-    """Scores each member on a split whose predictions by the ensemble are `whole`, into its record."""
+def members_in(model: nn.Module) -> Iterator[nn.Module]:
+    """The members of the ensemble in a model; none where it is another model."""
     ensemble = ensemble_in(model)
-    if ensemble is None:
-        return
+    yield from ensemble.members if ensemble is not None else ()
+
+
+def score_members(
+    members: Iterable[nn.Module],
+    images: Split,
+    whole: scores.Predictions,
+    record: EnsembleRecord,
+    split: str,
+) -> None:
+    """Scores each member on a split whose predictions by the ensemble or the soup are `whole`, into its
+    record; without members it stays as it was."""
     each = [
-        scores.predictions_of(member, images).calibrated(float(temperature))
-        for member, temperature in zip(ensemble.members, ensemble.temperatures)
+        scores.predictions_of(member, images).calibrated(described.temperature)
+        for member, described in zip(members, record.members)
     ]
+    if not each:
+        return
     record.splits = {**record.splits, split: members_compared(each, whole)}
 
 

@@ -90,6 +90,7 @@ def calibration_images(folder: RunFolder, record: RunRecord) -> CalibrationImage
         training = record.training
         chose = ["the epoch"] if training.chosen_epoch is not None and training.select != "last" else []
         chose += ["the epochs of its members"] if record.ensemble is not None else []
+        chose += ["its members"] if record.ensemble is not None and record.ensemble.steps else []
         chose += ["the penalty"] if training.penalties else []
         chose += ["the temperature"] if calibration and calibration.helps else []
         caveat = (

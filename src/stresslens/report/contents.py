@@ -46,10 +46,11 @@ def study_contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
 
 def run_contents(sections: dict[str, Any], record: RunRecord) -> list[tuple[str, str]]:
     """(anchor, title) of the sections that a run's page has."""
+    ensemble = sections["ensemble"]
     contents = [
         ("scores", "Scores", sections["scores"]),
         ("averaged", "Test-time augmentation", sections["averaged"]),
-        ("ensemble", "Ensemble", sections["ensemble"]),
+        ("ensemble", ensemble.whole.capitalize() if ensemble else "", ensemble),
         ("curves", "Curves", sections["curves"]),
         ("confusion", "Confusion", sections["confusion"]),
         ("pictures", "Images", sections["gallery"]),

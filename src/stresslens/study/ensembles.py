@@ -1,15 +1,17 @@
-"""An ensemble of runs that were trained before, as a study of one run."""
+"""An ensemble or a soup of runs that were trained before, as a study of one run."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stresslens.config import registry, study_file
+from stresslens.config.ensembles import ENSEMBLE, SOUP
 from stresslens.config.run_config import read_run_data
 from stresslens.config.run_names import folder_name
+from stresslens.core.ensembles import Average
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
@@ -18,12 +20,15 @@ from stresslens.evaluation.run_data import path_found
 STUDY = "ensembles"
 """The study of ensembles that are made by a command."""
 
+SOUPS = {"weights": "all", "weights-greedy": "greedy"}
+"""The averages that make one net of the members, with the choice of a soup."""
+
 
 def ensemble_study(runs: Sequence[Path], *, average: str, name: str | None) -> study_file.Study:
-    """The study of an ensemble of these runs, on the data set of the first, of which it sets aside the same
-    images to calibrate. Raises ConfigError where a folder holds no trained run."""
+    """The study of an ensemble or a soup of these runs, on the data set of the first, of which it sets aside
+    the same images to calibrate. Raises ConfigError where a folder holds no trained run."""
     values = {**ensemble_values(runs, average), **_data_of(runs[0])}
-    called = name or default_name(runs)
+    called = name or default_name(runs, average)
     described = study_file.expand_study(
         {**values, "runs": {called: {}}, "repeats": [0]}, name=STUDY, base=Path.cwd()
     )
@@ -31,18 +36,28 @@ def ensemble_study(runs: Sequence[Path], *, average: str, name: str | None) -> s
 
 
 def ensemble_values(runs: Sequence[Path], average: str) -> dict[str, Any]:
-    """The setting `model` of an ensemble of the runs in these folders."""
+    """The setting `model` of an ensemble, or a soup, of the runs in these folders. Raises ConfigError for
+    a folder that is not there and an average that is not known."""
+    if average not in (*SOUPS, *get_args(Average)):
+        raise ConfigError(
+            f"average: {average!r} is not known; it is 'probabilities' or 'logits' of the members, or "
+            "'weights' or 'weights-greedy' for one net of their mean weights"
+        )
     if missing := [run for run in runs if not run.is_dir()]:
         raise ConfigError(f"there is no such folder: {missing[0]}; give folders of runs, or of variants")
-    options = {"runs": [_with_slash(run) for run in runs], "average": average}
-    return {"model": {"ensemble": options}}
+    named = [_with_slash(run) for run in runs]
+    if average in SOUPS:
+        return {"model": {SOUP: {"runs": named, "choose": SOUPS[average]}}}
+    return {"model": {ENSEMBLE: {"runs": named, "average": average}}}
 
 
-def default_name(runs: Sequence[Path]) -> str:
-    """The name of the first run's variant, and how many more folders there are."""
+def default_name(runs: Sequence[Path], average: str) -> str:
+    """The name of the first run's variant, and how many more folders there are; of a soup also that."""
     first = runs[0].resolve()
     variant = first.parent.name if first.name.startswith("seed-") else first.name
-    return folder_name(variant if len(runs) == 1 else f"{variant}-and-{len(runs) - 1}-more", [])
+    more = f"-and-{len(runs) - 1}-more" if len(runs) > 1 else ""
+    soup = "" if average not in SOUPS else "-soup" if SOUPS[average] == "all" else "-greedy-soup"
+    return folder_name(f"{variant}{more}{soup}", [])
 
 
 def _with_slash(path: Path) -> str:

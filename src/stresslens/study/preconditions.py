@@ -23,6 +23,7 @@ from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.first_batch import check_first_batch
 from stresslens.training.optimization import build_optimizer, build_schedule
 from stresslens.training.setup import build_model
+from stresslens.training.soups import check_greedy
 from stresslens.training.task import Task, load_data
 
 
@@ -94,6 +95,7 @@ def check_task(task: Task, *, siblings: Container[str] = ()) -> None:
         return
     train, n = task.config.train, len(data.train)
     selection_rules(train, data, base=task.base)
+    check_greedy(task.config, data)
     if _awaits(task, siblings):
         return
     with torch.random.fork_rng(devices=[]):

@@ -16,7 +16,7 @@ from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
 from stresslens.evaluation.duplicates import copies_in_earlier_splits, copies_not_noted
-from stresslens.evaluation.ensembles import score_members
+from stresslens.evaluation.ensembles import members_in, score_members
 from stresslens.evaluation.example_images import save_examples
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import (
@@ -28,9 +28,11 @@ from stresslens.evaluation.record import (
 from stresslens.evaluation.run_data import DataPlace
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.slice_search import search_slices
+from stresslens.evaluation.soups import KIND, basin_findings
 from stresslens.metrics.leaked_copies import scores_without_copies
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
+from stresslens.training.soups import soup_members
 from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
 
@@ -59,6 +61,8 @@ def predict_stage(
     for split in ("calibration", "test"):
         if split in data.splits:
             predict_split(folder, model, data, split, record)
+    for split in ("validation", "calibration", "test"):
+        _score_soup(folder, model, data, split, record)
     record.scores = {**record.scores, "train": scores.scores_of(seen, seen.labels)}
 
 
@@ -78,6 +82,17 @@ def _fit_ood_detector(
     record.likeness = LikenessRecord(rate=detector.rate, n=len(held_out.labels), fitted_on=left)
     if out := len(known.labels) - left:
         record.likeness.why = f"{out} training images are left out: their features are not finite"
+
+
+def _score_soup(folder: RunFolder, model: nn.Module, data: Data, split: str, record: RunRecord) -> None:
+    """Scores the members of a soup on a split that it has predicted, and notes where they do not average."""
+    if record.ensemble is None or not record.ensemble.is_soup or split not in data.splits:
+        return
+    whole = scores.Predictions.of_arrays(folder.load_predictions(split))
+    members = soup_members(model, record.ensemble)
+    score_members(members, data.splits[split], whole, record.ensemble, split)
+    others = [note for note in record.findings if note.kind != KIND]
+    record.findings = [*others, *basin_findings(record.ensemble)]
 
 
 def _note_missing_answers(predictions: scores.Predictions, split: str, record: RunRecord) -> None:
@@ -127,6 +142,7 @@ def evaluate_again(
             _predict_with_slices(folder, model, found, split, record)
         else:
             predict_again(folder, model, found, split, record)
+        _score_soup(folder, model, found, split, record)
     return record
 
 
@@ -177,7 +193,7 @@ def predict_split(
     without = scores_without_copies(scores.right(predictions), record.data.copies.get(split, []))
     replace(summary, scores=summary.scores | without).put(record, split)
     if record.ensemble is not None:
-        score_members(model, images, predictions, record.ensemble, split)
+        score_members(members_in(model), images, predictions, record.ensemble, split)
     if split == "test":
         record.reads_of_test += 1
         save_examples(folder.examples, images, predictions)

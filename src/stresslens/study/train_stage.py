@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from stresslens.config.ensembles import is_soup
 from stresslens.config.schema import FineTune
 from stresslens.config.validation import objective_of
 from stresslens.core import devices, layer_table, layers
@@ -20,6 +21,8 @@ from stresslens.core.ensembles import ensemble_in
 from stresslens.core.errors import Stopped
 from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
+from stresslens.core.text import counted
+from stresslens.evaluation.ensemble_record import WEIGHTS
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
 from stresslens.evaluation.record import (
     ALL_EPOCHS,
@@ -46,6 +49,7 @@ from stresslens.training.loop import Show
 from stresslens.training.members import keep_members
 from stresslens.training.setup import build_model, images_to_check, leak, load_initial_weights, member_leaks
 from stresslens.training.signals import noted
+from stresslens.training.soups import chosen_soup
 from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
 
@@ -58,7 +62,7 @@ def train_stage(
         _fit_estimator(task, folder, data, record)
         return
     model = build_model(task, data)
-    leaks = member_leaks(task.plan.members, data)
+    leaks = member_leaks(task.plan.members, data, "soup" if is_soup(task.config) else "ensemble")
     record.layers = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
     prepared = layers.preparation(model, data.shape)
     state, unreadable = folder.load_checkpoint()
@@ -75,13 +79,17 @@ def train_stage(
         weights = _probed(fine_tune, compute_config(task).place(model), data, record)
     elif task.config.train.epochs:
         weights = _fitted(task, folder, data, record, model, state, show, tracking)
+    elif is_soup(task.config):
+        weights = _averaged(task, folder, data, record, model)
     else:
         weights = _as_built(model, record)
     write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
     record.weights_digest = folder.weights_digest()
     write_json(folder.card, model_card(task, data, model).as_json())
     if (ensemble := ensemble_in(model)) is not None and task.plan.members:
-        record.ensemble = keep_members(task.plan.members, folder, ensemble)
+        temperatures = ensemble.temperatures.tolist()
+        record.ensemble = keep_members(task.plan.members, folder, ensemble.average, temperatures)
+    if leaks:
         record.data.findings = [*record.data.findings, *leaks]
 
 
@@ -155,6 +163,25 @@ def _as_built(model: nn.Sequential, record: RunRecord) -> dict[str, Tensor]:
     return copied_weights(model)
 
 
+def _averaged(
+    task: Task, folder: RunFolder, data: Data, record: RunRecord, model: nn.Sequential
+) -> dict[str, Tensor]:
+    """The mean of the weights of the members; `model` is their net."""
+    began, members = time.perf_counter(), task.plan.members
+    soup = chosen_soup(task, data, model, compute_config(task))
+    record.ensemble = keep_members(members, folder, WEIGHTS, [1.0] * len(members))
+    record.ensemble.steps, record.ensemble.renewed_layers = soup.steps, soup.renewed_layers
+    record.training = TrainingRecord(
+        epochs=0,
+        chosen_epoch=0,
+        steps=0,
+        seconds=time.perf_counter() - began,
+        stopped=f"the mean of the weights of {counted(soup.kept, 'run')}",
+        select="last",
+    )
+    return copied_weights(soup.model)
+
+
 def _probed(fine_tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> dict[str, Tensor]:
     """Fits the head of the net as a linear probe, and returns the weights of the whole net."""
     began = time.perf_counter()
@@ -173,12 +200,14 @@ def _probed(fine_tune: FineTune, model: nn.Module, data: Data, record: RunRecord
 
 
 def model_card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
-    """The content of model.json, from which the model is built again."""
+    """The content of model.json, from which the model is built again. A soup is a net of its members."""
+    cards = [member.load_card() for member in task.plan.members]
+    soup_of = cards[0] if cards and is_soup(task.config) else None
     parts = dict(model.named_children())
     resize, crop, normalize = parts.get("resize"), parts.get("crop"), parts["normalize"]
     return ModelCard(
         format=FORMAT,
-        model=task.plan.configuration["model"],
+        model=soup_of.model if isinstance(soup_of, ModelCard) else task.plan.configuration["model"],
         shape=data.shape,
         classes=list(data.classes),
         size=resize.size if isinstance(resize, layers.Resize) else None,
@@ -189,7 +218,7 @@ def model_card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
         fit=data.fit,
         white=data.white,
         crop=crop.size if isinstance(crop, CenterCrop) else None,
-        members=[member.load_card() for member in task.plan.members],
+        members=cards if soup_of is None else [],
     )
 
 

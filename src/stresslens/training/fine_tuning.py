@@ -14,8 +14,8 @@ from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import classifier_layers, evaluating, hooked
 from stresslens.core.types import Parameters, Shape
+from stresslens.training.batch_norm import BATCH_NORM
 
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
 NORMS = (BATCH_NORM, nn.LayerNorm, nn.GroupNorm)
 
 

@@ -1,23 +1,26 @@
-"""The runs that an ensemble is made of: where they are, whether they fit, and what it keeps of them."""
+"""The runs that an ensemble or a soup is made of: where they are, whether they fit, and what it keeps of
+them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.ensembles import member_runs
+from stresslens.config.kept_files import FOLDER
 from stresslens.config.run_config import read_run_data
 from stresslens.config.schema import VariantConfig
 from stresslens.core.class_names import plain_form
 from stresslens.core.data import Data
-from stresslens.core.ensembles import Ensemble
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import UnreadableRun, write_bytes
+from stresslens.core.files import UnreadableRun, write_atomically
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.text import counted
 from stresslens.evaluation.ensemble_record import EnsembleRecord, MemberRecord
@@ -25,12 +28,12 @@ from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.evaluation.saved_model import open_model
 
 MOST = 100
-"""Most members of an ensemble."""
+"""Most members of an ensemble or a soup."""
 
 
 def member_folders(config: VariantConfig, base: Path, study: Path) -> list[RunFolder]:
-    """The folders of the runs that an ensemble is made of, in the order in which it names them; a variant
-    stands for all its seeds. None for another model. `study` is the folder of the ensemble's own study;
+    """The folders of the runs that an ensemble or a soup is made of, in the order in which it names them; a
+    variant stands for all its seeds. None for another model. `study` is the folder of its own study;
     for a run that is repeated from the config.yaml in `base`, the variants of the original study count too.
 
     Raises ConfigError for a name without a trained model, and for a run that is named twice.
@@ -40,11 +43,11 @@ def member_folders(config: VariantConfig, base: Path, study: Path) -> list[RunFo
     for name in member_runs(config):
         for folder in _runs_called(name, [study, *original_study]):
             if any(folder.path.resolve() == other.path.resolve() for other in found):
-                why = "every member of an ensemble counts once"
+                why = "every member counts once"
                 raise ConfigError(f"runs: {folder.path} is named twice; {why}")
             found.append(folder)
     if len(found) > MOST:
-        raise ConfigError(f"runs: {len(found)} runs; an ensemble has at most {MOST} members")
+        raise ConfigError(f"runs: {len(found)} runs; at most {MOST} can be members")
     return found
 
 
@@ -69,8 +72,7 @@ def _has_model(folder: RunFolder) -> bool:
 
 
 def open_members(folders: Sequence[RunFolder], data: Data, study: Path) -> list[nn.Module]:
-    """The models of an ensemble's members. Code of the user's own is executed in members of the ensemble's
-    own study alone.
+    """The models of the members. Code of the user's own is executed in members of the same study alone.
 
     Raises ConfigError for a member of other classes or another shape of images than the data, one whose
     data were divided anew for its seed, one that is an ensemble itself, and one that was trained on a
@@ -104,13 +106,13 @@ def _check(folder: RunFolder, card: ModelCard | EstimatorCard, data: Data) -> No
         what = f"{first[0]!r}, there {first[1]!r}" if first else "one that the other lacks"
         raise ConfigError(
             f"runs: {folder.path} has {counted(len(theirs), 'class', 'classes')}, and the data have "
-            f"{len(ours)}; the first that differs is {what}; the members of an ensemble need the same classes"
+            f"{len(ours)}; the first that differs is {what}; all members need the same classes"
         )
     if card.shape != data.shape:
         taken, given = ("×".join(map(str, shape)) for shape in (card.shape, data.shape))
         raise ConfigError(
             f"runs: {folder.path} takes images of {taken} (channels, height, width), and the data have "
-            f"{given}; an ensemble needs members of one shape"
+            f"{given}; all members need images of one shape"
         )
     if isinstance(card, ModelCard) and card.members:
         raise ConfigError(f"runs: {folder.path} is an ensemble itself; name its members")
@@ -140,23 +142,25 @@ def member_digest(folder: RunFolder) -> str:
     return found.hexdigest()[:16]
 
 
-def keep_members(folders: Sequence[RunFolder], folder: RunFolder, ensemble: Ensemble) -> EnsembleRecord:
-    """Copies what the run of an ensemble needs of its members beside their weights (what estimators have
-    learned, plug-ins of the user's own), and returns what its record says of them."""
+def keep_members(
+    folders: Sequence[RunFolder], folder: RunFolder, average: str, temperatures: Sequence[float]
+) -> EnsembleRecord:
+    """Copies what a run needs of its members beside their weights (what estimators have learned, plug-ins
+    of the user's own, files of models), and returns what its record says of them."""
     members = []
     for number, member in enumerate(folders):
         card, place = member.load_card(), folder.member(number)
-        copies = {
-            folder.path / "plugins" / file.name: file for file in (member.path / "plugins").glob("*.py")
-        }
+        files = [*member.path.glob("plugins/*.py"), *member.path.glob(f"{FOLDER}/**/*")]
+        copies = {folder.path / file.relative_to(member.path): file for file in files if file.is_file()}
         if isinstance(card, EstimatorCard):
             place.path.mkdir(parents=True, exist_ok=True)
             copies |= {place.estimator: member.estimator, place.estimator_card: member.estimator_card}
         for copy, file in copies.items():
             if not copy.exists():
-                write_bytes(copy, file.read_bytes())
-        members.append(_described(member, card, float(ensemble.temperatures[number])))
-    return EnsembleRecord(average=ensemble.average, members=members)
+                with file.open("rb") as content:
+                    write_atomically(copy, partial(shutil.copyfileobj, content))
+        members.append(_described(member, card, temperatures[number]))
+    return EnsembleRecord(average=average, members=members)
 
 
 def _described(member: RunFolder, card: ModelCard | EstimatorCard, temperature: float) -> MemberRecord:

@@ -3,17 +3,14 @@ average over epochs (`swa`)."""
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stresslens.config.schema import Train
 from stresslens.core.copies import copied
 from stresslens.core.data import Split
-from stresslens.core.dtypes import image_dtype
-from stresslens.core.inspection import evaluating
 from stresslens.evaluation.record import Note
-from stresslens.training.fine_tuning import BATCH_NORM
+from stresslens.training.batch_norm import BATCH_NORM, renew_statistics
 
 KIND = "short moving average"
 
@@ -53,17 +50,7 @@ def average_epoch(average: AveragedModel, model: nn.Module, images: Split, *, ba
         for ours, theirs in zip(average.module.modules(), model.modules())
         if isinstance(ours, BATCH_NORM) and theirs.training and ours.track_running_stats
     ]
-    momenta = [norm.momentum for norm in norms]
-    with evaluating(average.module), torch.no_grad():
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.train()
-            norm.momentum = None  # the mean of all batches
-        if norms:
-            for batch in images.batches(batch_size, dtype=image_dtype(average.module, images.shape)):
-                average.module(batch.x)
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
+    renew_statistics(average.module, norms, images, batch_size=batch_size)
 
 
 def average_findings(decay: float | None, updates: int) -> list[Note]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.ensembles import is_soup
 from stresslens.config.schema import Input
 from stresslens.config.validation import depends_on
 from stresslens.core import layers
@@ -30,6 +31,7 @@ from stresslens.evaluation.saved_model import net_from
 from stresslens.training import initial_weights
 from stresslens.training.input_sizes import InputSizes, shown_size
 from stresslens.training.members import open_members, temperatures_of
+from stresslens.training.soups import all_members_averaged
 from stresslens.training.task import Task, other_run
 
 
@@ -38,8 +40,11 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
     it does not accept the images.
 
     Pretrained weights are not loaded yet (`load_initial_weights`), but the input layers already do
-    the preprocessing that the weights were trained with.
+    the preprocessing that the weights were trained with. A soup is the mean of all its members, behind
+    their input layers.
     """
+    if is_soup(task.config):
+        return all_members_averaged(task, data)
     origin = task.plan.initial_weights
     known = (origin.preprocessing if origin else None) or _own_preprocessing(task, data)
     front = InputSizes.of(task.config.input, data.shape, known, shown_size(task.config.train, task.base))
@@ -148,12 +153,12 @@ def leak(task: Task, data: Data) -> Finding | None:
     return None
 
 
-def member_leaks(members: Sequence[RunFolder], data: Data) -> list[Finding]:
-    """A finding for each member of an ensemble that was trained on test images of the data, beside those
-    that have a copy among the training images of the data themselves.
+def member_leaks(members: Sequence[RunFolder], data: Data, whole: str) -> list[Finding]:
+    """A finding for each member of an ensemble or a soup (`whole`) that was trained on test images of the
+    data, beside those that have a copy among the training images of the data themselves.
 
     Raises ConfigError where a member was trained on validation or calibration images: they fit the
-    temperature of the ensemble and calibrate its sets and thresholds.
+    temperature, calibrate sets and thresholds, and choose the members of a greedy soup.
     """
     held_out = {name: split for name, split in data.splits.items() if name != "train"}
     findings = []
@@ -167,7 +172,7 @@ def member_leaks(members: Sequence[RunFolder], data: Data) -> list[Finding]:
                     f"runs: {seen} of the {len(split)} {name} images are training images of {run.path}; make "
                     "members of the same division of the data"
                 )
-            findings.append(_leak(seen, len(split), f"{run.path}, a member of the ensemble"))
+            findings.append(_leak(seen, len(split), f"{run.path}, a member of the {whole}"))
     return findings
 
 
