@@ -9,7 +9,7 @@ from stresslens.evaluation.record import Note
 KIND = "mean of weights"
 
 BARRIER = 0.02
-"""Nets between which the accuracy falls by more do not lie in one basin (Frankle et al. 2020, section 3)."""
+"""Nets whose mean is less accurate by more than this do not lie in one basin (Frankle et al. 2020)."""
 
 
 def basin_findings(record: EnsembleRecord) -> list[Note]:
