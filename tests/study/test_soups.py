@@ -44,12 +44,22 @@ def trained(task_of: Make, tmp_path: Path) -> Callable[..., RunRecord]:
     return train
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tuned") / "s"
+
+
 @pytest.fixture
-def tuned(trained: Callable[..., RunRecord], tmp_path: Path) -> Path:
-    """A study of a run and of two that were fine-tuned from its weights."""
-    trained("base", {"simple_cnn": NET}, epochs=5, batch_size=20, lr=0.01)
-    for name, lr in (("a", 0.001), ("b", 0.003)):
-        trained(name, {"simple_cnn": {**NET, "weights": {"run": "base"}}}, epochs=1, batch_size=20, lr=lr)
+def tuned(task_of: Make, shared: Path, tmp_path: Path) -> Path:
+    """A copy of a study of a run and of two that were fine-tuned from its weights."""
+    if not shared.is_dir():
+        base = {"epochs": 5, "batch_size": 20, "lr": 0.01}
+        tune = {"simple_cnn": {**NET, "weights": {"run": "base"}}}
+        stages.carry_out(task_of({"simple_cnn": NET}, folder=shared / "base/seed-0", **base))
+        for name, lr in (("a", 0.001), ("b", 0.003)):
+            settings = {**base, "epochs": 1, "lr": lr}
+            stages.carry_out(task_of(tune, folder=shared / name / "seed-0", **settings))
+    shutil.copytree(shared, tmp_path / "s")
     return tmp_path / "s"
 
 
@@ -143,6 +153,7 @@ def test_a_greedy_one_leaves_a_bad_member_out(trained: Callable[..., RunRecord],
     assert all(torch.equal(kept[name], value) for name, value in weights(tuned / "a/seed-0").items())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::stresslens.core.errors.Notice")
 def test_a_greedy_one_is_never_below_its_best_member(trained: Callable[..., RunRecord], tuned: Path) -> None:
     record = trained("soup", soup("a", "b", "base", choose="greedy"))
@@ -159,7 +170,7 @@ def test_a_greedy_one_is_never_below_its_best_member(trained: Callable[..., RunR
 @pytest.mark.filterwarnings("ignore::stresslens.core.errors.Notice")
 def test_members_from_different_random_weights_are_told(trained: Callable[..., RunRecord]) -> None:
     for name, seed in (("x", 0), ("y", 1)):
-        trained(name, {"mlp": {"widths": [16, 16, 16]}}, epochs=40, batch_size=20, lr=0.01, seed=seed)
+        trained(name, {"mlp": {"widths": [16, 16, 16]}}, epochs=25, batch_size=20, lr=0.01, seed=seed)
     record = trained("soup", soup("x", "y"))
     (note,) = [note for note in record.findings if note.kind == KIND]
     assert "the members do not lie in one basin" in note.message
