@@ -6,7 +6,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -206,3 +206,8 @@ def test_the_loop_fits_on_a_screen() -> None:
     loop = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "fit")
     assert loop.end_lineno is not None
     assert loop.end_lineno - loop.lineno < 25
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, number in names.items() if number > 1] == []

@@ -29,8 +29,8 @@ def test_a_change_leads_to_files_that_exist(change: str, answer: str) -> None:
         assert path.is_file() or (path.name == "NAME.py" and path.parent.is_dir()), file
 
 
-def test_there_are_thirteen_changes() -> None:
-    assert len(CHANGES) == 13
+def test_there_are_fourteen_changes() -> None:
+    assert len(CHANGES) == 14
 
 
 def test_the_other_files_that_are_named_exist() -> None:

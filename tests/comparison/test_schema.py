@@ -12,6 +12,8 @@ import pytest
 
 from stresslens.comparison.schema import (
     CONTRAST_COLUMNS,
+    AblatedIngredient,
+    Ablation,
     BestSet,
     ComparisonByMetric,
     ComparisonFile,
@@ -23,13 +25,21 @@ from stresslens.comparison.schema import (
     DifferenceMatrix,
     ErrorsByClass,
     ImportanceTable,
+    IngredientWorth,
     JudgedClaim,
     RobustContrast,
     SettingImportance,
     UncomparedPair,
+    WorthTable,
 )
 from stresslens.comparison.sweep_file import SweepFile, Trial
-from stresslens.config.study_record import SizeCurve, StatedClaim, StudyRecord
+from stresslens.config.study_record import (
+    SizeCurve,
+    StatedAblation,
+    StatedClaim,
+    StatedIngredient,
+    StudyRecord,
+)
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.json_file import JsonFile
@@ -102,6 +112,18 @@ COMPARISON = ComparisonFile(
             asked=True, recipes={"x": E, "y": E}, contrasts=[Contrast(**CONTRAST)], refused=["x and z"]
         )
     },
+    ablation=Ablation(
+        full="y",
+        bare="x",
+        ingredients=[AblatedIngredient(name="ema", settings="train.ema 0.9")],
+        tables=[
+            WorthTable(
+                together=Contrast(**CONTRAST),
+                rows=[IngredientWorth(ingredient="ema", left_out=Contrast(**CONTRAST), verdict="hurts")],
+            )
+        ],
+        kept={"train.lr": "a number"},
+    ),
 )
 STUDY = StudyRecord(
     format=1,
@@ -114,6 +136,12 @@ STUDY = StudyRecord(
     contrasts=[("c", "x", "y")],
     margins={"c": 0.005},
     metrics=["auroc"],
+    ablation=StatedAblation(
+        full="y",
+        bare="x",
+        ingredients=[StatedIngredient(name="ema", with_it={"train.ema": 0.9}, left_out=("x", "y"))],
+        kept={"train.lr": "a number"},
+    ),
     claims=[StatedClaim(contrast="c", claim="y is better", protocol=None, pairs=[("x", "y")])],
     curves=[SizeCurve(name="x", runs=[(100, "x"), (200, "y")])],
     command=["stresslens", "run", "s.yaml"],

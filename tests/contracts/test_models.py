@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from stresslens.config import registry
+from stresslens.config.known_plugins import must_be_told
 from stresslens.core.errors import ConfigError
 from stresslens.core.layer_table import layer_table
 from stresslens.core.layers import Normalize, check_output, with_input_layers
@@ -65,19 +66,11 @@ LARGE: list[Any] = ["wide_resnet", "preact_resnet", {"torchvision": {"name": "re
 """Models of ten million parameters and more that are there in a small form too."""
 
 
-def _must_be_told(name: str) -> bool:
-    """Whether a model has an option without a default: which one of a zoo it is."""
-    return any(
-        option.default is option.empty
-        for option in registry.options_of(registry.plugin("models", name)).values()
-    )
-
-
 MODELS = [
     pytest.param(value, id=str(value).replace("'", ""), marks=[pytest.mark.slow] if value in LARGE else [])
     for name in registry.names("models")
     for value in [
-        *([] if _must_be_told(name) else [name]),
+        *([] if must_be_told("models", name) else [name]),
         *({name: options} for options in VARIANTS.get(name, [])),
     ]
 ]

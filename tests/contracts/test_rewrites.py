@@ -13,6 +13,7 @@ from awkward_modules import AWKWARD, build
 from module_state import data, dtype_of, evaluated, images, same, state, with_notices
 from torch import Tensor, nn
 
+from stresslens.config.schema import Train
 from stresslens.core.attack_base import attacked
 from stresslens.core.compute_choice import possible_ways
 from stresslens.core.copies import check_copy, copied, departure, eager_module, fast_copy, quick, responses
@@ -22,7 +23,7 @@ from stresslens.core.inspection import evaluating, to_evaluation_mode
 from stresslens.core.layers import Normalize, with_input_layers
 from stresslens.core.pool_order import PooledFirst, pool_first
 from stresslens.robustness.autotune import AttackCompute
-from stresslens.training.moving_average import moving_average
+from stresslens.training.moving_average import weight_average
 from stresslens.training.setup import laid_out
 
 # torch.compile reads .grad of the images, which are no leaf
@@ -59,7 +60,8 @@ def _checked(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 def _averaged(model: nn.Module, x: Tensor) -> nn.Module:
-    average = moving_average(_checked(model, x), 0.9)
+    average = weight_average(_checked(model, x), Train(ema=0.9))
+    assert average is not None
     average.update_parameters(model)
     return average.module
 

@@ -164,8 +164,9 @@ def _check_no_setting(words: list[str], known: set[str]) -> None:
 
         key = name[2:].replace("-", "_")
         following = value if equals else next(iter(words[place + 1 : place + 2]), "VALUE")
-        meant = key if key in setting_keys() or key in STUDY_KEYS else keys_meant(key, {})
-        if meant and not near(name, sorted(known)):
+        exact = key in setting_keys() or key in STUDY_KEYS
+        meant = key if exact else keys_meant(key, {})
+        if meant and (exact or not near(name, sorted(known))):
             raise ConfigError(
                 f"there is no option {name}; a setting is written without dashes, for example "
                 f"{meant.split()[0].rstrip(',')}={following}"

@@ -16,3 +16,9 @@ def known_plugins(folder: str) -> dict[str, registry.Plugin]:
         with suppress(ConfigError):
             found[name] = registry.plugin(folder, name)
     return found
+
+
+def must_be_told(folder: str, name: str) -> bool:
+    """Whether a built-in plug-in has an option without a default, such as which one of a library it is."""
+    options = registry.options_of(registry.plugin(folder, name)).values()
+    return any(option.default is option.empty for option in options)

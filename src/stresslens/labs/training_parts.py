@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.known_plugins import must_be_told
 from stresslens.config.registry import Bound
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Count, Finding
@@ -224,10 +225,11 @@ def check_optimizer(bound: Bound, reference: Bound | None) -> list[Finding]:
 
 
 def _candidates(folder: str, reference: Bound | None) -> dict[str, Bound]:
-    """The reference, or every built-in plug-in of the folder."""
+    """The reference, or every built-in plug-in of the folder that is known by its name alone."""
     if reference is not None:
         return {reference.function.__name__: reference}
-    return {name: registry.resolve(folder, name) for name in registry.names(folder)}
+    known = [name for name in registry.names(folder) if not must_be_told(folder, name)]
+    return {name: registry.resolve(folder, name) for name in known}
 
 
 def _gap(bound: Bound, model: nn.Module, loss: Bound, size: _Size) -> float:
