@@ -60,7 +60,7 @@ def test_a_long_aside_of_a_sentence_stays_on_a_phones_page(
     aside = "(2 seeds, 360 images; 2 seeds are too few to leave out more)"
     browser.evaluate(
         "document.querySelector('#verdicts').insertAdjacentHTML('beforeend', '<p class=\"lead\"><bdi>none is "
-        f"worse <span class=\"interval\">{aside}</span></bdi></p>')"
+        f'worse <span class="interval">{aside}</span></bdi></p>\')'
     )
     assert browser.evaluate("document.documentElement.scrollWidth") <= 390
     assert browser.evaluate("getComputedStyle(document.querySelector('td .interval')).whiteSpace") == "nowrap"
