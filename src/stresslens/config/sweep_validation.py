@@ -34,7 +34,7 @@ out and compared."""
 INSTEAD = {
     "weights": "train {run} first, and give its folder or file: weights: {{run: ./runs/STUDY/{run}}}",
     "teacher": "train the teacher first, and give its folder: {{distillation: {{run: ./runs/STUDY/{run}}}}}",
-    "member": "an ensemble is made of trained runs; leave it out, or make it with `stresslens ensemble`",
+    "member": "an ensemble is made of trained runs; leave it out of the sweep, or name it in another study",
 }
 """What to do where a run of a sweep needs another run of its study."""
 
