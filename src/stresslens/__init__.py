@@ -10,6 +10,7 @@ from stresslens.core.version import __version__
 
 if TYPE_CHECKING:
     from stresslens.api import Ablation as Ablation
+    from stresslens.api import LearningRates as LearningRates
     from stresslens.api import Run as Run
     from stresslens.api import Study as Study
     from stresslens.api import ablate as ablate
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from stresslens.api import explain as explain
     from stresslens.api import export as export
     from stresslens.api import find_label_errors as find_label_errors
+    from stresslens.api import find_lr as find_lr
     from stresslens.api import layer_table as layer_table
     from stresslens.api import load as load
     from stresslens.api import open as open
@@ -78,6 +80,7 @@ _HOMES = {
     "layer_table": "api",
     "Estimate": "core.types",
     "Finding": "core.types",
+    "LearningRates": "api",
     "Run": "api",
     "Study": "api",
     "check_data": "api",
@@ -90,6 +93,7 @@ _HOMES = {
     "explain": "api",
     "export": "api",
     "find_label_errors": "api",
+    "find_lr": "api",
     "DataComparison": "evaluation.data_comparison",
     "Exported": "evaluation.export",
     "load": "api",

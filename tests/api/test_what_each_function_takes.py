@@ -73,7 +73,10 @@ FUNCTIONS: dict[str, Callable[[Any, Path], Any]] = {
     "find_label_errors": lambda given, tmp: sl.find_label_errors(given),
     "train, model": lambda given, tmp: sl.train(given, {"digits": {"subset": 20}}, out=tmp, epochs=1),
     "train, data": lambda given, tmp: sl.train("linear", given, out=tmp, epochs=1),
+    "find_lr, model": lambda given, tmp: sl.find_lr(given, {"digits": {"subset": 100}}, repeats=1),
+    "find_lr, data": lambda given, tmp: sl.find_lr("linear", given, repeats=1),
     "run": lambda given, tmp: sl.run(given, out=tmp),
+    "ablate": lambda given, tmp: sl.ablate(given, out=tmp),
     "as_model": lambda given, tmp: sl.as_model(given),
     "attack, surrogate": lambda given, tmp: sl.attack(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
@@ -124,6 +127,24 @@ NOT_TRAINED = "expected a plug-in by name or a torch.nn.Module"
 OF_RUNS = "is a folder of runs that stresslens trained, not of images"
 TWICE = "a folder is given twice"
 NO_FOLDER = dict.fromkeys(("a missing folder", "another folder"), "is not the folder of a run")
+AS_MODEL = {
+    **dict.fromkeys(GIVEN, NOT_TRAINED),
+    "a module": OK,
+    "a class of modules": r"make a module of it: Linear\(…\)",
+    "a run": r"for more epochs, repeat the call of the run with name= and epochs=; .* its model\(\)",
+    "a folder as text": "no model is called",
+}
+AS_DATA = {
+    **dict.fromkeys(GIVEN, OF_RUNS),
+    **dict.fromkeys(NOT_A_RUN, NOT_DATA),
+    "a missing folder": "there is no",
+    "another folder": "holds 0 image files",
+}
+AS_STUDY = {
+    **dict.fromkeys(GIVEN, A_FOLDER),
+    **dict.fromkeys(NOT_A_RUN, "study is .*; expected a path"),
+    "a missing folder": "No such file or directory",
+}
 
 TABLE: dict[str, Mapping[str, str]] = {
     "attack, own images": row(a_module="attack needs images", estimators=WITHOUT_GRADIENTS),
@@ -185,24 +206,12 @@ TABLE: dict[str, Mapping[str, str]] = {
         **dict.fromkeys(NOT_A_RUN, NOT_DATA),
         "a study of two runs": "has the variants a, b; give the folder of one",
     },
-    "train, model": {
-        **dict.fromkeys(GIVEN, NOT_TRAINED),
-        "a module": OK,
-        "a class of modules": r"make a module of it: Linear\(…\)",
-        "a run": r"for more epochs, repeat the call of the run with name= and epochs=; .* its model\(\)",
-        "a folder as text": "no model is called",
-    },
-    "train, data": {
-        **dict.fromkeys(GIVEN, OF_RUNS),
-        **dict.fromkeys(NOT_A_RUN, NOT_DATA),
-        "a missing folder": "there is no",
-        "another folder": "holds 0 image files",
-    },
-    "run": {
-        **dict.fromkeys(GIVEN, A_FOLDER),
-        **dict.fromkeys(NOT_A_RUN, "study is .*; expected a path"),
-        "a missing folder": "No such file or directory",
-    },
+    "train, model": AS_MODEL,
+    "train, data": AS_DATA,
+    "find_lr, model": AS_MODEL,
+    "find_lr, data": AS_DATA,
+    "run": AS_STUDY,
+    "ablate": AS_STUDY,
 }
 
 

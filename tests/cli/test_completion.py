@@ -60,7 +60,7 @@ def complete(folder: Path, type_: Type, monkeypatch: pytest.MonkeyPatch) -> Comp
         ("stresslens help dat", ["data"]),
         ("stresslens list expl", ["explainers"]),
         ("stresslens list ru", ["runs"]),
-        ("stresslens list losses ", ["cross_entropy", "mse"]),
+        ("stresslens list losses ", ["asymmetric", "bce", "cross_entropy", "focal", "mse"]),
         ("stresslens list models si", ["simple_cnn", "simple_net"]),
         ("stresslens train dig", ["digits"]),
         ("stresslens train digits simple_c", ["simple_cnn"]),

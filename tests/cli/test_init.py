@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stresslens.config import json_schema, study_file
 from stresslens.config.json_schema import schema_text
+from stresslens.config.presets import presets
 from stresslens.config.shipped_studies import shipped_studies
 from stresslens.core.errors import ConfigError
 
@@ -47,6 +49,44 @@ def test_the_plugins_of_a_study_come_with_it(name: str) -> None:
     assert all((study.file.parent / file).is_file() for file in study.needs)
     assert (".py:" in study.file.read_text()) == bool(study.needs)
     assert study.purpose
+
+
+@pytest.mark.parametrize("name", presets())
+def test_init_writes_a_study_that_begins_from_a_preset(type_: Type, tmp_path: Path, name: str) -> None:
+    code, out, _ = type_("init", "--preset", name)
+    assert code == 0
+    assert out.splitlines() == [
+        f"wrote studies/{name}.yaml",
+        "wrote studies/schema.json",
+        f"next: stresslens run studies/{name}.yaml",
+    ]
+    file = tmp_path / "studies" / f"{name}.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert all(len(line) <= 110 and line == line.rstrip() for line in text.splitlines())
+    study, preset = study_file.read_study(file), presets()[name]
+    settings = {"data": "digits", **preset.settings}
+    assert study.seeds == [0, 1, 2]
+    same = study_file.expand_study(settings, name="same", base=tmp_path)
+    assert study.variants[0].config == same.variants[0].config
+    above, _, comment = text.partition("takes their place:\n#\n")
+    kept = "\n".join(line.removeprefix("# ") for line in comment.splitlines())
+    assert yaml.safe_load(kept) == preset.settings
+    assert above.startswith(f"# stresslens run studies/{name}.yaml\n#\n# It begins from the preset {name}: ")
+
+
+def test_init_with_a_study_and_presets(type_: Type, tmp_path: Path) -> None:
+    code, out, _ = type_("init", "a", "--preset", "airbench", "--study", "quickstart")
+    assert code == 0
+    assert out.splitlines()[-1] == "next: cd a && stresslens run studies/quickstart.yaml"
+    assert {file.name for file in (tmp_path / "a/studies").iterdir()} == {
+        "airbench.yaml",
+        "quickstart.yaml",
+        "schema.json",
+    }
+    code, _, err = type_("init", "b", "--preset", "airbnch")
+    assert code == 2
+    assert "no preset is called 'airbnch'; did you mean 'airbench'?" in err
+    assert not (tmp_path / "b").exists()
 
 
 def test_init_never_overwrites(type_: Type, tmp_path: Path) -> None:

@@ -182,6 +182,26 @@ def test_ingredients_are_found_in_the_recipe(tmp_path: Path) -> None:
     assert of["without_weight_decay"].train.optimizer == {"nesterov": {"momentum": 0.8, "weight_decay": 0.0}}
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "names"),
+    [
+        ("{timm: {name: lion, weight_decay: 0.05}}", ["weight decay", "lion"]),
+        ("{torch: {name: NAdam, options: {momentum_decay: 0.01}}}", ["NAdam"]),
+        ("torch.optim:RAdam", ["RAdam"]),
+    ],
+)
+def test_an_optimizer_of_a_library_is_called_by_its_own_name(
+    tmp_path: Path, optimizer: str, names: list[str]
+) -> None:
+    text = f"data: digits\nmodel: linear\ntrain: {{optimizer: {optimizer}}}\n"
+    study = ablation(tmp_path, text, AblationRequest())
+    assert study.ablation is not None
+    assert [each.name for each in study.ablation.ingredients] == names
+    said = ingredient_in_words(study.ablation.ingredients[-1])
+    assert said.startswith("train.optimizer ")
+    assert {each.name for each in study.variants} >= {"full", "bare"}
+
+
 def test_found_ingredients_are_chosen_by_name_or_by_the_key_of_another_setting(tmp_path: Path) -> None:
     study = ablation(tmp_path, RECIPE, AblationRequest(ingredients=["ema", "train.batch_size"]))
     found = {each.name: (each.config.train.ema, each.config.train.batch_size) for each in study.variants}

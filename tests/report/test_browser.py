@@ -53,6 +53,19 @@ def test_pages_ask_for_nothing_complain_of_nothing_and_fit(
     assert browser.evaluate("document.body.innerText.includes('Reproduce')")
 
 
+def test_a_long_aside_of_a_sentence_stays_on_a_phones_page(
+    browser: Chromium, pages: tuple[Path, Path]
+) -> None:
+    browser.open(pages[0], width=390)
+    aside = "(2 seeds, 360 images; 2 seeds are too few to leave out more)"
+    browser.evaluate(
+        "document.querySelector('#verdicts').insertAdjacentHTML('beforeend', '<p class=\"lead\"><bdi>none is "
+        f'worse <span class="interval">{aside}</span></bdi></p>\')'
+    )
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 390
+    assert browser.evaluate("getComputedStyle(document.querySelector('td .interval')).whiteSpace") == "nowrap"
+
+
 def test_a_request_would_be_seen_and_is_refused(browser: Chromium, pages: tuple[Path, Path]) -> None:
     browser.open(pages[0])
     browser.evaluate("document.body.append(Object.assign(new Image(), {src: 'https://example.org/a.png'}))")

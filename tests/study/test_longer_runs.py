@@ -25,12 +25,15 @@ COMPUTE: dict[str, Any] = {"precision": "float32", "threads": 1, "memory_format"
 SOUND: dict[str, dict[str, Any]] = {
     "constant": {},
     "step": {"schedule": {"step": {"every": 2}}, "optimizer": "momentum", "augment": ["flip"], "ema": 0.9},
+    "lion": {"optimizer": {"timm": {"name": "lion", "weight_decay": 0.05}}},
+    "NAdam": {"optimizer": {"torch": {"name": "NAdam"}}},
 }
 SPREAD: dict[str, dict[str, Any]] = {
     "cosine": {"schedule": "cosine"},
     "one_cycle": {"schedule": "one_cycle"},
     "warmup": {"schedule": {"warmup": {"share": 0.5, "then": "constant"}}},
     "ramp": {"objective": {"adversarial": {"norm": "linf", "eps": 0.1, "ramp": 0.5}}},
+    "swa": {"swa": 0.5},
 }
 
 
@@ -100,6 +103,15 @@ def test_what_depends_on_the_number_of_epochs_is_refused(tmp_path: Path, small: 
     with pytest.raises(ConfigError, match=r"trained for 2 epochs.*\n.*to go on from its weights"):
         trained(tmp_path, small, 3, **SPREAD[kind])
     assert read_record(RunFolder(folder)).training.epochs == 2
+
+
+def test_more_epochs_with_an_average_over_epochs_are_refused(tmp_path: Path, small: sl.Data) -> None:
+    folder = trained(tmp_path, small, 2, swa=0.5)
+    weights = (folder / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match=r"averaged over the epochs behind a share \(swa\) of all\n"):
+        trained(tmp_path, small, 4, swa=0.5)
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert trained(tmp_path, small, 2, swa=0.5) == folder
 
 
 def test_the_refusal_has_a_call_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import random
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -114,3 +115,43 @@ def test_killed_twenty_times_equals_never_killed(tmp_path: Path) -> None:
     places = [place["epoch"] * 10 + place["step"] for place in resumed]
     assert places == sorted(places)
     assert len(resumed) >= KILLS // 2
+
+
+LIBRARIES: dict[str, dict[str, Any]] = {
+    "lion": {"timm": {"name": "lion", "weight_decay": 0.05}},
+    "NAdam": {"torch": {"name": "NAdam", "weight_decay": 0.01, "decay": "weights"}},
+}
+"""An optimizer of timm and one of torch, whose state (a momentum; two moments and a product of
+momentums) the built-in ones do not have."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_killed_with_an_optimizer_of_a_library_equals_never_killed(tmp_path: Path, name: str) -> None:
+    study = tmp_path / "study.yaml"
+    optimizer = f"optimizer: {json.dumps(LIBRARIES[name])}"
+    study.write_text(STUDY.replace("optimizer: momentum", optimizer).replace("ema: 0.95", "swa: 0.5"))
+    finish(start(study, tmp_path / "whole"))
+    run, kills = tmp_path / "killed" / "study" / "run" / "seed-0", 0
+    while kills < 4:
+        attempt = start(study, tmp_path / "killed")
+        target = 15 * kills + 3  # behind 45 epochs weights are averaged
+        while attempt.is_alive() and logged(run) < target:
+            time.sleep(0.001)
+        if not attempt.is_alive():
+            pytest.fail(f"finished after {kills} kills: make the study longer")
+        attempt.kill()
+        attempt.join()
+        kills += 1
+    finish(start(study, tmp_path / "killed"))
+    reference = tmp_path / "whole" / "study" / "run" / "seed-0"
+    for file in ("metrics.jsonl", "model.safetensors", "model.json", "config.yaml"):
+        assert (run / file).read_bytes() == (reference / file).read_bytes(), file
+    states = [
+        torch.load(folder / "checkpoint.pt", weights_only=True)["optimizer"]["state"]
+        for folder in (run, reference)
+    ]
+    assert states[0].keys() == states[1].keys()
+    for one, other in zip(*(state.values() for state in states), strict=True):
+        assert all(torch.equal(torch.as_tensor(one[key]), torch.as_tensor(other[key])) for key in one)
+    assert len(json.loads((run / "record.json").read_text())["resumed_from"]) >= 3

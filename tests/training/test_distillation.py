@@ -119,3 +119,57 @@ def test_two_that_teach_each_other_are_refused(tmp_path: Path) -> None:
     runs = {a: {"train.objective": {"distillation": {"run": b}}} for a, b in (("a", "b"), ("b", "a"))}
     with pytest.raises(ConfigError, match="depend on each other"):
         pipeline.run(study(runs=runs), out=tmp_path)
+
+
+SWEEP = {"settings": [{"train.lr": 0.01}, {"train.lr": 0.001}]}
+TAUGHT = {"distillation": {"run": "teacher"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"runs": {"a": {"train.objective": TAUGHT}, "teacher": {}}, "sweep": SWEEP},
+            r"^sweep: a sweep starts before other runs are trained; train the teacher first, and give its "
+            r"folder: \{distillation: \{run: \./runs/STUDY/teacher\}\}$",
+        ),
+        (
+            {"runs": {"a": {"model.weights": {"run": "b"}}, "b": {}}, "sweep": SWEEP},
+            r"^sweep: .*; train b first, and give its folder or file: weights: \{run: \./runs/STUDY/b\}$",
+        ),
+        (
+            {"runs": {"a": {}}, "sweep": {"space": {"train.objective": ["supervised", TAUGHT]}}},
+            r"^sweep\.space\.train\.objective\.1: a sweep starts .*; train the teacher first",
+        ),
+        (
+            {"runs": {"a": {}}, "sweep": {"settings": [{"train.objective": TAUGHT}, {"train.lr": 0.1}]}},
+            r"^sweep\.settings\.0\.train\.objective: a sweep starts .*; train the teacher first",
+        ),
+    ],
+)
+def test_a_sweep_that_would_wait_for_another_run_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        study(**changes)
+
+
+def test_a_sweep_learns_from_a_teacher_and_weights_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipeline.run(study(runs={"teacher": {}}), out=Path("runs"))
+    taught = {"distillation": {"run": "./runs/taught/teacher"}}
+    runs = {
+        "taught": {"train.objective": taught},
+        "begun": {"model.weights": {"run": "./runs/taught/teacher/seed-0"}},
+    }
+    folder = pipeline.run(study(study="swept", runs=runs, sweep=SWEEP), out=Path("runs"))
+    for name in runs:
+        assert read_json(folder / name / "seed-0" / "record.json")["status"] == "finished"
+        assert len(read_json(folder / name / "sweep.json")["trials"]) == 2
+    assert len(read_json(folder / "taught" / "sweep.json")["asked"]["teacher"]) == 16
+
+
+def test_a_sweep_with_a_teacher_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    runs = {"a": {"train.objective": {"distillation": {"run": "./none/teacher"}}}}
+    with pytest.raises(ConfigError, match=r"teacher: \./none/teacher has no trained model"):
+        pipeline.run(study(runs=runs, sweep=SWEEP), out=tmp_path)

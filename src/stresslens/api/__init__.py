@@ -11,6 +11,7 @@ from stresslens.api.evaluator import evaluate, export, layer_table, load, predic
 from stresslens.api.explainer import explain
 from stresslens.api.folders import check_data, compare, compare_across, open, write_report
 from stresslens.api.label_search import find_label_errors
+from stresslens.api.learning_rates import LearningRates, find_lr
 from stresslens.api.own_models import as_model
 from stresslens.api.prediction_sets import prediction_sets
 from stresslens.api.runs import Run
@@ -28,6 +29,7 @@ __all__ = [
     "Ablation",
     "ClassTable",
     "ConfusionMatrix",
+    "LearningRates",
     "ReliabilityDiagram",
     "RiskCoverageCurve",
     "Run",
@@ -45,6 +47,7 @@ __all__ = [
     "explain",
     "export",
     "find_label_errors",
+    "find_lr",
     "layer_table",
     "load",
     "open",

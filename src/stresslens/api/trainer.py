@@ -15,25 +15,22 @@ from torch import nn
 
 from stresslens.api.arguments import (
     check_whole_number,
-    folder_name_of,
-    model_key,
     path_of,
-    plain_data,
     trackers_of,
     views_of,
 )
 from stresslens.api.progress_bar import LINES, Display, Epochs, Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study
+from stresslens.api.training_task import training_task
 from stresslens.api.words import public_call
 from stresslens.config import study_file
 from stresslens.config.ablation import AblationRequest, request_of
 from stresslens.config.ensembles import number_of_runs
 from stresslens.config.function_files import with_names
 from stresslens.config.recorded_study import read_recorded_study
-from stresslens.core.copies import copied, eager_module, usable_module
+from stresslens.core.copies import copied
 from stresslens.core.data import Data
-from stresslens.core.draws import seed_number
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.tracking import Tracker
 from stresslens.evaluation.record import RunRecord
@@ -42,7 +39,6 @@ from stresslens.study.dictionary import study_from
 from stresslens.study.failures import succeeded
 from stresslens.study.longer_runs import go_on
 from stresslens.study.recorded_runs import record_study, tables_of
-from stresslens.study.run_tasks import python_task
 from stresslens.training.autotune import autotune
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
@@ -196,7 +192,6 @@ def _ended(task: Task, record: RunRecord) -> str:
     return f"{name}: {100 * accuracy.value:.2f} % of {accuracy.n:,} test images" if accuracy else name
 
 
-# long: what the caller gives is told apart, one kind after the other
 @public_call()
 def train(
     model: str | Mapping[str, Any] | nn.Module = "simple_cnn",
@@ -230,38 +225,22 @@ def train(
     that is called a few times a second with what is being done, how much of it is done (epochs), and how
     much there is. Raises ConfigError, DataError, TrainingDiverged, and Stopped after a signal, when all is
     saved."""
-    on = "; for more epochs, repeat the call of the run with name= and epochs=; to start from its "
-    hint = f"{on}weights, give its model()" if isinstance(model, Run | Study) else ""
-    given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
-    key = model_key(model, given, hint)
-    place, seed = path_of(out, "out"), seed_number(seed)
-    data = data if isinstance(data, Data) else plain_data(data)
-    own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
-    options = with_names(options, place)
     named, trackers = trackers_of(track)
-    values = {
-        "data": "digits" if own_data else data,
-        key: "linear" if own_model else model,
-        "input": dict(input or {}),
-        "train": options,
-        "track": named,
-        **({"evaluation": {"tta": views}} if (views := views_of(tta)) else {}),
-    }
-    config = study_file.variant_config_from(values, Path.cwd())
-    module = eager_module(usable_module(model)) if isinstance(model, nn.Module) else None
-    snapshot = None if module is None else copied(module)
-    own = data.uncached() if isinstance(data, Data) else None
-    task = python_task(config, values, place, folder_name_of(name), seed, data=own, module=module)
+    views = views_of(tta)
+    more = {"track": named, **({"evaluation": {"tta": views}} if views else {})}
+    place = path_of(out, "out")
+    task = training_task(model, data, options, out=place, name=name, seed=seed, input=input, more=more)
+    snapshot = None if task.module is None else copied(task.module)
     task = replace(task, trackers=trackers)
     with shown(progress) as display:
         for line in go_on([task]):
             display.print(line)
         (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-        epochs = Epochs(display, task.run, task.folder, config.train.epochs, lines=True)
+        epochs = Epochs(display, task.run, task.folder, task.config.train.epochs, lines=True)
         record = succeeded(stages.carry_out(task, epochs.show))
         epochs.end()
     _tell_of_files(task, record)
-    return Run(task.folder, record.as_json(), snapshot, data_now=own)
+    return Run(task.folder, record.as_json(), snapshot, data_now=task.data)
 
 
 def _tell_of_files(task: Task, record: RunRecord) -> None:

@@ -69,6 +69,13 @@ def shipped_study_names(incomplete: str) -> list[str]:
     return list(shipped_studies())
 
 
+def preset_names(incomplete: str) -> list[str]:
+    """The presets that come with stresslens."""
+    from stresslens.config.presets import presets
+
+    return list(presets())
+
+
 def _names(folder: str) -> list[str]:
     """The names of the built-in plug-ins and of those that installed packages bring, as
     `registry.all_names` gives them; that module imports torch."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from stresslens.cli.completion import shipped_study_names
+from stresslens.cli.completion import preset_names, shipped_study_names
 from stresslens.core.errors import ConfigError
 from stresslens.core.spelling import closest
 
@@ -26,29 +26,45 @@ def init(
             autocompletion=shipped_study_names,
         ),
     ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--preset",
+            help="A preset from which a new study begins (list them: `stresslens list presets`).",
+            show_default=False,
+            autocompletion=preset_names,
+        ),
+    ] = None,
 ) -> None:
     """Write a study to begin with.
 
-    It is copied to studies/NAME.yaml, with the plug-ins that it names. The JSON schema of study files
-    is written to studies/schema.json, with which an editor completes keys and marks mistakes. A file
-    that is there already is kept.
+    It is copied to studies/NAME.yaml, with the plug-ins that it names; of a preset that file begins a
+    study, and has the settings as a comment. The JSON schema of study files is written to
+    studies/schema.json, with which an editor completes keys and marks mistakes. A file that is there
+    already is kept.
     """
     from stresslens.config.json_schema import schema_text
+    from stresslens.config.presets import no_preset, presets
     from stresslens.config.shipped_studies import shipped_studies
 
-    known = shipped_studies()
-    names = study or ["quickstart"]
+    known, begun = shipped_studies(), presets()
+    names, of_presets = study or ([] if preset else ["quickstart"]), preset or []
     for name in names:
         if name not in known:
             raise ConfigError(f"no study is called {name!r}; {closest(name, list(known))}")
+    for name in of_presets:
+        if name not in begun:
+            raise ConfigError(no_preset(name))
     home = folder / "studies"
     for name in names:
         source = known[name].file.parent
         for file in (Path(f"{name}.yaml"), *known[name].needs):
             _write(home / file, (source / file).read_bytes)
+    for name in of_presets:
+        _write(home / f"{name}.yaml", begun[name].study_text.encode)
     _write(home / "schema.json", lambda: schema_text().encode())
     first = f"cd {shlex.quote(str(folder))} && " if folder != Path() else ""
-    typer.echo(f"next: {first}stresslens run studies/{names[0]}.yaml")
+    typer.echo(f"next: {first}stresslens run studies/{[*names, *of_presets][0]}.yaml")
 
 
 def _write(path: Path, content: Callable[[], bytes]) -> None:

@@ -161,6 +161,8 @@ def _print_presets(pattern: str, as_json: bool) -> None:
         typer.echo(f"preset: {name}\n# {each.purpose}\n{each.text}\n")
     if not found:
         typer.echo(f"presets: none of {len(presets())} is like {pattern!r}")
+        return
+    typer.echo("# begin a study from one with: stresslens init --preset NAME")
 
 
 def _help(folder: str, name: str) -> dict[str, str]:

@@ -39,6 +39,8 @@ KEPT = {
 COMPANIONS = {"train.optimizer": ("train.lr",), "train.objective": ("train.replay",)}
 """Settings that come and go with another plug-in than the default one."""
 NAMES = {"train.loss.smoothing": "label smoothing"}
+LIBRARIES = ("timm", "torch")
+"""Plug-ins for all optimizers of a library; the ingredient is called like the one that is named."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ class _Found:
             self.of_options(dotted)
             return
         more = [key for key in COMPANIONS.get(dotted, ()) if _at(self.bare, key) is not None]
-        self.add(_short(name), [dotted, *more])
+        is_named = name in LIBRARIES and isinstance(options.get("name"), str)
+        self.add(options["name"] if is_named else _short(name), [dotted, *more])
         self.kept = {key: why for key, why in self.kept.items() if key not in more}
 
     def of_options(self, dotted: str, *, off_only: bool = False) -> None:

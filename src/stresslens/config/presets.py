@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,18 @@ from stresslens.config.shipped_studies import study_folders
 from stresslens.config.yaml_source import Source, head_of
 from stresslens.core.errors import Problem
 from stresslens.core.spelling import closest
+
+STUDY = """{comments}
+#
+# yaml-language-server: $schema=schema.json
+preset: {name}
+data: digits  # or your images: {{folder: {{path: photos, size: 32}}}}
+repeats: 3
+
+# The settings of the preset. What you write here, without the #, takes their place:
+#
+{settings}
+"""
 
 
 @dataclass(frozen=True)
@@ -35,11 +48,28 @@ class Preset:
         """What it is for, and what was measured."""
         return " ".join(line.strip() for line in head_of(self.file)[1:] if line.strip())
 
+    @property
+    def study_text(self) -> str:
+        """A study file that begins from it, with its settings as a comment."""
+        name = self.file.stem
+        about = textwrap.fill(f"It begins from the preset {name}: {self.purpose}", 98)
+        comments = textwrap.indent(f"stresslens run studies/{name}.yaml\n\n{about}", "# ", lambda _: True)
+        return STUDY.format(
+            comments=comments.replace("# \n", "#\n"),
+            name=name,
+            settings=textwrap.indent(self.text, "# "),
+        )
+
 
 def presets() -> dict[str, Preset]:
     """The presets by name."""
     files = (file for folder in study_folders() for file in sorted((folder / "presets").glob("*.yaml")))
     return {file.stem: Preset(file) for file in files}
+
+
+def no_preset(name: object) -> str:
+    """What is said where a name is that of no preset."""
+    return f"no preset is called {name!r}; {closest(str(name), list(presets()))}"
 
 
 def with_preset(values: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
@@ -52,8 +82,7 @@ def with_preset(values: Mapping[str, Any], problems: list[Problem]) -> dict[str,
     if name is None:
         return dict(values)
     if name not in known:
-        why = f"no preset is called {name!r}; {closest(str(name), list(known))}"
-        problems.append(Problem(("preset",), why))
+        problems.append(Problem(("preset",), no_preset(name)))
         return dict(values)
     begun = known[name].settings
     if values.get("estimator") is not None:

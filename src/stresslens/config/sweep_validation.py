@@ -31,6 +31,13 @@ SHARED = (*COMPUTE_KEYS, *MONITORING_KEYS, *RESUME_SAFE_KEYS, "select")
 """Settings of `train` that are the same in all trials, because they say how trials are carried
 out and compared."""
 
+INSTEAD = {
+    "weights": "train {run} first, and give its folder or file: weights: {{run: ./runs/STUDY/{run}}}",
+    "teacher": "train the teacher first, and give its folder: {{distillation: {{run: ./runs/STUDY/{run}}}}}",
+    "member": "an ensemble is made of trained runs; leave it out of the sweep, or name it in another study",
+}
+"""What to do where a run of a sweep needs another run of its study."""
+
 
 def with_settings(
     values: Mapping[str, Any], settings: Mapping[str, Any]
@@ -55,9 +62,13 @@ def recipe_with(
     except ConfigError as error:
         problems.append(Problem(next(iter(at.values()), ("sweep",)), str(error)))
         return None
-    return check_variant(
+    config = check_variant(
         changed, (), base, problems, {path: at.get(key, ("sweep",)) for key, path in paths.items()}
     )
+    if config is None or not (awaited := _awaited_runs(config)):
+        return config
+    problems += [Problem(next(iter(at.values()), ("sweep",)), why) for why in awaited]
+    return None
 
 
 def allowed(
@@ -124,15 +135,23 @@ def check_swept(
     fixed |= {key: ("the", "command", "line") for key, _, _ in override_changes}
     if keys.data_sizes is not None and cell.point is not None:
         fixed |= dict.fromkeys(keys.data_sizes.sets, ("the", "data_sizes"))
-    if any(what != "surrogate" for what, _ in depends_on(config)):
-        why = "a sweep starts before other runs are trained; train the run with the weights first"
-        problems.append(
-            Problem(("sweep",), f"{why}, and give its file: weights: {{file: RUN/model.safetensors}}")
-        )
+    awaited = _awaited_runs(config)
+    problems += [Problem(("sweep",), why) for why in awaited]
     if config.estimator is not None or any(key.startswith("estimator") for key in sweep.space or {}):
         why = "trials are compared by their epochs, and an estimator has none; list its settings as runs"
         problems.append(Problem(("sweep",), why))
-    check_sweep(sweep, config, fixed, base, problems)
+    if not awaited:
+        check_sweep(sweep, config, fixed, base, problems)
+
+
+def _awaited_runs(config: VariantConfig) -> list[str]:
+    """Why a sweep cannot wait for the runs that a trial needs. A run that is named by its folder is there
+    already."""
+    return [
+        f"a sweep starts before other runs are trained; {INSTEAD[what].format(run=run)}"
+        for what, run in depends_on(config)
+        if what in INSTEAD and (what == "member" or "/" not in run)
+    ]
 
 
 def _key_problems(sweep: Sweep, config: VariantConfig) -> Iterator[tuple[Keys, str]]:

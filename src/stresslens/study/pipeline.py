@@ -175,8 +175,8 @@ def _autotuned(
 
 
 def waves(tasks: Sequence[Task]) -> list[list[Task]]:
-    """The tasks in groups by their dependencies: a run comes after the runs whose weights or
-    gradients it needs.
+    """The tasks in groups by their dependencies: a run comes after the runs whose weights, gradients
+    or answers it needs.
 
     Raises ConfigError where runs depend on each other in a cycle.
     """
@@ -185,7 +185,7 @@ def waves(tasks: Sequence[Task]) -> list[list[Task]]:
     def depth(run: str, seen: tuple[str, ...] = ()) -> int:
         if run in seen:
             raise ConfigError(
-                f"the runs {' → '.join((*seen, run))} depend on each other's weights or gradients"
+                f"the runs {' → '.join((*seen, run))} depend on each other's weights, answers or gradients"
             )
         return max((1 + depth(other, (*seen, run)) for other in needs[run] if other in needs), default=0)
 

@@ -41,10 +41,11 @@ from stresslens.study.sweep_folder import (
 )
 from stresslens.study.sweep_journal import SweepJournal, has_journal
 from stresslens.study.sweep_metric import check_metric, estimate_on
-from stresslens.training import best_epoch, initial_weights
+from stresslens.training import best_epoch
 from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
+from stresslens.training.members import member_digest
 from stresslens.training.task import Task, load_data
 
 
@@ -131,19 +132,23 @@ class Trials:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The identity of this sweep: its search space, configuration, seed, data and initial
-        weights."""
+        """The identity of this sweep: its search space, configuration, seed, data, initial weights and
+        teacher."""
         code = source_digests([self.values, self.sweep.space, self.sweep.settings], base=self.run.base)
         train = {key: value for key, value in self.values["train"].items() if key not in RESUME_SAFE_KEYS}
         config = {**self.values, "train": train, "code": code}
-        origin = initial_weights.published(self.run.config.model, None, base=self.run.base)
+        plan = self.task(0, self.config({}), 1).plan
+        origin = plan.initial_weights
         weights = {"weights": origin.digest} if origin and origin.digest else {}
+        teacher = {"teacher": member_digest(plan.teacher)} if plan.teacher else {}
         return {
             "sweep": in_words_of_0_1({"sweep": asdict(self.sweep)})["sweep"],
             "recipe": in_words_of_0_1(config),
             "seed": self.study.seeds[0],
             "data": self.data.fingerprint,
-        } | weights
+            **weights,
+            **teacher,
+        }
 
     @cached_property
     def known(self) -> SweepFile | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from stresslens.core import devices
 from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.run_folder import RunFolder
-from stresslens.training.autotune import compute_config
+from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.loop import Training
 from stresslens.training.setup import build_model, load_initial_weights
 from stresslens.training.task import Task, load_data
@@ -28,6 +29,8 @@ TOO_HIGH = 4.0
 """The test ends where the smoothed loss is so many times its lowest value."""
 BELOW = 10.0
 """The suggestion is so many times smaller than the rate with the lowest smoothed loss."""
+SEEDS = 3
+"""Seeds of a test that names none."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,12 @@ def smoothed(losses: Sequence[float]) -> list[float]:
 def central_rate(ranges: Sequence[RateRange]) -> float:
     """The geometric mean of the suggestions of several seeds."""
     return math.exp(sum(math.log(each.suggestion) for each in ranges) / len(ranges))
+
+
+def rate_ranges(tasks: Sequence[Task]) -> Iterator[RateRange]:
+    """The range test of each task, with compute settings that are chosen first, for all of them alike."""
+    for task in autotune(list(tasks), most_threads=os.cpu_count() or 1):
+        yield rate_range(task)
 
 
 def rate_range(task: Task) -> RateRange:
