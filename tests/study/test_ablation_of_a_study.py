@@ -12,7 +12,7 @@ import pytest
 
 import stresslens as sl
 from stresslens.comparison import tested_run
-from stresslens.comparison.ablation import interaction_of, study_ablation, worth_table
+from stresslens.comparison.ablation import corrected_interactions, interaction_of, study_ablation, worth_table
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.config.study_record import StatedAblation, StatedIngredient
 from stresslens.evaluation.record import RunRecord
@@ -165,6 +165,23 @@ def test_an_interaction_is_the_difference_of_the_gains_by_hand() -> None:
     seeds = {**runs, "bare": {"seed-9": runs["bare"]["seed-0"]}}
     assert interaction_of(ablation.ingredients[0], ablation, seeds) is None
     assert worth_table(ablation, "accuracy", [], runs).rows == []
+
+
+def test_interactions_are_corrected_over_the_ingredients() -> None:
+    """By hand: sorted p of three are multiplied by 3, 2 and 1; the one interaction of two counts once."""
+    numbers, ablation = np.random.default_rng(1), stated("x", "y", "z")
+    shares = {"full": 0.9, "bare": 0.6}
+    shares |= {
+        f"{side} {name}": 0.6 + 0.04 * k for side in ("without", "only") for k, name in enumerate("xyz")
+    }
+    runs = {name: runs_of(numbers.random((4, 900)) < share) for name, share in shares.items()}
+    found = sorted(corrected_interactions(ablation, runs).values(), key=lambda each: each.p)
+    by_hand = [min(1.0, factor * each.p) for factor, each in zip((3, 2, 1), found)]
+    assert [each.p_holm for each in found] == pytest.approx(np.maximum.accumulate(by_hand))
+    pairs = (("only y", "full"), ("bare", "only x")), (("only x", "full"), ("bare", "only y"))
+    two = [StatedIngredient(name=n, left_out=left, added=add) for n, (left, add) in zip("xy", pairs)]
+    both = corrected_interactions(ablation.model_copy(update={"ingredients": two}), runs)
+    assert both["x"].p_holm == both["y"].p_holm == both["x"].p == pytest.approx(both["y"].p)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stresslens.comparison.accuracy import paired_accuracy
-from stresslens.comparison.difference import LEVEL, Difference, divided_difference_of, with_holm
+from stresslens.comparison.difference import LEVEL, Difference, divided_difference_of
 from stresslens.comparison.measured_run import Measured, predictions_by_metric
 from stresslens.comparison.metric_difference import difference_of_values
 from stresslens.comparison.robustness import threats_of
@@ -31,6 +31,7 @@ from stresslens.config.study_record import StatedAblation, StatedIngredient, rea
 from stresslens.core.errors import ConfigError
 from stresslens.metrics.intervals import Floats
 from stresslens.metrics.measures import ACCURACY, Measure, measure_of
+from stresslens.metrics.paired import holm
 from stresslens.metrics.random_effects import Goal
 
 PRICES = ("seconds to the stop", "peak memory", "parameters", "multiply-adds", "seconds to score")
@@ -103,9 +104,7 @@ def worth_table(
     """What each ingredient is worth by one metric, the most first: the contrasts of its pairs, and the
     interaction. Holm's correction of the interactions is over the ingredients."""
     by_pair = {(each.a, each.b): each for each in reversed(contrasts)}
-    found = {each.name: interaction_of(each, stated, tested) for each in stated.ingredients}
-    corrected = with_holm([each for each in found.values() if each is not None])
-    interactions = {each.contrast: _contrast_of(each) for each in corrected}
+    interactions = {name: _contrast_of(each) for name, each in corrected_interactions(stated, tested).items()}
     rows = []
     for each in stated.ingredients:
         left_out, added = by_pair.get(each.left_out or ("", "")), by_pair.get(each.added or ("", ""))
@@ -121,6 +120,18 @@ def worth_table(
             rows.append(row)
     rows.sort(key=_gain, reverse=True)
     return WorthTable(metric=metric, together=by_pair.get((stated.bare, stated.full)), rows=rows)
+
+
+def corrected_interactions(stated: StatedAblation, tested: TestedVariants) -> dict[str, Difference]:
+    """The interactions that can be computed, by ingredient, with Holm's correction over them. Two ingredients
+    have one and the same interaction, which counts once."""
+    found = {each.name: interaction_of(each, stated, tested) for each in stated.ingredients}
+    known = {name: each for name, each in found.items() if each is not None}
+    of_runs = {
+        each.name: frozenset((*(each.left_out or ()), *(each.added or ()))) for each in stated.ingredients
+    }
+    corrected = holm({of_runs[name]: each.p for name, each in known.items()})
+    return {name: replace(each, p_holm=corrected[of_runs[name]]) for name, each in known.items()}
 
 
 def _plan(contrast: Contrast | None, tested: TestedVariants, pairs: int) -> str | None:
