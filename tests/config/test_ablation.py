@@ -145,6 +145,8 @@ def test_a_sweep_and_further_contrasts_may_stand_beside_it(tmp_path: Path) -> No
         ("ablate: {a: {train.ema: 0.9}}\ngrid: {train.lr: [1]}", "grid: cannot stand beside `ablate`"),
         ("ablate: {a: {train.ema: 0.9}}\ndata_sizes: {sizes: [9, 19]}", "data_sizes: cannot stand beside"),
         ("ablate: {a: {train.ema: 0.9}}\ncontrasts: {all together: {vary: data}}", "a contrast of this name"),
+        ("ablate: {'': {train.ema: 0.9}}", "an ingredient needs a name"),
+        ("ablate: {a: {train: {ema: 0.9}}, b: {train.ema: 0.8}}", "ablate.b.train.ema: a sets train.ema too"),
         ("ablate: auto", "ablate: no ingredient was found"),
         ("ablat: auto", "ablat: unknown key; did you mean 'ablate'?"),
     ],
@@ -152,6 +154,21 @@ def test_a_sweep_and_further_contrasts_may_stand_beside_it(tmp_path: Path) -> No
 def test_mistakes_are_told_with_their_line(tmp_path: Path, text: str, said: str) -> None:
     (line,) = problems(tmp_path, text)[:1]
     assert said in line
+
+
+def test_a_section_in_an_ingredient_leaves_the_other_settings_as_they_are(tmp_path: Path) -> None:
+    text = "data: digits\nmodel: linear\ntrain: {epochs: 3}\nablate: {ema: {train: {ema: 0.9}}}\n"
+    full, bare = (each.config.train for each in read(tmp_path, text).variants)
+    assert (full.epochs, full.ema, bare.epochs, bare.ema) == (3, 0.9, 3, None)
+    (tmp_path / "study.yaml").write_text(text)
+    changed = study_file.read_study(tmp_path / "study.yaml", ["ablate.ema.train.ema=0.5"])
+    assert changed.variants[0].config.train.ema == 0.5
+
+
+def test_one_mistake_is_told_once(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "ablate: [ema]", AblationRequest()).count("ablate:") == 1
+    said = refusal(tmp_path, NAMED, AblationRequest(variant="x"))
+    assert "--variant x: the recipe is that of the file, which has no `runs`; leave the option out" in said
 
 
 def test_ingredients_are_found_in_the_recipe(tmp_path: Path) -> None:
@@ -212,7 +229,7 @@ def test_found_ingredients_are_chosen_by_name_or_by_the_key_of_another_setting(t
         "bare": (None, 64),
     }
     assert study.ablation is not None
-    assert study.ablation.kept["flip"] == "not asked for, so in every run"
+    assert study.ablation.kept["flip"] == "not asked for"
     assert "--ingredient emma: no ingredient has this name; did you mean 'ema'?" in refusal(
         tmp_path, RECIPE, AblationRequest(ingredients=["emma"])
     )

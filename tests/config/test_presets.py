@@ -48,6 +48,12 @@ def test_an_unknown_preset_is_told() -> None:
         config(preset="scratch-smal")
 
 
+@pytest.mark.parametrize("value", [3, ["airbench"], {"airbench": {}}])
+def test_a_preset_that_is_no_name_is_told(value: object) -> None:
+    with pytest.raises(ConfigError, match="preset: input should be a valid string"):
+        config(preset=value)
+
+
 def test_presets_are_printed_as_yaml(type_: Callable[..., tuple[int, str, str]]) -> None:
     code, out, _ = type_("list", "presets", "scratch*")
     assert code == 0

@@ -106,9 +106,12 @@ def expanded_ablation(
     is called `NAME-ablation`. Mistakes are added to `problems`."""
     if keys.ablate is None and request is None:
         return None
-    before, recipe = len(problems), {key: value for key, value in values.items() if key in VARIANT_KEYS}
+    recipe = {key: value for key, value in values.items() if key in VARIANT_KEYS}
     if keys.ablate is None:
         keys, recipe = _of_variant(keys, recipe, name, request or AblationRequest(), problems)
+    elif request is not None and request.variant is not None and keys.runs is None:
+        why = f"--variant {request.variant}: the recipe is that of the file, which has no `runs`"
+        problems.append(Problem(("ablate",), f"{why}; leave the option out"))
     request = request or AblationRequest()
     for key, why in CLASHES.items():
         if getattr(keys, key) is not None:
@@ -119,7 +122,7 @@ def expanded_ablation(
         ingredients = stated_ingredients(keys.ablate, recipe, problems)
     else:
         ingredients = found_ingredients(recipe, base, request.ingredients)
-        if not ingredients.all and len(problems) == before:
+        if not ingredients.all and not problems:
             why = "no ingredient was found: every setting that could be left out has its default. Name them"
             problems.append(Problem(("ablate",), f"{why}, as in ablate: {{ema: {{train.ema: 0.999}}}}"))
     chosen = ingredients.named(request.ingredients, problems)
@@ -195,7 +198,7 @@ def _expanded(
     }
     made = {name: ContrastSection(pairs=each) for name, each in pairs.items() if each}
     by_name = {each.name: each for each in ingredients.all}
-    kept = dict.fromkeys(always, "not asked for, so in every run") | ingredients.kept
+    kept = dict.fromkeys(always, "not asked for") | ingredients.kept
     record = StatedAblation(
         full=full,
         bare=bare,
@@ -256,7 +259,7 @@ def ingredient_in_words(ingredient: Ingredient | StatedIngredient) -> str:
     parts = []
     for key, value in ingredient.with_it.items():
         without = ingredient.without_it.get(key)
-        stated = "" if without is None else f" (without it {written(without)})"
+        stated = "" if without is None else f" (without it {written(without) or 'none'})"
         parts.append(f"{key} {written(value)}{stated}")
     return ", ".join(parts)
 

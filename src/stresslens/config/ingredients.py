@@ -19,6 +19,8 @@ from stresslens.core.spelling import closest, unknown_key
 ADDED = {".".join(map(str, path)) for path in LISTS}
 """Keys that hold a list, to which each ingredient adds its own elements."""
 FORMS = ("with", "without")
+SECTIONS = ("train", "input")
+"""Sections of which an ingredient sets single keys; the rest of the file has the others."""
 
 SWITCHES = ("ema", "clip", "balance", "accumulate", "replay", "fine_tune")
 """Settings of `train` whose default is that nothing is done."""
@@ -90,23 +92,37 @@ def stated_ingredients(
             )
             problems.append(Problem(("ablate", name), why))
             continue
-        ingredient = Ingredient(name, {}, {}, {key: ("ablate", name, key) for key in settings})
-        for key, value in settings.items():
+        if not name.strip():
+            problems.append(Problem(("ablate", name), "an ingredient needs a name, as in {ema: …}"))
+        ingredient = Ingredient(name, {}, {}, {})
+        for below, value in _single_settings(settings):
+            key, at = ".".join(below), ("ablate", name, *below)
+            ingredient.places[key] = at
             if (first := owner.setdefault(key, name)) != name and key not in ADDED:
                 why = f"{first} sets {key} too; what each is worth could not be told apart"
-                problems.append(Problem(("ablate", name, key), f"{why}: make one ingredient of the two"))
+                problems.append(Problem(at, f"{why}: make one ingredient of the two"))
             has_forms = isinstance(value, Mapping) and not {*FORMS}.isdisjoint(value)
             stated = value if has_forms else {"with": value}
             if "with" not in stated:
-                problems.append(Problem(("ablate", name, key), "says what is without it; give `with` too"))
+                problems.append(Problem(at, "says what is without it; give `with` too"))
             unknown = [form for form in stated if form not in FORMS]
-            problems += [Problem(("ablate", name, key), unknown_key(form, FORMS)) for form in unknown]
+            problems += [Problem(at, unknown_key(form, FORMS)) for form in unknown]
             for form, into in zip(FORMS, (ingredient.with_it, ingredient.without_it)):
                 if form in stated:
                     into[key] = stated[form]
-                    _check_list(key, stated[form], ("ablate", name, key), problems)
+                    _check_list(key, stated[form], at, problems)
         found.append(ingredient)
     return Ingredients(dict(recipe), found)
+
+
+def _single_settings(settings: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The path and value of each setting; of `train: {ema: 0.9}` those of `train.ema`, which takes the place
+    of a `train.ema` before it."""
+    for key, value in settings.items():
+        if key in SECTIONS and isinstance(value, Mapping):
+            yield from (((key, below), each) for below, each in value.items())
+        else:
+            yield (key,), value
 
 
 def _check_list(key: str, value: Any, at: registry.Keys, problems: list[Problem]) -> None:

@@ -81,6 +81,8 @@ def with_preset(values: Mapping[str, Any], problems: list[Problem]) -> dict[str,
     name, known = values.get("preset"), presets()
     if name is None:
         return dict(values)
+    if not isinstance(name, str):  # reported where the keys of the study are checked
+        return dict(values)
     if name not in known:
         problems.append(Problem(("preset",), no_preset(name)))
         return dict(values)
