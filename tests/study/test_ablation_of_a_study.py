@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import stresslens as sl
+from stresslens.api.ablations import Ablation as AblationOfStudy
 from stresslens.comparison import tested_run
 from stresslens.comparison.ablation import corrected_interactions, interaction_of, study_ablation, worth_table
+from stresslens.comparison.schema import Ablation as AblationFile
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.config.study_record import StatedAblation, StatedIngredient
 from stresslens.evaluation.record import RunRecord
@@ -200,3 +202,9 @@ def test_interactions_hold_the_level_where_there_are_none() -> None:
         assert found is not None
         wrong += found.p < 0.05
     assert wrong / studies < 0.075
+
+
+def test_one_without_a_comparison_is_shown_all_the_same() -> None:
+    empty = AblationOfStudy(AblationFile(full="full", bare="bare"))
+    assert repr(empty).startswith("Ablation(0 ingredients")
+    assert "worth" in empty._repr_html_()

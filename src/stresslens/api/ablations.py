@@ -26,16 +26,17 @@ class Ablation(Tabular):
 
     def __init__(self, told: AblationFile) -> None:
         self._told = told
+        self._tables = told.tables or [WorthTable()]  # none where no two of its runs could be compared
 
     def __repr__(self) -> str:
-        first = self._told.tables[0]
+        first = self._tables[0]
         said = [
             f"{r.ingredient} {worth_in_words(r.left_out or r.added, first)} {r.verdict}" for r in first.rows
         ]
         return f"Ablation({counted(len(said), 'ingredient')}: {brief('; '.join(said), 200)})"
 
     def _repr_html_(self) -> str:
-        first = self._told.tables[0]
+        first = self._tables[0]
         return card_with_charts(
             f"What each ingredient of {self._told.full} is worth",
             worth_chart(self._told, first),
@@ -47,19 +48,19 @@ class Ablation(Tabular):
     def metrics(self) -> list[str]:
         """What the ingredients were judged by: accuracy, robust accuracy under each attack, and the metrics
         of the study."""
-        return [table.metric for table in self._told.tables]
+        return [table.metric for table in self._tables]
 
     @public_call()
     def plot(self, metric: str = "accuracy") -> Chart:
         """The gain of each ingredient in full and alone by one of the `metrics`, with intervals, and the
         training time that it costs. Raises ConfigError for another metric."""
-        for table in self._told.tables:
+        for table in self._tables:
             if table.metric == metric:
                 return worth_chart(self._told, table)
         raise ConfigError(f"the ablation is not by {metric!r}; {closest(metric, self.metrics)}")
 
     def _table(self) -> ResultTable:
-        tables = [self._of(table, with_metric=True) for table in self._told.tables]
+        tables = [self._of(table, with_metric=True) for table in self._tables]
         return ResultTable(tables[0].columns, [row for table in tables for row in table.cells])
 
     def _of(self, table: WorthTable, *, with_metric: bool) -> ResultTable:
