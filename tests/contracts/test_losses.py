@@ -140,6 +140,15 @@ def test_cross_entropy_under_autocast_is_as_precise_as_torchs(n: int) -> None:
     assert torch.allclose(ours, theirs, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["focal", "asymmetric", "bce", "mse"])
+def test_a_loss_of_bfloat16_logits_is_computed_in_float32(name: str) -> None:
+    logits = 6 * torch.randn(64, 10, generator=torch.Generator().manual_seed(0)).bfloat16()
+    loss, y = registry.resolve("losses", name), torch.arange(64) % 10
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(logits=logits, y=y)
+    assert torch.equal(found, loss(logits=logits.float(), y=y))
+
+
 @sizes
 def test_mse_is_torchs_on_one_hot_labels(n: int) -> None:
     logits, y = case(n)

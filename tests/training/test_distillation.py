@@ -29,6 +29,7 @@ STUDY: dict[str, Any] = {
         "teacher": {},
     },
 }
+TAUGHT = {"distillation": {"run": "teacher"}}
 
 
 def study(**changes: Any) -> study_file.Study:
@@ -99,6 +100,27 @@ def test_a_teacher_of_other_classes_or_images_is_refused(
         open_teacher(task, data, compute)
 
 
+def test_a_teacher_sees_the_size_that_augmentations_show(
+    task_of: Callable[..., Task], tmp_path: Path
+) -> None:
+    folder = tmp_path / "tests" / "teacher" / "seed-0"
+    stages.carry_out(task_of("linear", epochs=1, folder=folder))
+    task = task_of("linear", objective=TAUGHT, folder=folder.parents[1] / "student" / "seed-0")
+    data = task.data
+    assert data is not None
+
+    def opened(size: int) -> nn.Module | None:
+        augment = [{"random_resized_crop": {"size": size}}]
+        config = replace(task.config, train=replace(task.config.train, augment=augment))
+        return open_teacher(replace(task, config=config), data, compute_config(task))
+
+    teacher = opened(8)
+    assert teacher is not None
+    assert teacher(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    with pytest.raises(ConfigError, match=r"net for images of 8×8, and train.augment shows 6×6"):
+        opened(6)
+
+
 @pytest.mark.parametrize(
     ("runs", "says"),
     [
@@ -122,7 +144,6 @@ def test_two_that_teach_each_other_are_refused(tmp_path: Path) -> None:
 
 
 SWEEP = {"settings": [{"train.lr": 0.01}, {"train.lr": 0.001}]}
-TAUGHT = {"distillation": {"run": "teacher"}}
 
 
 @pytest.mark.parametrize(

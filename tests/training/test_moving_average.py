@@ -99,6 +99,14 @@ def test_the_average_over_epochs_is_that_of_their_last_weights(task_of: Make) ->
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("share", "epochs", "first"), [(0.75, 8, 7), (0.29, 100, 30), (0.1, 3, 1), (0.07, 100, 8)]
+)
+def test_the_average_begins_behind_its_share_of_the_epochs(share: float, epochs: int, first: int) -> None:
+    taken = [epoch for epoch in range(1, epochs + 1) if moving_average.takes_epoch(share, epoch, epochs)]
+    assert taken == list(range(first, epochs + 1))
+
+
 def test_a_killed_average_over_epochs_goes_on_with_the_same_bits(task_of: Make, tmp_path: Path) -> None:
     whole, killed = (task_of(CNN, folder=tmp_path / name / "seed-0", **AVERAGED) for name in "ab")
     stages.carry_out(whole)

@@ -113,5 +113,11 @@ def _first_that_works(model: nn.Module, shape: Shape | torch.Size, dtypes: list[
     )
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32 if their dtype is narrower. Autocast gives a softmax or a sigmoid of logits in
+    bfloat16 in that dtype on a CPU, whose two digits leave little of a difference of logarithms."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

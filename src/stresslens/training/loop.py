@@ -33,7 +33,7 @@ from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.first_batch import check_first_batch
 from stresslens.training.input_sizes import shown_size
-from stresslens.training.moving_average import average_epoch, averaged_model, weight_average
+from stresslens.training.moving_average import average_epoch, averaged_model, takes_epoch, weight_average
 from stresslens.training.optimization import build_optimizer, build_schedule, tell_schedule
 from stresslens.training.setup import laid_out
 from stresslens.training.state import TrainingState
@@ -318,7 +318,7 @@ class Training:
         state.epoch += 1
         state.step = 0
         self._stop_if_loss_settled()
-        if self.average is not None and train.swa and state.epoch > train.swa * train.epochs:
+        if self.average is not None and train.swa and takes_epoch(train.swa, state.epoch, train.epochs):
             average_epoch(self.average, self.model, self.data.train, batch_size=self.batch_size)
         evaluates = self.watch and (state.epoch % train.evaluate_every == 0 or self.over)
         figures = self._evaluate() if evaluates else {}

@@ -37,6 +37,12 @@ def averaged_model(average: AveragedModel | None, model: nn.Module) -> nn.Module
     return average.module if average is not None and average.n_averaged else model
 
 
+def takes_epoch(share: float, epoch: int, epochs: int) -> bool:
+    """Whether the average over epochs takes the weights at the end of this one, counted from 1: it does
+    behind the `share` of all, which rounding may put a little below a whole epoch (0.29 · 100)."""
+    return epoch - share * epochs > 1e-9 * epochs
+
+
 def average_epoch(average: AveragedModel, model: nn.Module, images: Split, *, batch_size: int) -> None:
     """Adds the weights at the end of an epoch to the average over epochs (Izmailov et al. 2018, algorithm
     1), and computes the statistics of its batch norm anew.

@@ -51,6 +51,17 @@ def test_jensen_shannon_is_augmixs_equation(weight: float) -> None:
     assert divergence > 1e-6
 
 
+def test_the_divergence_of_bfloat16_logits_is_computed_in_float32() -> None:
+    """In bfloat16 rounding alone makes that of these nearly equal answers wrong, even negative."""
+    logits = 3 * torch.randn(24, 10, generator=torch.Generator().manual_seed(0)).repeat(3, 1)
+    logits = (logits[:24] + 0.05 * logits.roll(1, 0)[:72].view(3, 24, 10)).flatten(0, 1).bfloat16()
+    x, y = batch(24)
+    objective = {"jensen_shannon": {"augmentation": "flip"}}
+    with torch.autocast("cpu", torch.bfloat16):
+        found = value_of(objective, lambda images: logits, x, y)  # type: ignore[arg-type]
+    assert torch.allclose(found, value_of(objective, lambda images: logits.float(), x, y))  # type: ignore[arg-type]
+
+
 def test_the_divergence_of_equal_answers_is_none() -> None:
     model, (x, y) = net(), batch()
     for same in ({"augmix": {"chance": 0}}, {"flip": {"chance": 0}}):

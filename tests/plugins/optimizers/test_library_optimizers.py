@@ -66,10 +66,11 @@ def test_every_optimizer_of_timm(name: str) -> None:
         assert name.startswith(("bnb", "fused")) or name == "adahessian", error  # noqa: PT017
 
 
-def test_timms_rule_spares_biases_norms_and_what_the_net_names() -> None:
-    """Beside layer-wise learning rates, which stay."""
+@pytest.mark.parametrize("named", ["3.weight", "3.*"])
+def test_timms_rule_spares_biases_norms_and_what_the_net_names(named: str) -> None:
+    """Beside layer-wise learning rates, which stay. The net may name patterns, as timm's XCiT does."""
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))
-    net.no_weight_decay = lambda: {"3.weight"}  # type: ignore[assignment]
+    net.no_weight_decay = lambda: {named}  # type: ignore[assignment]
     groups = [
         {"params": list(net[0].parameters()), "lr": 0.1},
         {"params": list(net[1:].parameters()), "lr": 1.0},

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stresslens.core.dtypes import at_least_float32
 from stresslens.core.types import Decay, NonNegative
 from stresslens.plugins.losses._targets import positive, probabilities
 
@@ -24,6 +25,7 @@ def asymmetric(
     q = max(p - margin, 0). It is the sum over classes and the mean over images. logits (N, K); y (N,)
     labels or (N, K) shares; `smoothing` is label smoothing.
     """
+    logits = at_least_float32(logits)
     target = probabilities(logits, y, smoothing)
     p = torch.sigmoid(logits)
     of_class = positive(1 - p) ** gamma_positive * -F.logsigmoid(logits)

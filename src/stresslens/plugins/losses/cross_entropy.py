@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stresslens.core.dtypes import at_least_float32
 from stresslens.core.types import Decay
 
 MANY = 256
@@ -19,8 +19,7 @@ def cross_entropy(logits: Tensor, y: Tensor, *, smoothing: Decay = 0.0) -> Tenso
     """
     if len(logits) < MANY or logits.is_cuda:
         return F.cross_entropy(logits, y, label_smoothing=smoothing)
-    wide = logits if logits.dtype == torch.float64 else logits.float()  # as autocast does for the softmax
-    log_p = F.log_softmax(wide.t().contiguous(), 0)  # (K, N)
+    log_p = F.log_softmax(at_least_float32(logits).t().contiguous(), 0)  # (K, N)
     of_label = -log_p.gather(0, y[None]).mean() if y.ndim == 1 else -(y.t() * log_p).sum(0).mean()
     return of_label if smoothing == 0 else of_label.lerp(-log_p.mean(), smoothing)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from stresslens.core.dtypes import at_least_float32
 from stresslens.core.types import Decay, NonNegative
 from stresslens.plugins.losses._targets import positive, probabilities
 
@@ -14,7 +15,7 @@ def focal(logits: Tensor, y: Tensor, *, gamma: NonNegative = 2.0, smoothing: Dec
     Their α, a weight of each class, is `train.balance: weights`. logits (N, K); y (N,) labels or (N, K)
     probabilities; `smoothing` is label smoothing.
     """
-    log_p = F.log_softmax(logits, 1)
+    log_p = F.log_softmax(at_least_float32(logits), 1)
     weight = positive(-log_p.expm1()) ** gamma
     return -(probabilities(logits, y, smoothing) * weight * log_p).sum(1).mean()
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.core.dtypes import at_least_float32
 from stresslens.core.types import Chance, Loss, PluginOption, Positive
 
 
@@ -27,9 +28,9 @@ def distillation(
     `train.augment`, and gets no gradient.
     """
     with torch.no_grad():
-        taught = F.log_softmax(teacher(x) / temperature, 1)
+        taught = F.log_softmax(at_least_float32(teacher(x)) / temperature, 1)
     logits = model(x)
-    learned = F.log_softmax(logits / temperature, 1)
+    learned = F.log_softmax(at_least_float32(logits) / temperature, 1)
     divergence = F.kl_div(learned, taught, reduction="batchmean", log_target=True)
     return alpha * temperature**2 * divergence + (1 - alpha) * loss(logits=logits, y=y)
 

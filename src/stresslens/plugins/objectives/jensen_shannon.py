@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.core.dtypes import at_least_float32
 from stresslens.core.types import Augmentation, Loss, NonNegative, PluginOption, Step
 from stresslens.plugins.objectives._views import views_of
 
@@ -27,7 +28,7 @@ def jensen_shannon(
     labels or changes the size.
     """
     logits = model(torch.cat([x, *views_of(x, y, augmentation, step)])).chunk(3)
-    log_p = [F.log_softmax(each, 1) for each in logits]
+    log_p = [F.log_softmax(at_least_float32(each), 1) for each in logits]
     log_mean = torch.stack(log_p).logsumexp(0) - torch.tensor(3.0, device=x.device).log()
     of_each = [F.kl_div(log_mean, each, reduction="batchmean", log_target=True) for each in log_p]
     return loss(logits=logits[0], y=y) + weight * torch.stack(of_each).mean()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
@@ -60,8 +61,8 @@ def with_decay(
     """Groups of the parameters, each with its `weight_decay`.
 
     With `weights` it is 0 for parameters of one dimension (biases, and the weights of norms), for those
-    called `bias`, and for those that the net's method `no_weight_decay` names (timm's
-    `param_groups_weight_decay`).
+    called `bias`, and for those that the net's method `no_weight_decay` names, which may be patterns
+    (`pos_embed.*`), as timm's `param_groups_weight_decay` has it.
     """
     groups: list[Any] = list(parameters)
     if not all(isinstance(group, Mapping) for group in groups):
@@ -70,7 +71,8 @@ def with_decay(
         return [{**group, "weight_decay": weight_decay} for group in groups]
     named = dict(net.named_parameters()) if net is not None else {}
     own: Collection[str] = getattr(net, "no_weight_decay", list)()
-    spared = {id(p) for name, p in named.items() if name in own or name.endswith(".bias")}
+    patterns = [*own, "*.bias"]
+    spared = {id(p) for name, p in named.items() if any(fnmatchcase(name, each) for each in patterns)}
     split = []
     for group in groups:
         for share in (0.0, weight_decay):
