@@ -55,6 +55,19 @@ def finish(process: BaseProcess) -> None:
     assert process.exitcode == 0
 
 
+def kill(process: BaseProcess, kills: int) -> None:
+    """Kills a study that has been killed so many times before."""
+    if not process.is_alive():
+        pytest.fail(f"finished after {kills} kills: make the study longer")
+    process.kill()
+    process.join()
+
+
+def same_files(run: Path, reference: Path) -> None:
+    for name in ("metrics.jsonl", "model.safetensors", "model.json", "config.yaml"):
+        assert (run / name).read_bytes() == (reference / name).read_bytes(), name
+
+
 def logged(run: Path) -> int:
     try:
         return (run / "metrics.jsonl").read_bytes().count(b"\n")
@@ -81,16 +94,12 @@ def test_killed_twenty_times_equals_never_killed(tmp_path: Path) -> None:
             if (target is not None and now >= target) or (target is None and now not in (before, 0)):
                 break
             time.sleep(when.random() * 0.002)
-        if not attempt.is_alive():
-            pytest.fail(f"finished after {kills} kills: make the study longer")
-        attempt.kill()
-        attempt.join()
+        kill(attempt, kills)
         kills += 1
     finish(start(study, tmp_path / "killed"))
 
     reference = tmp_path / "whole" / "study" / "run" / "seed-0"
-    for name in ("metrics.jsonl", "model.safetensors", "model.json", "config.yaml"):
-        assert (run / name).read_bytes() == (reference / name).read_bytes(), name
+    same_files(run, reference)
     epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, 61))
     records = [json.loads((folder / "record.json").read_text()) for folder in (run, reference)]
@@ -138,15 +147,11 @@ def test_killed_with_an_optimizer_of_a_library_equals_never_killed(tmp_path: Pat
         target = 15 * kills + 3  # behind 45 epochs weights are averaged
         while attempt.is_alive() and logged(run) < target:
             time.sleep(0.001)
-        if not attempt.is_alive():
-            pytest.fail(f"finished after {kills} kills: make the study longer")
-        attempt.kill()
-        attempt.join()
+        kill(attempt, kills)
         kills += 1
     finish(start(study, tmp_path / "killed"))
     reference = tmp_path / "whole" / "study" / "run" / "seed-0"
-    for file in ("metrics.jsonl", "model.safetensors", "model.json", "config.yaml"):
-        assert (run / file).read_bytes() == (reference / file).read_bytes(), file
+    same_files(run, reference)
     states = [
         torch.load(folder / "checkpoint.pt", weights_only=True)["optimizer"]["state"]
         for folder in (run, reference)

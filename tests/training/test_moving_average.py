@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch.optim.swa_utils import update_bn
-from trainings import lines, training_of, weights
+from trainings import same_bits_after_a_stop, training_of
 
 from stresslens.config import study_file
 from stresslens.core.errors import ConfigError
-from stresslens.core.run_folder import RunFolder
 from stresslens.study import stages
 from stresslens.training import moving_average
 from stresslens.training.loop import fit
@@ -109,17 +108,7 @@ def test_the_average_begins_behind_its_share_of_the_epochs(share: float, epochs:
 
 def test_a_killed_average_over_epochs_goes_on_with_the_same_bits(task_of: Make, tmp_path: Path) -> None:
     whole, killed = (task_of(CNN, folder=tmp_path / name / "seed-0", **AVERAGED) for name in "ab")
-    stages.carry_out(whole)
-    training = training_of(killed)
-    training.until = 5
-    fit(training)
-    resumed = training_of(killed)
-    state, _ = RunFolder(killed.folder).load_checkpoint()
-    assert state is not None
-    resumed.checkpointer.restore(state)
-    fit(resumed)
-    assert lines(killed) == lines(whole)
-    assert all(value.equal(resumed.chosen()[name]) for name, value in weights(whole).items())
+    same_bits_after_a_stop(whole, killed, 5)
 
 
 def test_two_averages_are_refused() -> None:

@@ -7,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trainings import lines, training_of, weights
+from trainings import lines, same_bits_after_a_stop
 
 from stresslens.core.errors import ConfigError
-from stresslens.core.run_folder import RunFolder
 from stresslens.study import stages
 from stresslens.study.failures import succeeded
-from stresslens.training.loop import fit
 from stresslens.training.task import Task
 
 Make = Callable[..., Task]
@@ -35,17 +33,7 @@ def test_the_rate_falls_where_validation_no_longer_improves(task_of: Make) -> No
 def test_a_killed_training_goes_on_with_the_same_bits(task_of: Make, tmp_path: Path) -> None:
     options = {"epochs": 8, "lr": 0.1, "schedule": PLATEAU}
     whole, killed = (task_of("linear", folder=tmp_path / name / "seed-0", **options) for name in "ab")
-    stages.carry_out(whole)
-    training = training_of(killed)
-    training.until = 5
-    fit(training)
-    resumed = training_of(killed)
-    state, _ = RunFolder(killed.folder).load_checkpoint()
-    assert state is not None
-    resumed.checkpointer.restore(state)
-    fit(resumed)
-    assert lines(killed) == lines(whole)
-    assert all(value.equal(resumed.chosen()[name]) for name, value in weights(whole).items())
+    same_bits_after_a_stop(whole, killed, 5)
 
 
 def test_without_validation_it_is_refused(task_of: Make) -> None:

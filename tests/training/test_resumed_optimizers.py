@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainings import lines, training_of, weights
+from trainings import same_bits_after_a_stop
 
-from stresslens.core.run_folder import RunFolder
-from stresslens.study import stages
-from stresslens.training.loop import fit
 from stresslens.training.task import Task
 
 LIBRARIES: dict[str, dict[str, Any]] = {
@@ -28,15 +25,5 @@ def test_stopped_with_an_optimizer_of_a_library_it_goes_on_with_the_same_bits(
     options = {"optimizer": LIBRARIES[name], "epochs": 4, "batch_size": 60, "lr": 0.01, "clip": 1.0}
     options |= {"schedule": "cosine", "select": "last"}
     whole, killed = (task_of(CNN, folder=tmp_path / each / "seed-0", **options) for each in "ab")
-    stages.carry_out(whole)
-    training = training_of(killed)
-    training.until = 2
-    fit(training)
-    resumed = training_of(killed)
-    state, _ = RunFolder(killed.folder).load_checkpoint()
-    assert state is not None
+    state = same_bits_after_a_stop(whole, killed, 2)
     assert state["optimizer"]["state"]
-    resumed.checkpointer.restore(state)
-    fit(resumed)
-    assert lines(killed) == lines(whole)
-    assert all(value.equal(resumed.chosen()[each]) for each, value in weights(whole).items())

@@ -19,9 +19,8 @@ from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.core.data import Data
 from stresslens.core.draws import seed_number
 from stresslens.core.tables import ResultTable, RowTable
-from stresslens.core.text import counted
 from stresslens.report.learning_rates import rate_chart
-from stresslens.training.rate_range import SEEDS, RateRange, central_rate, rate_ranges
+from stresslens.training.rate_range import SEEDS, RateRange, central_rate, rate_ranges, spread_in_words
 
 
 class LearningRates(RowTable):
@@ -46,9 +45,7 @@ class LearningRates(RowTable):
         return max(each.suggestion for each in self.curves)
 
     def __str__(self) -> str:
-        over = counted(len(self.curves), "seed")
-        several = f"{self.lowest:.2g} to {self.highest:.2g} over " if len(self.curves) > 1 else ""
-        return f"lr={self.suggestion:.2g} ({several}{over})"
+        return f"lr={self.suggestion:.2g} ({spread_in_words(self.curves)})"
 
     def __repr__(self) -> str:
         return f"LearningRates({self})"

@@ -21,7 +21,7 @@ def find_rate(study: Study, out: Path, device: str | None, seed: int | None, as_
     from stresslens.core.errors import ConfigError
     from stresslens.report.learning_rates import rate_chart
     from stresslens.study.run_tasks import tasks_of
-    from stresslens.training.rate_range import SEEDS, central_rate, rate_ranges
+    from stresslens.training.rate_range import SEEDS, central_rate, rate_ranges, spread_in_words
 
     if len(study.variants) != 1:
         raise ConfigError("--find-lr tests one set of settings; leave the grid out")
@@ -31,7 +31,6 @@ def find_rate(study: Study, out: Path, device: str | None, seed: int | None, as_
         train = replace(variant.config.train, device=device)
         study = replace(study, variants=[replace(variant, config=replace(variant.config, train=train))])
     ranges = list(rate_ranges(tasks_of(replace(study, seeds=chosen), out / study.name)))
-    found = [each.suggestion for each in ranges]
     file = rate_chart(ranges).save(_made(out / "find-lr") / f"{study.variants[0].name}.svg")
     if as_json:
         print_json(_as_json(ranges, central_rate(ranges), file))
@@ -41,10 +40,8 @@ def find_rate(study: Study, out: Path, device: str | None, seed: int | None, as_
         [[str(each.seed), f"{each.suggestion:.2g}", f"{min(each.losses):.3g}"] for each in ranges],
         "learning-rate range test",
     )
-    spread = (
-        f"({min(found):.2g} to {max(found):.2g} over {len(found)} seeds)" if len(found) > 1 else "(1 seed)"
-    )
-    typer.echo(f"suggestion: train.lr={central_rate(ranges):.2g} {spread}; chart: {file}")
+    central, spread = central_rate(ranges), spread_in_words(ranges)
+    typer.echo(f"suggestion: train.lr={central:.2g} ({spread}); chart: {file}")
 
 
 def _made(folder: Path) -> Path:

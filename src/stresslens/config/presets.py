@@ -79,9 +79,7 @@ def with_preset(values: Mapping[str, Any], problems: list[Problem]) -> dict[str,
     preset's plug-in. An unknown name is added to `problems`.
     """
     name, known = values.get("preset"), presets()
-    if name is None:
-        return dict(values)
-    if not isinstance(name, str):  # reported where the keys of the study are checked
+    if not isinstance(name, str):  # anything but None is reported where the keys of the study are checked
         return dict(values)
     if name not in known:
         problems.append(Problem(("preset",), no_preset(name)))
@@ -91,6 +89,7 @@ def with_preset(values: Mapping[str, Any], problems: list[Problem]) -> dict[str,
         begun.pop("model", None)
     for key, value in values.items():
         below = begun.get(key)
-        is_section = isinstance(below, dict) and isinstance(value, Mapping) and (key,) not in SLOTS
-        begun[key] = {**below, **value} if is_section and below is not None else value
+        if isinstance(below, dict) and isinstance(value, Mapping) and (key,) not in SLOTS:
+            value = {**below, **value}
+        begun[key] = value
     return begun

@@ -100,20 +100,8 @@ def _temperature(folder: RunFolder) -> float:
 
 
 def _check(folder: RunFolder, card: ModelCard | EstimatorCard, data: Data) -> None:
-    theirs, ours = (list(map(plain_form, names)) for names in (card.classes, data.classes))
-    if theirs != ours:
-        first = next((pair for pair in zip(card.classes, data.classes) if pair[0] != pair[1]), None)
-        what = f"{first[0]!r}, there {first[1]!r}" if first else "one that the other lacks"
-        raise ConfigError(
-            f"runs: {folder.path} has {counted(len(theirs), 'class', 'classes')}, and the data have "
-            f"{len(ours)}; the first that differs is {what}; all members need the same classes"
-        )
-    if card.shape != data.shape:
-        taken, given = ("×".join(map(str, shape)) for shape in (card.shape, data.shape))
-        raise ConfigError(
-            f"runs: {folder.path} takes images of {taken} (channels, height, width), and the data have "
-            f"{given}; all members need images of one shape"
-        )
+    if why := other_data(card, data, "all members"):
+        raise ConfigError(f"runs: {folder.path} {why}")
     if isinstance(card, ModelCard) and card.members:
         raise ConfigError(f"runs: {folder.path} is an ensemble itself; name its members")
     if isinstance(card, ModelCard) and str(card.model).startswith("own module"):
@@ -130,6 +118,26 @@ def _check(folder: RunFolder, card: ModelCard | EstimatorCard, data: Data) -> No
             f"runs: {folder.path} divided the data anew for its seed, so test images of one member are "
             "training images of another; train the members on one split (repeats: 5)"
         )
+
+
+def other_data(card: ModelCard | EstimatorCard, data: Data, who: str) -> str:
+    """How the classes, or the shape of images, of a run and of data differ, though `who` need the same, in
+    words; empty where they are the same."""
+    theirs, ours = (list(map(plain_form, names)) for names in (card.classes, data.classes))
+    if theirs != ours:
+        first = next((pair for pair in zip(card.classes, data.classes) if pair[0] != pair[1]), None)
+        what = f"{first[0]!r}, there {first[1]!r}" if first else "one that the other lacks"
+        return (
+            f"has {counted(len(theirs), 'class', 'classes')}, and the data have {len(ours)}; the first that "
+            f"differs is {what}; {who} need the same classes"
+        )
+    if card.shape != data.shape:
+        taken, given = ("×".join(map(str, shape)) for shape in (card.shape, data.shape))
+        return (
+            f"takes images of {taken} (channels, height, width), and the data have {given}; {who} need "
+            "images of one shape"
+        )
+    return ""
 
 
 def member_digest(folder: RunFolder) -> str:

@@ -15,6 +15,7 @@ import torch
 from stresslens.core import devices
 from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.text import counted
 from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.loop import Training
 from stresslens.training.setup import build_model, load_initial_weights
@@ -59,6 +60,12 @@ def smoothed(losses: Sequence[float]) -> list[float]:
 def central_rate(ranges: Sequence[RateRange]) -> float:
     """The geometric mean of the suggestions of several seeds."""
     return math.exp(sum(math.log(each.suggestion) for each in ranges) / len(ranges))
+
+
+def spread_in_words(ranges: Sequence[RateRange]) -> str:
+    """`0.0055 to 0.01 over 3 seeds`, or `1 seed`."""
+    found, over = [each.suggestion for each in ranges], counted(len(ranges), "seed")
+    return f"{min(found):.2g} to {max(found):.2g} over {over}" if len(found) > 1 else over
 
 
 def rate_ranges(tasks: Sequence[Task]) -> Iterator[RateRange]:

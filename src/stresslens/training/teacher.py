@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from stresslens.core import layers
-from stresslens.core.class_names import plain_form
 from stresslens.core.data import Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import EstimatorCard
 from stresslens.evaluation.saved_model import open_model
 from stresslens.training.input_sizes import shown_size
+from stresslens.training.members import other_data
 from stresslens.training.task import Task
 
 
@@ -30,16 +30,8 @@ def open_teacher(task: Task, data: Data, compute: ComputeConfig) -> nn.Module | 
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
         raise ConfigError(f"teacher: {folder.path} holds an estimator, which has no logits to learn from")
-    if list(map(plain_form, card.classes)) != list(map(plain_form, data.classes)):
-        raise ConfigError(
-            f"teacher: {folder.path} has the classes {', '.join(map(str, card.classes[:5]))}, … and the data "
-            f"{', '.join(map(str, data.classes[:5]))}, …; a teacher needs the same, in the same order"
-        )
-    if card.shape != data.shape:
-        taken, given = ("×".join(map(str, shape)) for shape in (card.shape, data.shape))
-        raise ConfigError(
-            f"teacher: {folder.path} takes images of {taken} (channels, height, width), the data have {given}"
-        )
+    if why := other_data(card, data, "teacher and student"):
+        raise ConfigError(f"teacher: {folder.path} {why}")
     own = task.folder.parent.parent.resolve() in folder.path.resolve().parents
     teacher = compute.place(open_model(folder, trust=own)).eval().requires_grad_(False)
     if (shown := shown_size(task.config.train, task.base)) is None:
