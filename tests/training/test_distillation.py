@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import stresslens as sl
 from stresslens.config import registry, study_file
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json
@@ -196,3 +197,13 @@ def test_a_sweep_with_a_teacher_that_is_not_there_is_refused(tmp_path: Path) -> 
     runs = {"a": {"train.objective": {"distillation": {"run": "./none/teacher"}}}}
     with pytest.raises(ConfigError, match=r"teacher: \./none/teacher has no trained model"):
         pipeline.run(study(runs=runs, sweep=SWEEP), out=tmp_path)
+
+
+def test_weights_and_teacher_that_know_test_images_are_both_told(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 1, "out": tmp_path, "progress": False}
+    other = str(sl.train("linear", {"digits": {"seed": 3}}, name="other", **options).folder)
+    model, objective = {"linear": {"weights": {"run": other}}}, {"distillation": {"run": other}}
+    run = sl.train(model, "digits", name="student", objective=objective, **options)
+    found = [each["evidence"] for each in run.record["data"]["findings"] if other in each["evidence"]]
+    assert len(found) == 2
+    assert "the teacher" in found[1]

@@ -47,7 +47,13 @@ from stresslens.training.best_epoch import copied_weights
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
 from stresslens.training.members import keep_members
-from stresslens.training.setup import build_model, images_to_check, leak, load_initial_weights, member_leaks
+from stresslens.training.setup import (
+    build_model,
+    images_to_check,
+    load_initial_weights,
+    member_leaks,
+    origin_leaks,
+)
 from stresslens.training.signals import noted
 from stresslens.training.soups import chosen_soup
 from stresslens.training.task import Task
@@ -70,8 +76,8 @@ def train_stage(
         record.findings = [*record.findings, Note(kind="checkpoint", message=unreadable)]
     if state is None and (report := load_initial_weights(task, data, model)) is not None:
         record.weights = WeightsRecord(**report.as_json(), input=prepared)
-    if state is None and (finding := leak(task, data)) is not None:
-        record.data.findings = [*record.data.findings, finding]
+    if state is None and (found := origin_leaks(task, data)):
+        record.data.findings = [*record.data.findings, *found]
     if record.weights is None and prepared:
         record.input = prepared
     fine_tune = task.config.train.fine_tune

@@ -141,16 +141,17 @@ def load_initial_weights(task: Task, data: Data, model: nn.Module) -> LoadReport
     return initial_weights.begin_with(model, origin, data.shape, data.classes)
 
 
-def leak(task: Task, data: Data) -> Finding | None:
-    """A finding where the initial weights, or the teacher, come from a run that was trained on test images
-    of this task, as happens with another split of the same data set."""
+def origin_leaks(task: Task, data: Data) -> list[Finding]:
+    """A finding for each of the initial weights and the teacher that come from a run which was trained on
+    test images of this task, as happens with another split of the same data set."""
     provided = {"weights": "which provided the initial weights", "teacher": "the teacher"}
+    findings = []
     for what, name in depends_on(task.config):
         if what in provided and data.test is not None:
             seen = _seen_in_training(other_run(task, name, what), {"test": data.test}, data)
             if images := seen.get("test", 0):
-                return _leak(images, len(data.test), f"{name}, {provided[what]}")
-    return None
+                findings.append(_leak(images, len(data.test), f"{name}, {provided[what]}"))
+    return findings
 
 
 def member_leaks(members: Sequence[RunFolder], data: Data, whole: str) -> list[Finding]:
