@@ -8,7 +8,13 @@ import pytest
 from study_texts import problems, read
 
 from stresslens.config import study_file
-from stresslens.config.ablation import AblationRequest, ingredient_in_words, kept_in_words, request_of
+from stresslens.config.ablation import (
+    AblationRequest,
+    alternatives_in_words,
+    ingredient_in_words,
+    kept_in_words,
+    request_of,
+)
 from stresslens.core.errors import ConfigError
 
 NAMED = """
@@ -99,7 +105,7 @@ def test_what_is_without_an_ingredient_can_be_stated(tmp_path: Path) -> None:
 
 def test_one_side_or_some_ingredients_and_the_names_with_overrides(tmp_path: Path) -> None:
     left = ablation(tmp_path, NAMED, request_of(True, False, ["turn"], None))
-    assert [each.name for each in left.variants] == ["full", "bare"]
+    assert [each.name for each in left.variants] == ["full", "without_turn"]
     assert all(len(each.config.train.augment) > 1 for each in left.variants)
     added = ablation(tmp_path, NAMED, request_of(False, True, [], None))
     assert {each.name for each in added.variants} == {
@@ -114,6 +120,43 @@ def test_one_side_or_some_ingredients_and_the_names_with_overrides(tmp_path: Pat
     renamed = study_file.renamed_variants(study, {"full,train.epochs=1": "f"})
     assert renamed.ablation is not None
     assert renamed.ablation.full == "f"
+
+
+def test_a_run_has_the_same_name_whichever_ingredients_are_asked_for(tmp_path: Path) -> None:
+    """So that a command which asks for some of them uses the runs of one that asked for all."""
+    whole = {each.name: each.config.train for each in read(tmp_path, NAMED).variants}
+    for sides in ((True, False), (False, True), (True, True)):
+        for names in (["turn"], ["smooth", "turn"]):
+            some = ablation(tmp_path, NAMED, request_of(*sides, names, None)).variants
+            assert {each.name: each.config.train for each in some}.items() <= whole.items()
+
+
+def test_alternatives_are_each_added_to_the_bare_recipe(tmp_path: Path) -> None:
+    text = """
+ablate:
+  lion: {train.optimizer: {with: {timm: {name: lion}}, without: sgd}, train.lr: 0.001}
+  NAdam: {train.optimizer: {torch: {name: NAdam}}, train.lr: 0.002}
+  shift: {train.augment: [{crop: {padding: 1}}]}
+"""
+    study = read(tmp_path, text)
+    found = {each.name: (each.config.train.optimizer, each.config.train.lr) for each in study.variants}
+    default = found["bare"][1]
+    assert found == {
+        "only_lion": ({"timm": {"name": "lion"}}, 0.001),
+        "only_NAdam": ({"torch": {"name": "NAdam"}}, 0.002),
+        "only_shift": ("sgd", default),
+        "bare": ("sgd", default),
+    }
+    assert {name for name, _, _ in study.contrasts} == {"added to bare"}
+    assert study.ablation is not None
+    assert study.ablation.full is None
+    assert alternatives_in_words(study.ablation.ingredients) == (
+        "lion and NAdam set train.optimizer and train.lr: no recipe has two of them, each is added to the "
+        "bare one"
+    )
+    some = ablation(tmp_path, text, request_of(False, True, ["NAdam"], None))
+    assert [each.name for each in some.variants] == ["only_NAdam", "bare"]
+    assert "Leave the option --leave-out out" in refusal(tmp_path, text, request_of(True, False, [], None))
 
 
 def test_a_sweep_and_further_contrasts_may_stand_beside_it(tmp_path: Path) -> None:
@@ -132,7 +175,10 @@ def test_a_sweep_and_further_contrasts_may_stand_beside_it(tmp_path: Path) -> No
         ("ablate: {ema: 0.9}", "ablate.ema: expected its settings by dotted key"),
         ("ablate: {ema: {train.emaa: 0.9}}", "ablate.ema.train.emaa: unknown key; did you mean train.ema?"),
         ("ablate: {ema: {train.ema: 2}}", "ablate.ema.train.ema: input should be less than 1, got 2"),
-        ("ablate: {a: {train.ema: 0.9}, b: {train.ema: 0.8}}", "ablate.b.train.ema: a sets train.ema too"),
+        (
+            "ablate: {a: {train.ema: {with: 0.9, without: 0.1}}, b: {train.ema: {with: 0.8, without: 0.2}}}",
+            "a and b say different things of train.ema without them; the bare recipe has one",
+        ),
         ("ablate: {a: {train.augment: flip}}", "expected a list, which is added to train.augment"),
         (
             "ablate: {a: {train.augment: [flip]}, b: {train.augment: [crp]}}",
@@ -146,7 +192,6 @@ def test_a_sweep_and_further_contrasts_may_stand_beside_it(tmp_path: Path) -> No
         ("ablate: {a: {train.ema: 0.9}}\ndata_sizes: {sizes: [9, 19]}", "data_sizes: cannot stand beside"),
         ("ablate: {a: {train.ema: 0.9}}\ncontrasts: {all together: {vary: data}}", "a contrast of this name"),
         ("ablate: {'': {train.ema: 0.9}}", "an ingredient needs a name"),
-        ("ablate: {a: {train: {ema: 0.9}}, b: {train.ema: 0.8}}", "ablate.b.train.ema: a sets train.ema too"),
         ("ablate: auto", "ablate: no ingredient was found"),
         ("ablat: auto", "ablat: unknown key; did you mean 'ablate'?"),
     ],
@@ -224,9 +269,9 @@ def test_found_ingredients_are_chosen_by_name_or_by_the_key_of_another_setting(t
     found = {each.name: (each.config.train.ema, each.config.train.batch_size) for each in study.variants}
     assert found == {
         "full": (0.9, 32),
-        "only_train.batch_size": (None, 32),
-        "only_ema": (0.9, 64),
-        "bare": (None, 64),
+        "without_ema": (None, 32),
+        "without_train.batch_size": (0.9, 64),
+        "without_ema_and_train.batch_size": (None, 64),
     }
     assert study.ablation is not None
     assert study.ablation.kept["flip"] == "not asked for"

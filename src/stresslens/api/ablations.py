@@ -38,10 +38,12 @@ class Ablation(Tabular):
     def _repr_html_(self) -> str:
         first = self._tables[0]
         return card_with_charts(
-            f"What each ingredient of {self._told.full} is worth",
+            f"What each ingredient of {self._told.full} is worth"
+            if self._told.full
+            else f"What each ingredient is worth beside {self._told.bare}",
             worth_chart(self._told, first),
             self._of(first, with_metric=False).html(),
-            sentences(ablation_sentences(first)),
+            sentences([*ablation_sentences(first), *filter(None, [self._told.excluded])]),
         )
 
     @property

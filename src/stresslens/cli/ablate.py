@@ -100,14 +100,14 @@ def ablate(
 
 def _print_ingredients(study: Study) -> None:
     """Print the ingredients with their settings, and what is in all runs."""
-    from stresslens.config.ablation import ingredient_in_words, kept_in_words
+    from stresslens.config.ablation import alternatives_in_words, ingredient_in_words, kept_in_words
     from stresslens.core.text import counted
 
     stated = study.ablation
     assert stated is not None
     for each in stated.ingredients:
         typer.echo(f"ingredient {each.name}: {ingredient_in_words(each)}", err=True)
-    if kept := kept_in_words(stated.kept):
-        typer.echo(kept, err=True)
+    for told in filter(None, (alternatives_in_words(stated.ingredients), kept_in_words(stated.kept))):
+        typer.echo(told, err=True)
     runs = counted(len(study.variants) * len(study.seeds), "run")
     typer.echo(f"{runs}: {counted(len(study.variants), 'variant')}, seeds {study.seeds}", err=True)

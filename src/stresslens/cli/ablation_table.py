@@ -22,3 +22,5 @@ def print_ablation(ablation: Ablation) -> None:
         )
         for sentence in ablation_sentences(table):
             print(sentence)
+    if ablation.excluded:
+        print(ablation.excluded)

@@ -26,7 +26,7 @@ from stresslens.comparison.schema import (
     WorthTable,
 )
 from stresslens.comparison.tested_run import Tested, tested_of, variants_of
-from stresslens.config.ablation import ingredient_in_words
+from stresslens.config.ablation import alternatives_in_words, ingredient_in_words
 from stresslens.config.study_record import StatedAblation, StatedIngredient, read_study_record
 from stresslens.core.errors import ConfigError
 from stresslens.metrics.intervals import Floats
@@ -67,6 +67,7 @@ def study_ablation(folder: Path, compared: ComparisonFile) -> Ablation | None:
         ],
         tables=[table for table in _tables(folder, stated, compared) if table.rows],
         kept=stated.kept,
+        excluded=alternatives_in_words(stated.ingredients),
     )
 
 
@@ -119,7 +120,8 @@ def worth_table(
             )
             rows.append(row)
     rows.sort(key=_gain, reverse=True)
-    return WorthTable(metric=metric, together=by_pair.get((stated.bare, stated.full)), rows=rows)
+    together = by_pair.get((stated.bare, stated.full)) if stated.full else None
+    return WorthTable(metric=metric, together=together, rows=rows)
 
 
 def corrected_interactions(stated: StatedAblation, tested: TestedVariants) -> dict[str, Difference]:

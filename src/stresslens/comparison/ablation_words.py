@@ -66,11 +66,23 @@ def _percent(ratio: float) -> str:
     return "0" if text in ("+0", "−0") else text
 
 
+GAINS = {"left_out": "gain in full", "added": "gain alone", "interaction": "in full minus alone"}
+"""The columns of gains, by where a row has them."""
+
+
+def gains_of(table: WorthTable) -> dict[str, str]:
+    """The columns of gains that a table has: of both sides, or of the only one that was asked for."""
+    return {name: gain for name, gain in GAINS.items() if any(getattr(row, name) for row in table.rows)}
+
+
 def headings(table: WorthTable) -> list[str]:
     """The heads of a table's columns."""
     unit = unit_of(table)
-    gains = [f"{gain}{f', {unit}' if unit else ''}" for gain in ("gain in full", "gain alone")]
-    return ["ingredient", *gains, "in full minus alone", "verdict", "price"]
+    gains = [
+        f"{gain}{f', {unit}' if unit and name != 'interaction' else ''}"
+        for name, gain in gains_of(table).items()
+    ]
+    return ["ingredient", *gains, "verdict", "price"]
 
 
 def worth_rows(ablation: Ablation, table: WorthTable) -> list[list[str]]:
@@ -79,9 +91,7 @@ def worth_rows(ablation: Ablation, table: WorthTable) -> list[list[str]]:
     return [
         [
             row.ingredient,
-            worth_in_words(row.left_out, table),
-            worth_in_words(row.added, table),
-            worth_in_words(row.interaction, table),
+            *(worth_in_words(getattr(row, name), table) for name in gains_of(table)),
             row.verdict,
             price_in_words(costs.get(row.ingredient, [])),
         ]

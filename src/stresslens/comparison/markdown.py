@@ -35,6 +35,7 @@ def markdown_of(result: FolderComparison) -> str:
             lines += [f"  - {in_markdown(asked.plan)}"] if asked.plan else []
     if compared.ablation is not None:
         lines += [each for table in compared.ablation.tables for each in _worth(compared.ablation, table)]
+        lines += [f"- {in_markdown(compared.ablation.excluded)}"] if compared.ablation.excluded else []
     lines += [f"- {in_markdown(cost.verdict)}" for cost in compared.costs]
     lines += [
         f"- {in_markdown(sentence)}" for sentence in (result.changes.sentences if result.changes else ())

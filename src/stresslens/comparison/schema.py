@@ -302,14 +302,18 @@ class AblatedIngredient(JsonFile):
 
 
 class Ablation(JsonFile):
-    """What each ingredient of a recipe is worth. `full` and `bare` are variants; `kept` are settings of the
-    recipe that are in all runs, with why."""
+    """What each ingredient of a recipe is worth. `full` and `bare` are variants; `full` is None where
+    ingredients exclude each other, which `excluded` says. `kept` are settings of the recipe that are in all
+    runs, with why."""
 
-    full: str
+    LATER_KEYS = frozenset({"excluded"})
+
+    full: str | None
     bare: str
     ingredients: list[AblatedIngredient] = []
     tables: list[WorthTable] = []
     kept: dict[str, str] = {}
+    excluded: str = ""
 
 
 class ComparisonFile(JsonFile):

@@ -126,9 +126,18 @@ def expanded_ablation(
             why = "no ingredient was found: every setting that could be left out has its default. Name them"
             problems.append(Problem(("ablate",), f"{why}, as in ablate: {{ema: {{train.ema: 0.999}}}}"))
     chosen = ingredients.named(request.ingredients, problems)
+    alternatives = ingredients.alternatives([each.name for each in ingredients.all])
+    for key, names in alternatives.items():
+        if "add in" not in request.sides:
+            why = f"{enumeration(names)} set {key}; no recipe has both, so none can be left out of it"
+            problems.append(Problem(("ablate",), f"{why}. Leave the option --leave-out out"))
+        without = [each.without_it[key] for each in ingredients.all if key in each.without_it]
+        if any(value != without[0] for value in without):
+            why = f"{enumeration(names)} say different things of {key} without them; the bare recipe has one"
+            problems.append(Problem(("ablate",), why))
     if "repeats" not in values:
         keys = replace(keys, repeats=SEEDS)
-    return _expanded(keys, ingredients, chosen, request.sides)
+    return _expanded(keys, ingredients, chosen, request.sides, has_full=not alternatives)
 
 
 def _of_variant(
@@ -157,48 +166,66 @@ def _of_variant(
     return replace(keys, study=called, ablate="auto", runs=None, contrasts=contrasts), recipe
 
 
+def _name_of(present: Collection[str], names: Sequence[str]) -> str:
+    """What the run with these of all ingredients is called, whichever of them were asked for."""
+    there = [name for name in names if name in present]
+    missing = [name for name in names if name not in present]
+    if not there or not missing:
+        return FULL if there else BARE
+    if len(there) <= len(missing):
+        return f"only {enumeration(there)}"
+    return f"without {enumeration(missing)}"
+
+
 def _expanded(
-    keys: StudyKeys, ingredients: Ingredients, chosen: Sequence[str], sides: Collection[Side]
+    keys: StudyKeys,
+    ingredients: Ingredients,
+    chosen: Sequence[str],
+    sides: Collection[Side],
+    *,
+    has_full: bool,
 ) -> ExpandedAblation:
+    """Without a full recipe, whose ingredients exclude each other, no run has those that were not chosen."""
     runs: dict[str, dict[str, Any] | None] = {}
     places: dict[registry.Keys, registry.Keys] = {}
-    always = [each.name for each in ingredients.all if each.name not in chosen]
-    of_set: dict[frozenset[str], str] = {}
+    names = [each.name for each in ingredients.all]
+    always = [name for name in names if name not in chosen] if has_full else []
 
-    def run(present: Collection[str], called: str) -> str:
+    def run(present: Collection[str]) -> str:
         """The name of the run with these ingredients, which is made if there is none."""
-        found = of_set.setdefault(frozenset(present), called)
-        if found == called:
+        called = _name_of({*present, *always}, names)
+        if called not in runs:
             changes = runs[called] = {}
             for key, value, at in _changes(ingredients, {*present, *always}):
                 changes[key] = value
                 places.update({("runs", called, key, *below): place for below, place in at.items()})
-        return found
+        return called
 
-    full, bare = run(chosen, FULL), run((), BARE)
-    alone = {name: run([name], f"only {name}") for name in chosen if "add in" in sides}
+    full, bare = run(chosen) if has_full else None, run(())
+    alone = {name: run([name]) for name in chosen if "add in" in sides}
     left_out = {
-        name: run([each for each in chosen if each != name], f"without {name}")
+        name: run([each for each in chosen if each != name])
         for name in chosen
-        if "leave out" in sides
+        if has_full and "leave out" in sides
     }
     stated = [
         (
             name,
-            (left_out[name], full) if name in left_out else None,
+            (left_out[name], full) if full and left_out else None,
             (bare, alone[name]) if name in alone else None,
         )
         for name in chosen
     ]
-    runs = {name: runs[name] for name in (full, *left_out.values(), *alone.values(), bare)}
+    ends = [full] if full else []
+    runs = {name: runs[name] for name in (*ends, *left_out.values(), *alone.values(), bare)}
     pairs = {
         LEFT_OUT: [left for _, left, _ in stated if left],
         ADDED_IN: [added for _, left, added in stated if added and added != left],
-        TOGETHER: [(bare, full)] if len(chosen) > 1 else [],
+        TOGETHER: [(bare, full)] if full and len(chosen) > 1 else [],
     }
     made = {name: ContrastSection(pairs=each) for name, each in pairs.items() if each}
     by_name = {each.name: each for each in ingredients.all}
-    kept = dict.fromkeys(always, "not asked for") | ingredients.kept
+    not_asked_for = dict.fromkeys(always, "not asked for")
     record = StatedAblation(
         full=full,
         bare=bare,
@@ -212,7 +239,7 @@ def _expanded(
             )
             for name, left, added in stated
         ],
-        kept=kept,
+        kept=not_asked_for | ingredients.kept,
     )
     contrasts = {**made, **(keys.contrasts or {})}
     keys = replace(keys, runs=runs, grid=None, data_sizes=None, contrasts=contrasts)
@@ -227,9 +254,13 @@ def _changes(ingredients: Ingredients, present: Collection[str]) -> Iterator[tup
     """The changes of the bare recipe that make a run: key, value and place. Shorter keys come first, so that
     a plug-in is there before its options are set. A list gets the elements of all ingredients in order."""
     found: dict[str, tuple[Any, Below]] = {}
+    taken = {key for each in ingredients.all if each.name in present for key in each.with_it} - ADDED
     for each in ingredients.all:
-        settings = each.with_it if each.name in present else each.without_it
+        is_present = each.name in present
+        settings = each.with_it if is_present else each.without_it
         for key, value in settings.items():
+            if key in taken and not is_present:  # an alternative has it
+                continue
             place = each.places[key]
             if key not in ADDED or not isinstance(value, list):
                 found[key] = (copy.deepcopy(value), {(): place})
@@ -262,6 +293,17 @@ def ingredient_in_words(ingredient: Ingredient | StatedIngredient) -> str:
         stated = "" if without is None else f" (without it {written(without) or 'none'})"
         parts.append(f"{key} {written(value)}{stated}")
     return ", ".join(parts)
+
+
+def alternatives_in_words(ingredients: Sequence[StatedIngredient]) -> str:
+    """Which ingredients exclude each other; empty where none do."""
+    listed = [Ingredient(each.name, each.with_it) for each in ingredients]
+    found = Ingredients({}, listed).alternatives([each.name for each in ingredients])
+    keys: dict[tuple[str, ...], list[str]] = {}
+    for key, names in found.items():
+        keys.setdefault(tuple(names), []).append(key)
+    parts = [f"{enumeration(names)} set {enumeration(these)}" for names, these in keys.items()]
+    return f"{'; '.join(parts)}: no recipe has two of them, each is added to the bare one" if parts else ""
 
 
 def kept_in_words(kept: Mapping[str, str]) -> str:

@@ -66,6 +66,15 @@ class Ingredients:
     all: list[Ingredient]
     kept: dict[str, str] = field(default_factory=dict)
 
+    def alternatives(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """The keys that more than one of these ingredients sets, with their names: no recipe has two of
+        them."""
+        by_key: dict[str, list[str]] = {}
+        for each in self.all:
+            for key in each.with_it if each.name in names else ():
+                by_key.setdefault(key, []).append(each.name)
+        return {key: them for key, them in by_key.items() if len(them) > 1 and key not in ADDED}
+
     def named(self, names: Sequence[str], problems: list[Problem]) -> list[str]:
         """The ingredients of these names, or all; a name that is none is added to `problems`."""
         known = [each.name for each in self.all]
@@ -81,7 +90,6 @@ def stated_ingredients(
 ) -> Ingredients:
     """The ingredients that the key `ablate` names. Mistakes are added to `problems`."""
     found: list[Ingredient] = []
-    owner: dict[str, str] = {}
     if not section:
         why = "name an ingredient, as in {ema: {train.ema: 0.999}}; or `ablate: auto` finds them"
         problems.append(Problem(("ablate",), why))
@@ -98,9 +106,6 @@ def stated_ingredients(
         for below, value in _single_settings(settings):
             key, at = ".".join(below), ("ablate", name, *below)
             ingredient.places[key] = at
-            if (first := owner.setdefault(key, name)) != name and key not in ADDED:
-                why = f"{first} sets {key} too; what each is worth could not be told apart"
-                problems.append(Problem(at, f"{why}: make one ingredient of the two"))
             has_forms = isinstance(value, Mapping) and not {*FORMS}.isdisjoint(value)
             stated = value if has_forms else {"with": value}
             if "with" not in stated:

@@ -53,10 +53,11 @@ class StatedIngredient(JsonFile):
 
 
 class StatedAblation(JsonFile):
-    """The variants of an ablation: the full recipe, the bare one, and those of each ingredient. `kept` are
-    the settings that are the same in all runs, though the recipe sets them, with why."""
+    """The variants of an ablation: the full recipe (None where ingredients exclude each other), the bare one,
+    and those of each ingredient. `kept` are the settings that are the same in all runs, though the recipe
+    sets them, with why."""
 
-    full: str
+    full: str | None
     bare: str
     ingredients: list[StatedIngredient] = []
     kept: dict[str, str] = {}
@@ -71,7 +72,8 @@ class StatedAblation(JsonFile):
             each.model_copy(update={"left_out": pair(each.left_out), "added": pair(each.added)})
             for each in self.ingredients
         ]
-        ends = {"full": names.get(self.full, self.full), "bare": names.get(self.bare, self.bare)}
+        ends = {"full": self.full and names.get(self.full, self.full)}
+        ends["bare"] = names.get(self.bare, self.bare)
         return self.model_copy(update={**ends, "ingredients": ingredients})
 
 

@@ -9,6 +9,7 @@ from stresslens.charts.chart import Chart
 from stresslens.charts.curve_colours import style_of
 from stresslens.charts.dot_charts import Interval, interval_chart
 from stresslens.comparison.ablation_words import (
+    gains_of,
     price_in_words,
     ratio_in_words,
     table_title,
@@ -41,6 +42,10 @@ class WorthSection:
         return unit_of(self.of)
 
     @property
+    def gains(self) -> dict[str, str]:
+        return gains_of(self.of)
+
+    @property
     def sentences(self) -> list[str]:
         return worth_sentences(self.of)
 
@@ -61,10 +66,11 @@ class WorthSection:
 
 @dataclass(frozen=True)
 class AblationSection:
-    full: str
+    full: str | None
     bare: str
     tables: Sequence[WorthSection]
     kept: str
+    excluded: str
 
 
 def ablation_section(study: StudyFolder) -> AblationSection | None:
@@ -74,7 +80,7 @@ def ablation_section(study: StudyFolder) -> AblationSection | None:
         return None
     ingredients = {each.name: each for each in found.ingredients}
     tables = [WorthSection(table, ingredients, worth_chart(found, table)) for table in found.tables]
-    return AblationSection(found.full, found.bare, tables, kept_in_words(found.kept))
+    return AblationSection(found.full, found.bare, tables, kept_in_words(found.kept), found.excluded)
 
 
 def worth_chart(ablation: Ablation, table: WorthTable) -> Chart:
