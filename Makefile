@@ -51,26 +51,10 @@ docs: .venv/.docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
-# The tables of docs/results.md; resumable: what is finished is not run again.
-results: .venv/.runtime
-	$(BIN)/stresslens run studies/digits-losses-as-published.yaml --jobs 2
-	$(BIN)/stresslens run studies/digits-losses.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-adversarial-as-published.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-adversarial.yaml --jobs 2
-	$(BIN)/stresslens run studies/digits-hardening.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-optimizers.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-optimizers-longer.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-inside.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-lenet.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-settings.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-depth.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-size.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-vit.yaml --jobs 2
-	$(BIN)/stresslens run studies/mnist-classical.yaml --jobs 2
-	-$(BIN)/stresslens run studies/cifar-first-cnn.yaml --jobs 2
-	$(BIN)/stresslens run studies/transfer-offline.yaml --jobs 2
-	$(BIN)/stresslens run studies/clip-from-scratch.yaml --jobs 2
-	$(BIN)/python benchmarks/results.py runs > docs/measured.md
+# Everything that docs/results.md tells; resumable: what has ended well is not run again. Photographs:
+# make results PHOTOS=FOLDER
+results: .venv/.test
+	$(BIN)/python benchmarks/series.py $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 clean:
 	rm -rf .venv runs docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

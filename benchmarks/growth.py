@@ -106,7 +106,7 @@ def attack(home: Path, size: int) -> Command:
 
 
 def classes_trained(home: Path, size: int) -> Command:
-    data = arrays(home, 4000, test=4000, classes=size or 2)
+    data = arrays(home, 20_000 if size else 200, classes=size or 2, test=10_000 if size else 100)
     return ["train", data, "linear", "train.epochs=1", "train.threads=1", "--out", "runs"]
 
 
