@@ -265,3 +265,14 @@ def test_the_config_of_one_run_may_name_a_folder_beside_it_as_surrogate(tmp_path
         study_file.read_study(file)
     (tmp_path / "whole" / "a").mkdir()
     assert study_file.read_study(file).variants[0].config.robustness.surrogate == "a"  # type: ignore[union-attr]
+
+
+def test_a_section_in_a_run_leaves_the_other_settings_of_the_section_as_they_are(tmp_path: Path) -> None:
+    text = (
+        "train: {epochs: 7, lr: 0.5}\nruns: {a: {train: {ema: 0.9}, model.batch_norm: true}, b: {train: {}}}"
+    )
+    a, b = (each.config.train for each in read(tmp_path, text).variants)
+    assert (a.epochs, a.lr, a.ema) == (7, 0.5, 0.9)
+    assert (b.epochs, b.lr, b.ema) == (7, 0.5, None)
+    (mistake,) = problems(tmp_path, "runs:\n  a:\n    train:\n      emaa: 0.9")
+    assert "study.yaml:4: runs.a.train.emaa: unknown key; did you mean" in mistake

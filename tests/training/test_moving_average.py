@@ -13,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 from trainings import same_bits_after_a_stop, training_of
 
 from stresslens.config import study_file
+from stresslens.config.schema import Train
 from stresslens.core.errors import ConfigError
 from stresslens.study import stages
 from stresslens.training import moving_average
@@ -32,7 +33,7 @@ def test_a_moving_average_that_is_still_the_first_weights_is_told(task_of: Make,
 
 
 @pytest.mark.parametrize(
-    ("decay", "updates", "told"), [(0.9, 100, False), (0.9, 10, True), (1.0, 10**6, True)]
+    ("decay", "updates", "told"), [(0.9, 100, False), (0.9, 10, True), (0.9999999, 10**6, True)]
 )
 def test_the_share_of_the_first_weights_is_that_of_the_average(
     decay: float, updates: int, told: bool
@@ -40,9 +41,18 @@ def test_the_share_of_the_first_weights_is_that_of_the_average(
     average = 1.0  # of the weights 1 after the first update, and 0 after all later ones
     for _ in range(updates - 1):
         average = decay * average + (1 - decay) * 0.0
-    notes = moving_average.average_findings(decay, updates)
+    notes = moving_average.average_findings(Train(ema=decay), updates=updates, epoch=1)
     assert bool(notes) is told is (average > moving_average.NOTABLE)
     assert all(f"{average:.1%} of" in note.message for note in notes)
+
+
+@pytest.mark.parametrize(("share", "epoch", "told"), [(0.75, 4, True), (0.5, 4, False), (0.75, 3, False)])
+def test_an_average_of_a_single_epoch_is_told(share: float, epoch: int, told: bool) -> None:
+    """Of four epochs; before the third quarter there is no average, and the weights are kept as they are."""
+    notes = moving_average.average_findings(Train(epochs=4, swa=share), updates=100, epoch=epoch)
+    assert [note.message.partition(" (")[0] for note in notes] == (
+        ["the average over epochs has the weights of epoch 4 alone"] if told else []
+    )
 
 
 def test_average_follows_its_definition_and_copies_batch_norm(task_of: Make) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from stresslens.config import registry
 from stresslens.config.contrasts import ContrastSection
-from stresslens.config.dotted_keys import get_dotted, set_dotted
+from stresslens.config.dotted_keys import get_dotted, set_dotted, single_settings
 from stresslens.config.ingredients import (
     ADDED,
     Ingredient,
@@ -156,11 +156,11 @@ def _of_variant(
         problems.append(Problem(("runs",), why))
     elif variant is None and len(known) > 1:
         problems.append(Problem(("runs",), f"which is the recipe? give --variant: {', '.join(known)}"))
-    for key, value in ((keys.runs or {}).get(variant or next(iter(known), "")) or {}).items():
+    for path, value in single_settings((keys.runs or {}).get(variant or next(iter(known), "")) or {}):
         try:
-            set_dotted(recipe, key, value)
+            set_dotted(recipe, ".".join(path), value)
         except ConfigError as error:
-            problems.append(Problem(("runs", variant or known[0], key), str(error)))
+            problems.append(Problem(("runs", variant or known[0], *path), str(error)))
     called = "-".join(filter(None, [str(keys.study or name), variant, "ablation"])).replace(" ", "_")
     contrasts = None if known else keys.contrasts
     return replace(keys, study=called, ablate="auto", runs=None, contrasts=contrasts), recipe

@@ -37,6 +37,20 @@ LISTS: dict[Keys, str] = {
 DEFAULTS = {path: getattr(VariantConfig() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
 
 
+SECTIONS = ("train", "input")
+"""Sections of which a change sets single keys; the rest of the file has the others."""
+
+
+def single_settings(changes: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The path and value of each change: of `train: {ema: 0.9}` those of `train.ema`, so that the other
+    settings of the section stay as they are. A path has two parts where the section was written so."""
+    for key, value in changes.items():
+        if key in SECTIONS and isinstance(value, Mapping):
+            yield from (((key, below), each) for below, each in value.items())
+        else:
+            yield (key,), value
+
+
 def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
     """Sets the value at one dotted key and returns its full path. The plug-in's name may be left
     out (`model.batch_norm`). Raises ConfigError where the key cannot have this setting."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
+from stresslens.config.dotted_keys import single_settings
 from stresslens.config.registry import Keys
 from stresslens.config.run_names import value_in_words
 from stresslens.core.errors import Problem
@@ -73,7 +74,9 @@ def cells(
     named = runs or {"" if grid or data_sizes else "run": {}}
     axes = [[(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (grid or {}).items()]
     for name, changes in named.items():
-        run_changes = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
+        run_changes = [
+            (".".join(path), value, ("runs", name, *path)) for path, value in single_settings(changes or {})
+        ]
         for cell in itertools.product(*axes):
             grid_label = ",".join(
                 f"{written[key].rpartition('.')[2]}={value_in_words(value)}" for key, value, _ in cell

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stresslens.config import registry
-from stresslens.config.dotted_keys import DEFAULTS, LISTS, SLOTS, get_dotted
+from stresslens.config.dotted_keys import DEFAULTS, LISTS, SLOTS, get_dotted, single_settings
 from stresslens.config.schema import Input, Train
 from stresslens.config.wrong_values import shortened
 from stresslens.core.errors import ConfigError, Problem
@@ -19,9 +19,6 @@ from stresslens.core.spelling import closest, unknown_key
 ADDED = {".".join(map(str, path)) for path in LISTS}
 """Keys that hold a list, to which each ingredient adds its own elements."""
 FORMS = ("with", "without")
-SECTIONS = ("train", "input")
-"""Sections of which an ingredient sets single keys; the rest of the file has the others."""
-
 SWITCHES = ("ema", "clip", "balance", "accumulate", "replay", "fine_tune")
 """Settings of `train` whose default is that nothing is done."""
 NUMBER = "a number that has no off; `sweep:` searches the best"
@@ -103,7 +100,7 @@ def stated_ingredients(
         if not name.strip():
             problems.append(Problem(("ablate", name), "an ingredient needs a name, as in {ema: …}"))
         ingredient = Ingredient(name, {}, {}, {})
-        for below, value in _single_settings(settings):
+        for below, value in single_settings(settings):
             key, at = ".".join(below), ("ablate", name, *below)
             ingredient.places[key] = at
             has_forms = isinstance(value, Mapping) and not {*FORMS}.isdisjoint(value)
@@ -118,16 +115,6 @@ def stated_ingredients(
                     _check_list(key, stated[form], at, problems)
         found.append(ingredient)
     return Ingredients(dict(recipe), found)
-
-
-def _single_settings(settings: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The path and value of each setting; of `train: {ema: 0.9}` those of `train.ema`, which takes the place
-    of a `train.ema` before it."""
-    for key, value in settings.items():
-        if key in SECTIONS and isinstance(value, Mapping):
-            yield from (((key, below), each) for below, each in value.items())
-        else:
-            yield (key,), value
 
 
 def _check_list(key: str, value: Any, at: registry.Keys, problems: list[Problem]) -> None:

@@ -139,7 +139,9 @@ def _fitted(
     told = [
         *not_logits,
         *catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics)),
-        *moving_average.average_findings(task.config.train.ema, training.chosen_updates),
+        *moving_average.average_findings(
+            task.config.train, updates=training.chosen_updates, epoch=training.chosen_epoch
+        ),
     ]
     kinds = (probabilities.KIND, catastrophic_overfitting.KIND, moving_average.KIND)
     record.findings = [f for f in record.findings if f.kind not in kinds] + told

@@ -59,12 +59,28 @@ def average_epoch(average: AveragedModel, model: nn.Module, images: Split, *, ba
     renew_statistics(average.module, norms, images, batch_size=batch_size)
 
 
-def average_findings(decay: float | None, updates: int) -> list[Note]:
-    """The finding for the record of a training whose moving average is still made of its first
-    weights, after `updates` of the optimizer; an empty list otherwise.
+def average_findings(train: Train, *, updates: int, epoch: int) -> list[Note]:
+    """The finding for the record of a training whose average of weights, at its chosen `epoch` and after
+    `updates` of the optimizer, is hardly one: the moving average is still made of the first weights, or the
+    average over epochs has one epoch. An empty list otherwise."""
+    if train.swa:
+        return _over_one_epoch(train.swa, epoch, train.epochs)
+    return _of_first_weights(train.ema, updates)
 
-    The average begins as the weights after the first update, which keep the share decay^(updates - 1).
-    """
+
+def _over_one_epoch(share: float, epoch: int, epochs: int) -> list[Note]:
+    if sum(takes_epoch(share, each, epochs) for each in range(1, epoch + 1)) != 1:
+        return []
+    message = (
+        f"the average over epochs has the weights of epoch {epoch} alone (swa: {share:g}, {epochs} epochs), "
+        "which is none; let it begin earlier, or train for longer"
+    )
+    return [Note(kind=KIND, message=message)]
+
+
+def _of_first_weights(decay: float | None, updates: int) -> list[Note]:
+    """The average begins as the weights after the first update, which keep the share
+    decay^(updates - 1)."""
     if not decay or updates < 1 or (share := decay ** (updates - 1)) <= NOTABLE:
         return []
     shorter = SMALL ** (1 / (updates - 1)) if updates > 1 else 0.0

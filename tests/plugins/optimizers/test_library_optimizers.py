@@ -118,7 +118,11 @@ def test_options_reach_the_library() -> None:
         ("timm", {"name": "adahessian"}, "second derivatives"),
         ("timm", {"name": "fusedadam"}, "CUDA required"),
         ("timm", {"name": "lion", "options": {"betta": 1}}, r"no option 'betta'; did you mean 'betas'\?"),
-        ("timm", {"name": "lion", "options": {"betas": 0.9}}, "timm's optimizer lion cannot be used here: "),
+        (
+            "timm",
+            {"name": "lion", "options": {"betas": 0.9}},
+            "timm's optimizer lion cannot be used here with betas=0.9: ",
+        ),
         ("timm", {"name": "lion", "options": {"weight_decay": 1}}, "give it beside them"),
         ("torch", {"name": "LBFGS"}, "LBFGS computes the loss several times in a step"),
         ("torch", {"name": "SparseAdam"}, "takes sparse gradients only"),

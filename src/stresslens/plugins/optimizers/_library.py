@@ -23,14 +23,17 @@ GIVEN = ("params", "lr", "weight_decay")
 
 
 @contextmanager
-def in_words(what: str) -> Iterator[None]:
-    """Raises ConfigError where the library refuses the optimizer `what`, its options or its parameters."""
+def in_words(what: str, options: Mapping[str, Any] | None) -> Iterator[None]:
+    """Raises ConfigError where the library refuses the optimizer `what`, its `options` or its
+    parameters."""
     try:
         yield
     except ConfigError:
         raise
     except Exception as error:  # a library may raise anything
-        raise ConfigError(f"{what} cannot be used here: {first_line(error)}") from None
+        given = "".join(f" {name}={value}" for name, value in (options or {}).items())
+        given = given and f" with{given}"
+        raise ConfigError(f"{what} cannot be used here{given}: {first_line(error)}") from None
 
 
 def checked(options: Mapping[str, Any] | None, known: Callable[..., Any], what: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def timm(
     if library.get_optimizer_info(name).second_order:
         raise ConfigError(f"timm's optimizer {name} needs second derivatives, which training does not keep")
     what = f"timm's optimizer {name}"
-    with in_words(what):
+    with in_words(what, options):
         of_class = library.get_optimizer_class(name, bind_defaults=False)
         settings = checked(options, of_class, what)
         groups = with_decay(parameters, weight_decay, decay, net)

@@ -52,5 +52,5 @@ def torch(
     groups: list[Any] = list(parameters)
     if own is not None:
         groups = with_decay(parameters, own if weight_decay is None else weight_decay, decay, net)
-    with in_words(what):
+    with in_words(what, options):
         return made(partial(kind, lr=lr, **checked(options, kind, what)), groups)
