@@ -92,7 +92,7 @@ def data_check(home: Path, size: int) -> Command:
 
 def label_errors(home: Path, size: int) -> Command:
     data = arrays(home, size or 200)
-    return ["data", "labels", data, "linear", "train.epochs=1", "train.threads=1", "--out", "runs"]
+    return ["data", "labels", data, "--model", "linear", "train.epochs=1", "train.threads=1"]
 
 
 def compare_files(home: Path, size: int) -> Command:

@@ -208,3 +208,16 @@ def test_one_without_a_comparison_is_shown_all_the_same() -> None:
     empty = AblationOfStudy(AblationFile(full="full", bare="bare"))
     assert repr(empty).startswith("Ablation(0 ingredients")
     assert "worth" in empty._repr_html_()
+
+
+def test_an_ingredient_that_changes_the_test_images_is_refused_before_training(
+    type_: Type, tmp_path: Path
+) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "model: linear\ntrain: {epochs: 1}\nablate: {ema: {train.ema: 0.9}, more: {data.test: 0.3}}"
+    )
+    code, _, refused = type_("ablate", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "runs"))
+    assert code == 2
+    said = "ablate.more: changes the images by which it would be judged (360 without it, 540 with it)"
+    assert said in refused
+    assert not list(tmp_path.rglob("record.json"))

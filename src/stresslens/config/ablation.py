@@ -18,6 +18,7 @@ from stresslens.config.ingredients import (
     Ingredients,
     found_ingredients,
     stated_ingredients,
+    unused,
 )
 from stresslens.config.run_names import value_in_words
 from stresslens.config.study_keys import VARIANT_KEYS, StudyKeys
@@ -190,16 +191,18 @@ def _expanded(
     places: dict[registry.Keys, registry.Keys] = {}
     names = [each.name for each in ingredients.all]
     always = [name for name in names if name not in chosen] if has_full else []
+    of_set: dict[frozenset[str], str] = {}
 
-    def run(present: Collection[str]) -> str:
+    def run(chosen_ones: Collection[str]) -> str:
         """The name of the run with these ingredients, which is made if there is none."""
-        called = _name_of({*present, *always}, names)
-        if called not in runs:
+        present = frozenset({*chosen_ones, *always})
+        if present not in of_set:
+            called = of_set[present] = unused(_name_of(present, names), runs)
             changes = runs[called] = {}
-            for key, value, at in _changes(ingredients, {*present, *always}):
+            for key, value, at in _changes(ingredients, present):
                 changes[key] = value
                 places.update({("runs", called, key, *below): place for below, place in at.items()})
-        return called
+        return of_set[present]
 
     full, bare = run(chosen) if has_full else None, run(())
     alone = {name: run([name]) for name in chosen if "add in" in sides}
@@ -225,25 +228,20 @@ def _expanded(
     }
     made = {name: ContrastSection(pairs=each) for name, each in pairs.items() if each}
     by_name = {each.name: each for each in ingredients.all}
-    not_asked_for = dict.fromkeys(always, "not asked for")
-    record = StatedAblation(
-        full=full,
-        bare=bare,
-        ingredients=[
-            StatedIngredient(
-                name=name,
-                with_it=by_name[name].with_it,
-                without_it=by_name[name].without_it,
-                left_out=left,
-                added=added,
-            )
-            for name, left, added in stated
-        ],
-        kept=not_asked_for | ingredients.kept,
-    )
+    listed = [_stated(by_name[name], left, added) for name, left, added in stated]
+    kept = dict.fromkeys(always, "not asked for") | ingredients.kept
+    record = StatedAblation(full=full, bare=bare, ingredients=listed, kept=kept)
     contrasts = {**made, **(keys.contrasts or {})}
     keys = replace(keys, runs=runs, grid=None, data_sizes=None, contrasts=contrasts)
     return ExpandedAblation(keys, ingredients.bare, record, places)
+
+
+def _stated(
+    of: Ingredient, left_out: tuple[str, str] | None, added: tuple[str, str] | None
+) -> StatedIngredient:
+    return StatedIngredient(
+        name=of.name, with_it=of.with_it, without_it=of.without_it, left_out=left_out, added=added
+    )
 
 
 Below = dict[registry.Keys, registry.Keys]

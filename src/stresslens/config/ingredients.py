@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,16 +213,13 @@ class _Found:
                     self.add(NAMES.get(key, option.replace("_", " ")), [key])
 
     def _unused(self, name: str) -> str:
-        names = {each.name for each in self.all}
-        return next(each for each in _numbered(name) if each not in names)
+        return unused(name, {each.name for each in self.all})
 
 
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    number = 2
-    while True:
-        yield f"{name} {number}"
-        number += 1
+def unused(name: str, taken: Container[str]) -> str:
+    """The name, or the first of `name 2`, `name 3`, … that is not taken."""
+    numbered = itertools.chain([name], (f"{name} {number}" for number in itertools.count(2)))
+    return next(each for each in numbered if each not in taken)
 
 
 def _short(plugin: str) -> str:

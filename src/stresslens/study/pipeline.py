@@ -34,7 +34,7 @@ from stresslens.evaluation.record import Failure, RunRecord
 from stresslens.study import executors, sweep
 from stresslens.study.failures import error_of, failure_of
 from stresslens.study.longer_runs import go_on
-from stresslens.study.preconditions import check_tasks
+from stresslens.study.preconditions import check_ablation, check_tasks
 from stresslens.study.record import record_left_out
 from stresslens.study.run_tasks import tasks_of, with_kept_names
 from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
@@ -130,6 +130,7 @@ def carry_out_study(
         adopt_from_folder(tasks)
         settled = [task for task in tasks if task.run not in unsettled]
         missing = check_tasks(settled, study.places, folder) if settled else {}
+        check_ablation(study.ablation, settled)
         _describe(study, folder)
         precision = None
         for ready in waves(tasks):

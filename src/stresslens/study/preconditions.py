@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from stresslens.config.schema import FineTune
+from stresslens.config.study_record import StatedAblation
 from stresslens.config.validation import depends_on
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_free import why_no_gradient
@@ -55,6 +56,26 @@ def check_tasks(tasks: Sequence[Task], places: Mapping[str, str], folder: Path) 
     if refused:
         raise error_of(refused)
     return {task.folder: missing[task.run] for task in tasks if task.run in missing}
+
+
+def check_ablation(ablation: StatedAblation | None, tasks: Sequence[Task]) -> None:
+    """Raises ConfigError, before anything is trained, for each ingredient of an ablation whose two runs
+    have different images to be judged by."""
+    first = {task.run: task for task in reversed(tasks)}
+    refused = []
+    for each in ablation.ingredients if ablation else ():
+        a, b = (first.get(name) for name in each.added or each.left_out or ("", ""))
+        if a is None or b is None or a.config.data == b.config.data:
+            continue
+        without, with_it = (data.test or data.validation for data in map(load_data, (a, b)))
+        if without and with_it and without.fingerprint != with_it.fingerprint:
+            counts = f"{len(without):,} without it, {len(with_it):,} with it"
+            refused.append(
+                f"ablate.{each.name}: changes the images by which it would be judged ({counts}), so no gain "
+                "can be measured; take it out, or give it other settings"
+            )
+    if refused:
+        raise ConfigError("\n".join(refused))
 
 
 def _by_reason(failures: Mapping[str, Failure]) -> dict[str, Failure]:

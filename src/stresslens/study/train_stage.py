@@ -111,7 +111,7 @@ def _fitted(
 ) -> dict[str, Tensor]:
     """Trains the net and returns its weights of the chosen epoch. `state` is the checkpoint to
     resume from."""
-    compute = compute_config(task)
+    train, compute = task.config.train, compute_config(task)
     with noted() as signals:
         training = distributed.begin_training(task, data, model, state, folder, show)
         training.signals, training.tracking = signals, tracking
@@ -124,11 +124,10 @@ def _fitted(
         else:
             training.checkpointer.start_logs()
         write_record(folder, record)
-        epochs = task.config.train.epochs
-        steps = epochs * training.steps_per_epoch
-        tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
+        steps = train.epochs * training.steps_per_epoch
+        tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=train.epochs, steps=steps)
         devices.start_watching_memory(compute.device)
-        images, objective = images_to_check(training.model, data), objective_of(task.config.train, task.base)
+        images, objective = images_to_check(training.model, data), objective_of(train, task.base)
         not_logits = probabilities.told_findings(training.model, images, objective, task.base)
         try:
             distributed.train_on_all_ranks(training)
@@ -139,13 +138,11 @@ def _fitted(
     told = [
         *not_logits,
         *catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics)),
-        *moving_average.average_findings(
-            task.config.train, updates=training.chosen_updates, epoch=training.chosen_epoch
-        ),
+        *moving_average.average_findings(train, updates=training.chosen_updates, epoch=training.chosen_epoch),
     ]
     kinds = (probabilities.KIND, catastrophic_overfitting.KIND, moving_average.KIND)
     record.findings = [f for f in record.findings if f.kind not in kinds] + told
-    passed = state_at_end.epoch * len(data.train) * task.config.train.replay
+    passed = state_at_end.epoch * len(data.train) * train.replay
     record.training = TrainingRecord(
         epochs=state_at_end.epoch,
         chosen_epoch=training.chosen_epoch,
