@@ -205,5 +205,18 @@ def test_weights_and_teacher_that_know_test_images_are_both_told(tmp_path: Path)
     model, objective = {"linear": {"weights": {"run": other}}}, {"distillation": {"run": other}}
     run = sl.train(model, "digits", name="student", objective=objective, **options)
     found = [each["evidence"] for each in run.record["data"]["findings"] if other in each["evidence"]]
-    assert len(found) == 2
-    assert "the teacher" in found[1]
+    said = [(evidence.split()[3], "the teacher" in evidence) for evidence in found]
+    assert said == [("validation", False), ("test", False), ("validation", True), ("test", True)]
+
+
+def test_members_of_a_teacher_that_know_test_images_are_told(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 1, "out": tmp_path, "progress": False}
+    a, b = (
+        sl.train("linear", {"digits": {"seed": 3}}, name=n, seed=k, **options) for k, n in enumerate("ab")
+    )
+    whole = sl.ensemble([a, b], out=tmp_path / "both", progress=False)
+    objective = {"distillation": {"run": str(whole.folder)}}
+    run = sl.train("linear", "digits", name="student", objective=objective, **options)
+    found = [each for each in run.record["data"]["findings"] if each["audit"] == "trained on before"]
+    assert [str(member.folder) in each["evidence"] for member in (a, b) for each in found].count(True) == 4
+    assert [each["severity"] for each in found].count("serious") == 2

@@ -172,8 +172,11 @@ def test_test_images_that_the_source_was_trained_on_are_found(tmp_path: Path) ->
     }
     folder = pipeline.run(study_file.expand_study(values, name="it", base=tmp_path), out=tmp_path)
     found = read_record(RunFolder(folder / "begun" / "seed-0")).data.findings
-    (leak,) = [each for each in found if each.audit == "trained on before"]
-    assert leak.severity == "serious"
+    leak, chosen = sorted(
+        (each for each in found if each.audit == "trained on before"),
+        key=lambda each: each.severity != "serious",
+    )
+    assert (leak.severity, chosen.severity) == ("serious", "minor")
     assert 150 < int(leak.evidence.split()[0]) < 280  # three fifths of 360 by chance
     values["runs"]["other division"] = {}
     folder = pipeline.run(study_file.expand_study(values, name="again", base=tmp_path), out=tmp_path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -143,15 +145,24 @@ def load_initial_weights(task: Task, data: Data, model: nn.Module) -> LoadReport
 
 def origin_leaks(task: Task, data: Data) -> list[Finding]:
     """A finding for each of the initial weights and the teacher that come from a run which was trained on
-    test images of this task, as happens with another split of the same data set."""
+    test or validation images of this task, as happens with another split of the same data set. Of an
+    ensemble or a soup the members count."""
     provided = {"weights": "which provided the initial weights", "teacher": "the teacher"}
+    held_out = {name: split for name, split in data.splits.items() if name != "train"}
     findings = []
     for what, name in depends_on(task.config):
-        if what in provided and data.test is not None:
-            seen = _seen_in_training(other_run(task, name, what), {"test": data.test}, data)
-            if images := seen.get("test", 0):
-                findings.append(_leak(images, len(data.test), f"{name}, {provided[what]}"))
+        for run in _members(other_run(task, name, what)) if what in provided else ():
+            source = name if run.path.parent.name == name else f"{run.path}, of {name}"
+            for split, seen in _seen_in_training(run, held_out, data).items():
+                findings.append(_leak(seen, len(held_out[split]), f"{source}, {provided[what]}", split))
     return findings
+
+
+def _members(run: RunFolder) -> list[RunFolder]:
+    """The runs that an ensemble or a soup is made of, as far as they are still there; another run itself."""
+    made_of = read_record(run).ensemble if run.record.is_file() else None
+    folders = [RunFolder(Path(member.folder)) for member in made_of.members] if made_of else [run]
+    return [folder for folder in folders if folder.record.is_file()]
 
 
 def member_leaks(members: Sequence[RunFolder], data: Data, whole: str) -> list[Finding]:
@@ -196,10 +207,12 @@ def _seen_in_training(run: RunFolder, splits: Mapping[str, Split], data: Data) -
     return {name: seen for name, seen in counts.items() if seen}
 
 
-def _leak(seen: int, of: int, source: str) -> Finding:
-    evidence = f"{seen} of {of} test images are training images of {source}"
+def _leak(seen: int, of: int, source: str, split: str = "test") -> Finding:
+    """Validation images choose the epoch and fit the temperature; only the test images are the result."""
+    evidence = f"{seen} of {of} {split} images are training images of {source}"
     remedy = "split the data the same way in both runs, or use weights that were trained on other images"
-    return Finding("trained on before", "sign", "serious", evidence, of, remedy)
+    severity: Literal["serious", "minor"] = "serious" if split == "test" else "minor"
+    return Finding("trained on before", "sign", severity, evidence, of, remedy)
 
 
 def _normalization(inputs: Input, train: Split, known: Preprocessing | None) -> layers.Normalize:
