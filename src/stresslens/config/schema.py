@@ -179,8 +179,9 @@ class Train:
     """Epochs between evaluations."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, …; `auto` is CUDA where there is one."""
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Precision of the computation; bfloat16 leaves the weights in float32."""
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
+    """Precision of the computation; bfloat16 and float16 leave the weights in float32, and float16
+    scales the loss."""
     threads: Positive | Literal["auto"] = "auto"
     """Number of threads, of all processes of a machine together."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"

@@ -156,6 +156,7 @@ def _fitted(
         first_loss=None if math.isnan(state_at_end.first_loss) else state_at_end.first_loss,
         peak_memory=devices.peak_memory(compute.device),
         memory_of="tensors" if torch.device(compute.device).type == "cuda" else "process",
+        skipped_updates=state_at_end.skipped if compute.precision == "float16" else None,
     )
     record.reads_of_test = state_at_end.reads_of_test
     return training.chosen()

@@ -59,8 +59,8 @@ def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | Non
     (`compute_choice`).
 
     The runs of a study are compared with each other, so all that leave the precision open get the
-    same one: `precision` if it is given, else that of runs in their folders, else bfloat16 where it
-    is clearly faster for every model, else float32. Raises ConfigError, naming every folder that
+    same one: `precision` if it is given, else that of runs in their folders, else one of 16 bits where
+    it is clearly faster for every model, else float32. Raises ConfigError, naming every folder that
     holds another configuration.
     """
     tasks = [task if _has_steps(task) else _without_precision(task) for task in tasks]
@@ -73,7 +73,7 @@ def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | Non
         common = recorded.pop()
     if common is None:
         fastest = {suggested[index].choice.precision for index in auto if index in suggested}
-        common = "bfloat16" if fastest == {"bfloat16"} else "float32"
+        common = fastest.pop() if len(fastest) == 1 else "float32"
     for index, suggestion in suggested.items():
         config = suggestion.config(common if index in auto else None)
         resolved[index] = replace(tasks[index], compute=config)
@@ -257,10 +257,10 @@ def _new_suggestion(task: Task, data: Data, most_threads: int) -> Suggestion:
         if (
             train.precision == "auto"
             and operations >= compute_choice.MEASURED_FROM
-            and compute_choice.bfloat16_in_hardware(device)
-            and _takes_bfloat16(task, data, model, device)
+            and (narrow := compute_choice.narrow_precision(device)) is not None
+            and _takes(narrow, task, data, model, device)
         ):
-            precisions.append("bfloat16")
+            precisions.append(narrow)
         asked = None if train.memory_format == "auto" else [train.memory_format]
         possible = compute_choice.possible_ways(model, x, device, precisions, asked)
         size = max(TRIED, min(size, compute_choice.images_to_time(table.multiply_adds)))
@@ -286,9 +286,9 @@ def _name(task: Task) -> str:
     return task.config.model if isinstance(task.config.model, str) else json.dumps(task.config.model)
 
 
-def _takes_bfloat16(task: Task, data: Data, model: nn.Module, device: str) -> bool:
-    """Whether the task's objective can be computed in bfloat16 on a few training images."""
-    config = ComputeConfig(device, "bfloat16", torch.get_num_threads(), "contiguous")
+def _takes(precision: Precision, task: Task, data: Data, model: nn.Module, device: str) -> bool:
+    """Whether the task's objective can be computed in a precision of 16 bits on a few training images."""
+    config = ComputeConfig(device, precision, torch.get_num_threads(), "contiguous")
     trial = config.place(copied(model))
     images = data.train.select(torch.arange(min(CHECKED, len(data.train)))).to(device)
     x, y, places = next(images.batches(CHECKED))
@@ -302,6 +302,8 @@ def _takes_bfloat16(task: Task, data: Data, model: nn.Module, device: str) -> bo
             )
         if loss.requires_grad:
             loss.backward()
+        elif precision == "float16":
+            return False  # it writes its gradients itself, and no loss can be scaled
     except (RuntimeError, TypeError, NotImplementedError):  # a user's objective may do anything
         return False
     return True

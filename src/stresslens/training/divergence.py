@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 
 from stresslens.core.errors import TrainingDiverged
+from stresslens.core.text import counted
+from stresslens.training.loss_scale import FLOOR
 from stresslens.training.state import TrainingState
 
 SHOWN = 8
@@ -13,15 +15,21 @@ SHOWN = 8
 
 
 def divergence(
-    loss: float, images: list[int], state: TrainingState, *, lr: float, checkpoint: Path
+    loss: float, images: list[int], state: TrainingState, *, lr: float, checkpoint: Path, scaled: bool = False
 ) -> TrainingDiverged:
-    """The error of a batch of training images whose loss, or else a gradient of it, is not finite."""
+    """The error of a batch of training images whose loss, or else a gradient of it, is not finite. The
+    loss is `scaled` in float16."""
     shown = ", ".join(map(str, images[:SHOWN]))
     shown += f", … ({len(images)} in all)" if len(images) > SHOWN else ""
     what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
     saved = f". The last good weights are in {checkpoint}" if checkpoint.exists() else ""
+    tried = ""
+    if scaled:
+        updates = counted(state.skipped, "update")
+        tried = f"The scale of the loss fell to {FLOOR:g}, its lowest, and {updates} had been skipped. "
+    ways = "Lower" if not scaled else "Set train.precision: float32, or lower"
     return TrainingDiverged(
         f"{what} in epoch {state.epoch + 1}, batch {state.step + 1}, at the training images {shown}. "
-        f"Lower train.lr (now {lr:g}) or set train.clip{saved}",
+        f"{tried}{ways} train.lr (now {lr:g}) or set train.clip{saved}",
         images,
     )

@@ -32,9 +32,11 @@ from stresslens.training.divergence import divergence
 from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.first_batch import check_first_batch
+from stresslens.training.gradients import Gradients
 from stresslens.training.input_sizes import shown_size
+from stresslens.training.loss_scale import LossScale
 from stresslens.training.moving_average import average_epoch, averaged_model, takes_epoch, weight_average
-from stresslens.training.optimization import build_optimizer, build_schedule, tell_schedule
+from stresslens.training.optimization import build_optimizer, build_schedule, step_schedule, tell_schedule
 from stresslens.training.setup import laid_out
 from stresslens.training.state import TrainingState
 from stresslens.training.tracking import Tracking
@@ -109,14 +111,13 @@ class Training:
         self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), model, base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
         self.average = weight_average(self.model, train)
+        self.gradients, self.loss_scale = Gradients(self.parameters), LossScale(compute)
         self._prepare_batches(base, teacher)
         self.checkpointer = Checkpointer(
             folder, self._parts(), seconds=train.checkpoint_seconds, device=compute.device, group=group
         )
         self.signals: list[int] = []
         """Signals that arrived; `after_step` obeys them once a checkpoint is written."""
-        self._gradients: list[Tensor] = []
-        self._norms: list[float] = []
         self._clock = self._shown_at = time.perf_counter()
 
     def _prepare_batches(self, base: Path, teacher: nn.Module | None) -> None:
@@ -158,6 +159,7 @@ class Training:
             self.best,
             self.objective_state,
             self.carried,
+            self.loss_scale,
         )
 
     @property
@@ -210,9 +212,8 @@ class Training:
             repeated = 0
 
     def backward(self, loss: Tensor) -> None:
-        """Adds to the gradients; an objective that wrote them itself returns a loss without a graph."""
-        if loss.requires_grad:
-            loss.backward()
+        """Adds to the gradients, in float16 times the scale of the loss."""
+        self.loss_scale.backward(loss)
 
     def reduce(self, loss: Tensor, batch: Batch) -> tuple[float, int]:
         """The loss and the size of the whole batch, whose gradients the parameters have from here
@@ -221,41 +222,33 @@ class Training:
 
     def check(self, loss: float, batch: Batch) -> None:
         """Raises TrainingDiverged, before any weight is changed, unless the loss and every gradient
-        are finite; ConfigError where there is no gradient."""
-        self._gradients = [gradient for p in self.parameters if (gradient := p.grad) is not None]
-        if not self._gradients:
-            raise ConfigError(
-                "the loss has no gradient: it was computed under torch.no_grad() or not from the logits"
-            )
-        norms = torch._foreach_norm(self._gradients)
-        on_gpu = norms[0].is_cuda
-        self._norms = torch.stack(norms).tolist() if on_gpu else [norm.item() for norm in norms]
-        if not math.isfinite(loss) or not math.isfinite(sum(self._norms)):
+        are finite, or the update is skipped; ConfigError where there is no gradient."""
+        self.gradients.measure()
+        finite = self.gradients.finite
+        if not (finite and math.isfinite(loss)) and (finite or not self.loss_scale.can_skip()):
             self._diverged(loss, batch)
 
     def optimizer_step(self) -> None:
         """Updates the weights at the end of each group of `accumulate` batches, by the mean gradient
         of its images; the last group of an epoch, and its last batch, may be smaller."""
-        state, group = self.state, self.train.accumulate
+        state, group, gradients = self.state, self.train.accumulate, self.gradients
         sizes = [self._images_in(step) for step in range(state.step - state.step % group, state.step + 1)]
         if len(sizes) < group and state.step + 1 < self.steps_per_epoch:
             if (following := self._images_in(state.step + 1)) < sizes[-1]:
-                torch._foreach_mul_(self._gradients, sizes[-1] / following)
+                gradients.multiply(sizes[-1] / following)
             return
         if len(sizes) > 1:
-            batches = sum(sizes) / sizes[-1]  # in units of the last batch, as the gradients are
-            torch._foreach_div_(self._gradients, batches)
-            self._norms = [norm / batches for norm in self._norms]
+            gradients.divide(sum(sizes) / sizes[-1])  # in units of the last batch, as the gradients are
+        gradients.norms_divided(self.loss_scale.unscale(self.optimizer))
         if self.train.clip is not None:
-            norm = math.hypot(*self._norms)
-            if norm > self.train.clip:
-                torch._foreach_mul_(self._gradients, self.train.clip / norm)
-        self.optimizer.step()
-        self.schedule.step()
-        for parameter in self.parameters:
-            parameter.grad = None
-        state.updates += 1
-        if self.average is not None and self.train.ema:
+            gradients.clip(self.train.clip)
+        skip = not gradients.finite  # only in float16
+        self.loss_scale.step(self.optimizer, skip=skip)
+        step_schedule(self.schedule, skipped=skip)
+        gradients.clear()
+        state.skipped += skip
+        state.updates += not skip
+        if self.average is not None and self.train.ema and not skip:
             self.average.update_parameters(self.model)
 
     def _images_in(self, step: int) -> int:
@@ -267,9 +260,10 @@ class Training:
         state = self.state
         if not self.iteration:
             state.first_loss = loss
-        state.last_loss = loss
-        state.loss_sum += loss * images
-        state.images += images
+        if math.isfinite(loss):  # in float16 that of a skipped update may not be
+            state.last_loss = loss
+            state.loss_sum += loss * images
+            state.images += images
         state.step += 1
 
     def after_step(self) -> None:
@@ -353,10 +347,11 @@ class Training:
     def _log(self, figures: Mapping[str, Any]) -> None:
         """Adds the epoch to metrics.jsonl and timings.jsonl, and tells the trackers."""
         state = self.state
-        mean_loss = state.loss_sum / state.images
-        metrics = EpochMetrics(
-            epoch=state.epoch, loss=mean_loss, last_loss=state.last_loss, lr=self.lr, **figures
-        )
+        mean_loss = state.loss_sum / state.images if state.images else None
+        last_loss = None if math.isnan(state.last_loss) else state.last_loss
+        metrics = EpochMetrics(epoch=state.epoch, loss=mean_loss, last_loss=last_loss, lr=self.lr, **figures)
+        if self.loss_scale.scaler is not None:
+            metrics.loss_scale, metrics.skipped_updates = self.loss_scale.value, state.skipped
         if of_objective := reported(self.objective_state):
             metrics.objective = of_objective
         line = metrics.as_json(self.watch)
@@ -397,4 +392,7 @@ class Training:
         finite = all(bool(torch.isfinite(v).all()) for v in self.model.state_dict().values())
         if finite and self.state.step % self.train.accumulate == 0:
             self.save()
-        raise divergence(loss, images, self.state, lr=self.train.lr, checkpoint=self.folder.checkpoint)
+        scaled = self.loss_scale.scaler is not None
+        raise divergence(
+            loss, images, self.state, lr=self.train.lr, checkpoint=self.folder.checkpoint, scaled=scaled
+        )

@@ -19,6 +19,8 @@ class TrainingState:
     """Batches of the current epoch that are done."""
     updates: int = 0
     """Steps of the optimizer."""
+    skipped: int = 0
+    """Updates that were skipped, in float16, because the gradient was not finite."""
     images: int = 0
     """Images of the current epoch that are done; `loss_sum` is the sum of their losses."""
     loss_sum: float = 0.0
