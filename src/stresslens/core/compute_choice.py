@@ -225,13 +225,19 @@ def measured_choice(
     return ComputeChoice(formats, precision, gains)
 
 
-def gains_in_pairs(usual: Callable[[], None], other: Callable[[], None], clock: Clock) -> list[float]:
+def gains_in_pairs(
+    usual: Callable[[], None], other: Callable[[], None], clock: Clock, gain: float = GAIN
+) -> list[float]:
     """How many times as fast `other` is as `usual`, in each of `PAIRS` alternating pairs, or in fewer
-    where these decide."""
+    where these decide whether it is `gain` times as fast."""
     usual()
     other()  # the first calls plan their kernels
     ratios: list[float] = []
-    while len(ratios) < PAIRS and sum(ratio < GAIN for ratio in ratios) <= PAIRS - WINS and not clear(ratios):
+    while (
+        len(ratios) < PAIRS
+        and sum(ratio < gain for ratio in ratios) <= PAIRS - WINS
+        and not clear(ratios, gain)
+    ):
         if len(ratios) % 2:
             fast, slow = _seconds(other, clock), _seconds(usual, clock)
         else:
@@ -240,9 +246,9 @@ def gains_in_pairs(usual: Callable[[], None], other: Callable[[], None], clock: 
     return ratios
 
 
-def clear(ratios: Sequence[float]) -> bool:
+def clear(ratios: Sequence[float], gain: float = GAIN) -> bool:
     """Whether the gains of alternating pairs are clear."""
-    return sum(ratio >= GAIN for ratio in ratios) >= WINS
+    return sum(ratio >= gain for ratio in ratios) >= WINS
 
 
 def _seconds(step: Callable[[], None], clock: Clock) -> float:

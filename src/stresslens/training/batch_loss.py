@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from stresslens.core.devices import NARROW, ComputeConfig
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Augmentation, Loss, Step
+from stresslens.training.compiled_net import CompiledNet
+from stresslens.training.recomputation import Recomputation
 
 
 def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
@@ -107,13 +109,19 @@ class BatchLoss:
         self.asks_for_step = objective.asks_for("step")
         self.autocast = compute.autocast if compute.precision in NARROW else nullcontext
         self.scaled = compute.precision == "float16"
+        self.passes: Callable[[], AbstractContextManager[None]] = nullcontext
+        """A context in which the net's passes are compiled, or keep less."""
+        if compute.compile:
+            self.passes = CompiledNet(self.net).active
+        elif compute.recompute:
+            self.passes = Recomputation(self.net).active
 
     def __call__(self, batch: Batch) -> Tensor:
         """A scalar, the mean over the batch. Raises ConfigError when the objective returns anything
         else."""
         if not len(batch.y):  # a small batch leaves some of many processes without an image
             return torch.zeros((), device=batch.y.device)
-        with self.autocast():
+        with self.autocast(), self.passes():
             loss = self.objective_value(batch)
         if not isinstance(loss, Tensor) or loss.ndim:
             raise ConfigError(f"the objective or the loss returned {loss!r:.60}; expected a scalar tensor")
