@@ -42,6 +42,14 @@ class Gradients:
     def finite(self) -> bool:
         return math.isfinite(sum(self.norms))
 
+    def accumulate(self, sizes: Sequence[int], following: int | None) -> None:
+        """Weights the sum of the gradients of batches of these sizes, the last of them the current one, for
+        the batch that follows, or, at the end of a group, makes it the mean over their images."""
+        if following is not None and following < sizes[-1]:
+            self.multiply(sizes[-1] / following)
+        if following is None and len(sizes) > 1:
+            self.divide(sum(sizes) / sizes[-1])  # in units of the last batch, as the gradients are
+
     def multiply(self, by: float) -> None:
         torch._foreach_mul_(self.present, by)
 
@@ -52,6 +60,8 @@ class Gradients:
 
     def norms_divided(self, by: float) -> None:
         """Divides the norms alone: the gradients are divided already."""
+        if by == 1:
+            return
         if self.device_norms is not None:
             self.device_norms = self.device_norms / by
         else:

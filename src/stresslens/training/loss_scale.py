@@ -23,8 +23,8 @@ class LossScale:
     """
 
     def __init__(self, compute: ComputeConfig) -> None:
-        on = compute.precision == "float16"
-        self.scaler = torch.amp.GradScaler(torch.device(compute.device).type) if on else None
+        self.on = compute.precision == "float16"
+        self.scaler = torch.amp.GradScaler(torch.device(compute.device).type) if self.on else None
 
     @property
     def value(self) -> float:
