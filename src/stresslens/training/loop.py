@@ -215,7 +215,8 @@ class Training:
 
     def backward(self, loss: Tensor) -> None:
         """Adds to the gradients, in float16 times the scale of the loss."""
-        self.loss_scale.backward(loss)
+        images = self.group.share(self._images_in(self.state.step))
+        self.group.backward(lambda: self.loss_scale.backward(loss), self.parameters, images)
 
     def reduce(self, loss: Tensor, batch: Batch) -> tuple[float | Tensor, int]:
         """The loss and the size of the whole batch, whose gradients the parameters have from here
