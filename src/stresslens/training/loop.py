@@ -21,6 +21,7 @@ from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped
 from stresslens.core.inspection import fresh_images
 from stresslens.core.layers import for_shown_images
+from stresslens.core.read_ahead import read_ahead, worth_reading_ahead
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step, reported
 from stresslens.evaluation import scores
@@ -207,6 +208,8 @@ class Training:
             augment=self.augment,
             part=self.group.part,
         )
+        if worth_reading_ahead(self.images.images):
+            different = read_ahead(different, self.compute.device)
         for batch in different:
             for _ in range(replay - repeated):
                 self.group.reseed(self.seed, state.epoch, state.step)
