@@ -41,7 +41,7 @@ def small(shape, classes):
 """
 NETS = {"small": "small.py:small", "resnet18": "{torchvision: {name: resnet18}}"}
 ZOO = ("mobilenet_v3_small", "resnet18", "efficientnet_b0")
-STEPS = [("resnet18", 96, 128), ("convnext_tiny", 96, 64), ("vit", 96, 256), ("densenet121", 96, 64)]
+STEPS = [("resnet18", 96, 64), ("convnext_tiny", 96, 32), ("vit", 96, 64), ("densenet121", 96, 32)]
 """Net, side and batch of the training steps whose activations are computed again."""
 PROGRAM = [sys.executable, "-m", "stresslens"]
 
