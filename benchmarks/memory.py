@@ -5,6 +5,7 @@ ResNet-18, each verb in a process of its own.
     python benchmarks/memory.py --nets resnet18 --counts 1000         a ResNet-18
     python benchmarks/memory.py --nets resnet18 --sides 224 --counts 200 --defaults
     python benchmarks/memory.py passes                                memory of passes of zoo models
+    python benchmarks/memory.py recompute                             training steps with and without it
 
 The pictures are JPEG files of random colours, made on the fly; half of them are for training and
 half for testing. The peak is that of the resident memory of the process and of those that it starts;
@@ -22,8 +23,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from PIL import Image
@@ -38,6 +41,8 @@ def small(shape, classes):
 """
 NETS = {"small": "small.py:small", "resnet18": "{torchvision: {name: resnet18}}"}
 ZOO = ("mobilenet_v3_small", "resnet18", "efficientnet_b0")
+STEPS = [("resnet18", 96, 64), ("convnext_tiny", 96, 32), ("vit", 96, 64), ("densenet121", 96, 32)]
+"""Net, side and batch of the training steps whose activations are computed again."""
 PROGRAM = [sys.executable, "-m", "stresslens"]
 
 
@@ -106,17 +111,95 @@ def passes() -> None:
         print(f"| {name} | {' | '.join(figures)} |", flush=True)
 
 
+def trained(name: str, side: int, batch: int, ways: tuple[bool, ...]) -> list[Callable[[], None]]:
+    """A training step, on random images, for each way: whether activations are computed again."""
+    import torch
+    from torch import nn
+
+    from stresslens.core.torchvision_compat import torchvision
+    from stresslens.plugins.models.vit import vit
+    from stresslens.training.recomputation import Recomputation
+
+    def step_of(again: bool) -> Callable[[], None]:
+        torch.manual_seed(0)
+        made = vit if name == "vit" else getattr(torchvision().models, name)
+        net = made((3, side, side), 10, patch=8) if name == "vit" else made(num_classes=10)
+        net = net.to(memory_format=torch.channels_last)
+        x, y = torch.rand(batch, 3, side, side), torch.arange(batch) % 10
+        around = Recomputation(net).active if again else nullcontext
+
+        def step() -> None:
+            with around():
+                loss = nn.functional.cross_entropy(net(x), y)
+            loss.backward()
+            net.zero_grad()
+
+        return step
+
+    return [step_of(again) for again in ways]
+
+
+def peak_of_steps(name: str, side: int, batch: int, again: bool) -> None:
+    """Prints the bytes by which the peak of this process grows in two steps."""
+    from stresslens.core.devices import keep_memory, peak_memory, start_watching_memory
+
+    keep_memory()
+    (small,), (step,) = (trained(name, side, size, (again,)) for size in (4, batch))
+    small()  # loads the kernels
+    start_watching_memory("cpu")
+    before = peak_memory("cpu") or 0
+    step()
+    step()
+    print((peak_memory("cpu") or 0) - before)
+
+
+def recompute(turns: int) -> None:
+    """Prints how much less memory a training step takes that computes its activations again, in processes
+    of their own, and how much longer it takes, in turns within this one."""
+    from stresslens.core.devices import keep_memory
+
+    keep_memory()
+    print("| net | side | batch | peak, MB | computed again, MB | ratio | time, ratio (range), n |")
+    print("|---|--:|--:|--:|--:|--:|---|", flush=True)
+    for name, side, batch in STEPS:
+        peaks = []
+        for again in (False, True):
+            words = [sys.executable, __file__, "step", name, str(side), str(batch), str(int(again))]
+            peaks.append(int(subprocess.run(words, check=True, capture_output=True, text=True).stdout) / 1e6)
+        steps = trained(name, side, batch, (False, True))
+        ratios = []
+        for _ in range(turns + 1):
+            seconds = []
+            for step in steps:
+                began = time.thread_time()
+                step()
+                seconds.append(time.thread_time() - began)
+            ratios.append(seconds[1] / seconds[0])
+        ratios = sorted(ratios[1:])  # without the first, which plans kernels
+        spread = f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}), {turns}"
+        share = peaks[1] / peaks[0]
+        print(
+            f"| {name} | {side} | {batch} | {peaks[0]:,.0f} | {peaks[1]:,.0f} | {share:.2f} | {spread} |",
+            flush=True,
+        )
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["step"]:
+        name, *numbers = sys.argv[2:]
+        side, batch, again = map(int, numbers)
+        return peak_of_steps(name, side, batch, bool(again))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", nargs="+", choices=sorted(NETS), default=["small"])
     parser.add_argument("--sides", nargs="+", type=int, default=[32, 96, 224])
     parser.add_argument("--counts", nargs="+", type=int, default=[1000, 20_000])
     parser.add_argument("--verbs", nargs="+", help="only these")
     parser.add_argument("--defaults", action="store_true", help="every verb with its own defaults")
-    parser.add_argument("what", nargs="?", choices=["verbs", "passes"], default="verbs")
+    parser.add_argument("--turns", type=int, default=5, help="of recompute")
+    parser.add_argument("what", nargs="?", choices=["verbs", "passes", "recompute"], default="verbs")
     asked = parser.parse_args()
-    if asked.what == "passes":
-        return passes()
+    if asked.what != "verbs":
+        return passes() if asked.what == "passes" else recompute(asked.turns)
     print("| net | side | pictures | verb | peak, MB | seconds | what it says beforehand |", flush=True)
     print("|---|--:|--:|---|--:|--:|---|", flush=True)
     for side in asked.sides:

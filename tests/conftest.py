@@ -70,10 +70,18 @@ def _few(cases: list[pytest.Item], shift: int) -> list[pytest.Item]:
     return kept
 
 
+def _skip_without_a_gpu(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="there is no GPU"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test with many cases that is marked `breadth`, some stay fast and the others become slow. The
-    tests of a file do not choose the same cases: one begins where the one before it has its second."""
+    """Tests on a GPU are skipped without one. Of a test with many cases that is marked `breadth`, some stay
+    fast and the others become slow. The tests of a file do not choose the same cases: one begins where the
+    one before it has its second."""
+    _skip_without_a_gpu(items)
     functions: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("breadth") and not item.get_closest_marker("slow"):

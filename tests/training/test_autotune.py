@@ -89,9 +89,11 @@ def test_the_runs_of_a_study_get_one_precision(
     ]
     found = [task.compute for task in autotune(tasks, most_threads=1) if task.compute]
     assert [each.precision for each in found] == ["bfloat16", "bfloat16"]
-    takes = autotuning._takes_bfloat16
+    takes = autotuning._takes
     monkeypatch.setattr(
-        autotuning, "_takes_bfloat16", lambda task, *rest: task.config.model != "mlp" and takes(task, *rest)
+        autotuning,
+        "_takes",
+        lambda narrow, task, *rest: task.config.model != "mlp" and takes(narrow, task, *rest),
     )
     autotuning._suggestions.clear()
     found = [task.compute for task in autotune(tasks, most_threads=1) if task.compute]

@@ -21,6 +21,7 @@ def doctor(as_json: Json = False) -> None:
     import torch
 
     from stresslens.core.cache_folder import cache_problem, cache_root
+    from stresslens.core.compute_choice import bfloat16_in_hardware
     from stresslens.core.data import data_root
     from stresslens.core.devices import pick_device
     from stresslens.core.extras import EXTRAS, install_command, missing_modules
@@ -32,11 +33,7 @@ def doctor(as_json: Json = False) -> None:
     facts = environment({}).as_json()
     facts.pop("command")
     facts |= {"device": pick_device("auto"), "threads": torch.get_num_threads()}
-    facts["bfloat16 in hardware"] = (
-        bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-        if facts["device"] == "cpu"
-        else torch.cuda.is_bf16_supported()
-    )
+    facts["bfloat16 in hardware"] = bfloat16_in_hardware(facts["device"])
     problems = torch_problems()
     facts["tested with torch"] = f"{OLDEST} to {NEWEST}"
     imports = torchvision_imports()

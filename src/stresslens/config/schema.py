@@ -27,6 +27,8 @@ LATER_SETTINGS: dict[tuple[str, ...], Any] = {
     ("evaluation",): None,
     ("train", "calibration"): None,
     ("train", "swa"): None,
+    ("train", "compile"): False,
+    ("train", "recompute"): "auto",
 }
 """Settings that earlier versions did not have, which are left out of config.yaml and of fingerprints
 where they have this default."""
@@ -35,9 +37,11 @@ EVALUATION_KEYS = ("evaluation", "robustness", "corruptions", "explain", "views"
 """Sections about a trained model: its evaluation and its trackers. They do not change the
 training."""
 
-COMPUTE_KEYS = ("device", "precision", "threads", "memory_format")
+LATER_COMPUTE_KEYS = ("compile", "recompute")
+"""Settings of `COMPUTE_KEYS` that earlier versions did not have. A run records them where they are on."""
+COMPUTE_KEYS = ("device", "precision", "threads", "memory_format", *LATER_COMPUTE_KEYS)
 """Settings of `train` that the exact bits of any result depend on."""
-ESTIMATOR_KEYS = (*COMPUTE_KEYS, "subset", "calibration")
+ESTIMATOR_KEYS = ("device", "precision", "threads", "memory_format", "subset", "calibration")
 """Keys of `train` that also apply to estimators."""
 
 MONITORING_KEYS = ("watch", "log_every", "evaluate_every")
@@ -179,12 +183,18 @@ class Train:
     """Epochs between evaluations."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, …; `auto` is CUDA where there is one."""
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Precision of the computation; bfloat16 leaves the weights in float32."""
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
+    """Precision of the computation; bfloat16 and float16 leave the weights in float32, and float16
+    scales the loss."""
     threads: Positive | Literal["auto"] = "auto"
     """Number of threads, of all processes of a machine together."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """How images lie in memory."""
+    compile: bool | Literal["auto"] = False
+    """Compiles the forward pass of training (torch.compile); `auto` does where it pays."""
+    recompute: bool | Literal["auto"] = "auto"
+    """Computes activations again in the backward pass, to save memory (gradient checkpointing); `auto`
+    does where memory would not suffice."""
     checkpoint_seconds: Annotated[float, Field(gt=0, le=30)] = 30.0
     """Seconds between checkpoints."""
 

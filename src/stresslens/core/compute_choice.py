@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.copies import copied, departure, fast_copy, responses
-from stresslens.core.devices import ComputeConfig, MemoryFormat, Precision, keep_memory, on_threads
+from stresslens.core.devices import NARROW, ComputeConfig, MemoryFormat, Precision, keep_memory, on_threads
 from stresslens.core.dtypes import as_input, float_dtypes
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating, is_plain
@@ -59,13 +59,13 @@ def images_to_time(multiply_adds: int) -> int:
 
 def memory_formats(model: nn.Module, device: str, precision: Precision) -> list[MemoryFormat]:
     """The memory formats that are worth trying, beginning with the one of the rule: channels-last
-    for convolutions on a CPU with oneDNN, and for bfloat16 on a GPU. Patches that do not overlap, as
+    for convolutions on a CPU with oneDNN, and for 16 bits on a GPU. Patches that do not overlap, as
     a vision transformer cuts them, gain nothing."""
     if not any(isinstance(m, nn.Conv2d) and m.kernel_size != m.stride for m in model.modules()):
         return ["contiguous"]
     kind = torch.device(device).type
     last = (kind == "cpu" and torch.backends.mkldnn.is_available()) or (
-        kind == "cuda" and precision == "bfloat16"
+        kind == "cuda" and precision in NARROW
     )
     return ["channels_last", "contiguous"] if last else ["contiguous", "channels_last"]
 
@@ -74,7 +74,15 @@ def bfloat16_in_hardware(device: str) -> bool:
     kind = torch.device(device).type
     if kind == "cpu":
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return kind != "cuda" or torch.cuda.is_bf16_supported()
+    return kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def narrow_precision(device: str) -> Precision | None:
+    """The precision of 16 bits that may be measured beside float32: bfloat16 where the hardware
+    computes it, float16 on other GPUs; None where neither pays."""
+    if bfloat16_in_hardware(device):
+        return "bfloat16"
+    return "float16" if torch.device(device).type == "cuda" else None
 
 
 def possible_ways(
@@ -133,7 +141,7 @@ def for_many_images(model: nn.Module, x: Tensor) -> nn.Module:
 
 def computes_the_same(model: nn.Module, way: ComputeConfig, plain: ComputeConfig, x: Tensor) -> bool:
     """Whether answers and gradients in evaluation mode are those of the plain configuration, to
-    rounding; bfloat16 rounds to two digits, and only its answers count."""
+    rounding; 16 bits are compared to the two digits of bfloat16, and only their answers count."""
     found = []
     for each in (plain, way):
         trial = each.place(copied(model)).eval()
@@ -217,13 +225,19 @@ def measured_choice(
     return ComputeChoice(formats, precision, gains)
 
 
-def gains_in_pairs(usual: Callable[[], None], other: Callable[[], None], clock: Clock) -> list[float]:
+def gains_in_pairs(
+    usual: Callable[[], None], other: Callable[[], None], clock: Clock, gain: float = GAIN
+) -> list[float]:
     """How many times as fast `other` is as `usual`, in each of `PAIRS` alternating pairs, or in fewer
-    where these decide."""
+    where these decide whether it is `gain` times as fast."""
     usual()
     other()  # the first calls plan their kernels
     ratios: list[float] = []
-    while len(ratios) < PAIRS and sum(ratio < GAIN for ratio in ratios) <= PAIRS - WINS and not clear(ratios):
+    while (
+        len(ratios) < PAIRS
+        and sum(ratio < gain for ratio in ratios) <= PAIRS - WINS
+        and not clear(ratios, gain)
+    ):
         if len(ratios) % 2:
             fast, slow = _seconds(other, clock), _seconds(usual, clock)
         else:
@@ -232,9 +246,9 @@ def gains_in_pairs(usual: Callable[[], None], other: Callable[[], None], clock: 
     return ratios
 
 
-def clear(ratios: Sequence[float]) -> bool:
+def clear(ratios: Sequence[float], gain: float = GAIN) -> bool:
     """Whether the gains of alternating pairs are clear."""
-    return sum(ratio >= GAIN for ratio in ratios) >= WINS
+    return sum(ratio >= gain for ratio in ratios) >= WINS
 
 
 def _seconds(step: Callable[[], None], clock: Clock) -> float:

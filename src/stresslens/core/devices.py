@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,8 +18,11 @@ from torch import nn
 from stresslens.core.dtypes import in_dtype
 from stresslens.core.errors import ConfigError, first_line
 
-Precision = Literal["float32", "bfloat16", "float64"]
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
 MemoryFormat = Literal["contiguous", "channels_last"]
+
+NARROW: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The precisions in which autocast computes, while weights stay in float32."""
 
 KEPT = 96 * 2**20
 """Bytes of the largest block of memory that is kept when it is freed."""
@@ -32,10 +36,19 @@ class ComputeConfig:
     precision: Precision
     threads: int
     memory_format: MemoryFormat
+    compile: bool = False
+    """The forward pass of training is compiled (`training.compiled_net`)."""
+    recompute: bool = False
+    """The backward pass computes the activations again (`training.recomputation`)."""
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of `train` that these are. Those that earlier versions did not have are left
+        out where they are off."""
+        return {key: value for key, value in asdict(self).items() if value is not False}
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of weights and images; bfloat16 uses autocast with float32 weights."""
+        """The dtype of weights and images; bfloat16 and float16 use autocast with float32 weights."""
         return torch.float64 if self.precision == "float64" else torch.float32
 
     @property
@@ -50,9 +63,10 @@ class ComputeConfig:
         return on_threads(self.threads)
 
     def autocast(self) -> torch.autocast:
-        """Autocast to bfloat16 if that is the precision; otherwise a context without effect."""
+        """Autocast to bfloat16 or float16 if that is the precision; otherwise a context without effect."""
         kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
+        narrow = NARROW.get(self.precision, torch.bfloat16)
+        return torch.autocast(kind, narrow, enabled=self.precision in NARROW)
 
 
 @contextmanager
@@ -106,6 +120,20 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+def total_memory(device: str) -> int | None:
+    """The bytes of a device, whether they are free or not: of a GPU, or else what this process may use
+    of the machine. None where it cannot be told."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+    with suppress(OSError, ValueError):  # a limit of the container; "max" is none
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return total
 
 
 def start_watching_memory(device: str) -> None:

@@ -7,7 +7,7 @@ with torch.distributed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -74,6 +74,16 @@ class ProcessGroup:
 
         The seeds follow from `values` and the rank.
         """
+
+    def share(self, images: int) -> int:
+        """The number of images of a batch that belong to this process."""
+        rank, world = self.part
+        return max(0, -(-(images - rank) // world))
+
+    def backward(self, pass_back: Callable[[], None], parameters: Sequence[nn.Parameter], n: int) -> None:
+        """Calls the backward pass of a loss that is the mean over this process's `n` images. Several
+        processes begin meanwhile to sum the gradients that are complete, which `combine` ends."""
+        pass_back()
 
     def combine(
         self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]

@@ -29,11 +29,12 @@ SWITCH = "STRESSLENS_MEASURE"
 @dataclass(frozen=True)
 class ComputeChoice:
     """How a model is computed: the memory format in each precision that it can use, and the
-    precision. `gains` are the ratios that it was chosen by."""
+    precision. `gains` are the ratios that it was chosen by, `seconds` are times that it depends on."""
 
     formats: Mapping[Precision, MemoryFormat]
     precision: Precision
     gains: Mapping[str, list[float]] = field(default_factory=dict, compare=False)
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 class KeptChoice(JsonFile):
@@ -46,16 +47,20 @@ class KeptChoice(JsonFile):
     precision: Precision
     gains: dict[str, list[float]]
     decided: str
+    seconds: dict[str, float] = {}
+
+    LATER_KEYS = frozenset({"seconds"})
 
     @property
     def choice(self) -> ComputeChoice:
-        return ComputeChoice(self.formats, self.precision, self.gains)
+        return ComputeChoice(self.formats, self.precision, self.gains, self.seconds)
 
     @property
     def told(self) -> tuple[str, str, str]:
         """What it is about, what was chosen, and how many times as fast one was as another, in words."""
         of = f"{self.about.get('what')} of {self.about.get('model')} at {self.about.get('shape')}"
         gains = [f"{way}: {median(ratios):.2f}" for way, ratios in self.gains.items() if ratios]
+        gains += [f"{what}: {seconds:.2g} s" for what, seconds in self.seconds.items()]
         return (
             f"{of}, batch {self.about.get('batch')}",
             f"{self.precision}, {self.formats.get(self.precision)}",
@@ -104,6 +109,7 @@ def kept_or_made(about: Mapping[str, Any], make: Callable[[], ComputeChoice]) ->
                 formats=dict(made.formats),
                 precision=made.precision,
                 gains=dict(made.gains),
+                seconds=dict(made.seconds),
                 decided=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             write_json(path, kept.as_json())

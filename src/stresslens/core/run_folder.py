@@ -106,6 +106,8 @@ class Environment(OrderedJsonFile):
     precision: str = ""
     threads: int | None = None
     memory_format: str = ""
+    compile: bool = False
+    recompute: bool = False
     processes: int = 1
     backend: str = ""
     """Of several processes: gloo or nccl."""
@@ -115,7 +117,7 @@ class Environment(OrderedJsonFile):
     plugins: dict[str, str] = {}
     """The installed packages whose plug-ins the run uses, with their versions."""
 
-    LATER_KEYS = frozenset({"piece_bytes", "plugins"})
+    LATER_KEYS = frozenset({"piece_bytes", "plugins", "compile", "recompute"})
 
 
 class RunFolder:

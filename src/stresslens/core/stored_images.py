@@ -46,7 +46,10 @@ class Stored:
             self._decode(places, images)
         else:
             self._read(self._pixels, places, images)
-        return torch.from_numpy(images).to(self.device)
+        read = torch.from_numpy(images)
+        if self.device.type == "cuda":
+            read = read.pin_memory()  # so that the copy waits for nothing
+        return read.to(self.device, non_blocking=True)
 
     def select(self, rows: Tensor) -> Stored:
         """A subset of the images; nothing is read."""

@@ -91,6 +91,10 @@ class TrainingRecord(OrderedJsonFile):
     peak_memory: int | None = None
     memory_of: Literal["process", "tensors"] = "process"
     penalties: list[Penalty] = []
+    skipped_updates: int | None = None
+    """Updates that an overflow in float16 has cost."""
+
+    LATER_KEYS = frozenset({"skipped_updates"})
 
 
 class Scoring(OrderedJsonFile):

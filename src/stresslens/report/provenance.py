@@ -79,6 +79,8 @@ NAMES = {
     "precision": "Precision",
     "threads": "Threads",
     "memory_format": "Memory format",
+    "compile": "Forward pass compiled",
+    "recompute": "Activations computed again",
     "processes": "Processes of a run",
     "backend": "Backend of the processes",
     "piece_bytes": "Bytes of a piece of images",

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 
 from stresslens.config.installed_plugins import packages_of
@@ -89,7 +88,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     compute = compute_config(task)
     packages = packages_of(task.plan.settings, VOCABULARY)
     plugins = {"plugins": packages} if packages else {}
-    facts = environment(asdict(compute) | distributed.group().facts(compute.device) | plugins)
+    facts = environment(compute.settings() | distributed.group().facts(compute.device) | plugins)
     write_json(folder.environment, facts.as_json())
     record = RunRecord(
         format=FORMAT,

@@ -19,7 +19,7 @@ from stresslens.comparison.sweep_file import SweepFile, Trial
 from stresslens.config import study_file
 from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.own_plugins import source_digests
-from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
+from stresslens.config.schema import EVALUATION_KEYS, LATER_COMPUTE_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.search_space import space_settings
 from stresslens.config.selection_rules import RULES, SelectionRule
 from stresslens.config.sweep_validation import recipe_with
@@ -87,7 +87,7 @@ class Trials:
         }
         self.values["train"]["watch"] = [split for split in run.config.train.watch if split != "test"]
         self.compute: dict[str, Any] = {}
-        """Device, precision, threads and memory format, autotuned once for all trials."""
+        """The compute settings (`ComputeConfig.settings`), autotuned once for all trials."""
         self.rows: dict[int, Trial] = {}
         """The rows of sweep.json. The row of a trial that has ended does not change."""
 
@@ -161,7 +161,8 @@ class Trials:
         config = recipe_with(self.values, settings, {}, self.run.base, problems)
         if config is None:
             raise Problems(problems)
-        return replace(config, train=replace(config.train, **self.compute))
+        off = dict.fromkeys(LATER_COMPUTE_KEYS, False) if self.compute else {}
+        return replace(config, train=replace(config.train, **off | self.compute))
 
     def task(self, number: int, config: VariantConfig, until: int) -> Task:
         """A trial as a task that pauses after the epoch `until`."""
@@ -238,7 +239,7 @@ class Trials:
         config = self.config({})
         tasks = [self.task(0, config, config.train.epochs), *self.choices.values()]
         task = replace(first_able(tasks, self.home), folder=self.home / "trials")
-        return asdict(compute_config(autotune([task], most_threads=executor.threads)[0]))
+        return compute_config(autotune([task], most_threads=executor.threads)[0]).settings()
 
     def _due_tasks(self) -> Iterator[Task]:
         """The interrupted trials with their old numbers, then new trials, each taken from the

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stresslens.comparison.sweep_file import SweepFile
+from stresslens.core.devices import ComputeConfig
 from stresslens.core.errors import ConfigError, Notice, StresslensError, TrainingDiverged
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
@@ -81,7 +82,7 @@ def adopted_compute(
         task = task_of(number)
         folder = RunFolder(task.folder)
         if folder.config.exists() and folder.record.exists() and folder.begun:
-            compute = compute or recorded_compute(folder)
+            compute = compute or ComputeConfig(**recorded_compute(folder)).settings()
             if recorded_differences(task) or read_record(folder).data.fingerprint != fingerprint:
                 refuse(home, f"trial {number} has another configuration or other data")
     return compute

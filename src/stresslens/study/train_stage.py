@@ -45,7 +45,7 @@ from stresslens.training import (
 from stresslens.training.autotune import compute_config
 from stresslens.training.best_epoch import copied_weights
 from stresslens.training.epoch_log import EpochMetrics
-from stresslens.training.loop import Show
+from stresslens.training.loop import Show, Training
 from stresslens.training.members import keep_members
 from stresslens.training.setup import (
     build_model,
@@ -134,7 +134,6 @@ def _fitted(
         except Stopped as error:  # recorded here, where a second signal is still handled
             record_end(folder, error)
             raise
-    state_at_end = training.state
     told = [
         *not_logits,
         *catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics)),
@@ -142,22 +141,28 @@ def _fitted(
     ]
     kinds = (probabilities.KIND, catastrophic_overfitting.KIND, moving_average.KIND)
     record.findings = [f for f in record.findings if f.kind not in kinds] + told
-    passed = state_at_end.epoch * len(data.train) * train.replay
-    record.training = TrainingRecord(
-        epochs=state_at_end.epoch,
-        chosen_epoch=training.chosen_epoch,
-        steps=state_at_end.updates,
-        seconds=state_at_end.seconds,
-        images_per_second=passed / state_at_end.seconds if state_at_end.seconds else None,
-        stopped=state_at_end.stopped
-        or (ALL_EPOCHS if training.over else f"at epoch {state_at_end.epoch}, as a trial of a sweep"),
-        select=training.select,
-        first_loss=None if math.isnan(state_at_end.first_loss) else state_at_end.first_loss,
-        peak_memory=devices.peak_memory(compute.device),
-        memory_of="tensors" if torch.device(compute.device).type == "cuda" else "process",
-    )
-    record.reads_of_test = state_at_end.reads_of_test
+    record.training = _training_record(training, data)
+    record.reads_of_test = training.state.reads_of_test
     return training.chosen()
+
+
+def _training_record(training: Training, data: Data) -> TrainingRecord:
+    state, device = training.state, training.compute.device
+    passed = state.epoch * len(data.train) * training.train.replay
+    return TrainingRecord(
+        epochs=state.epoch,
+        chosen_epoch=training.chosen_epoch,
+        steps=state.updates,
+        seconds=state.seconds,
+        images_per_second=passed / state.seconds if state.seconds else None,
+        stopped=state.stopped
+        or (ALL_EPOCHS if training.over else f"at epoch {state.epoch}, as a trial of a sweep"),
+        select=training.select,
+        first_loss=None if math.isnan(state.first_loss) else state.first_loss,
+        peak_memory=devices.peak_memory(device),
+        memory_of="tensors" if torch.device(device).type == "cuda" else "process",
+        skipped_updates=state.skipped if training.compute.precision == "float16" else None,
+    )
 
 
 def _as_built(model: nn.Sequential, record: RunRecord) -> dict[str, Tensor]:

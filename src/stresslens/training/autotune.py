@@ -15,7 +15,13 @@ from torch.utils._pytree import tree_leaves
 
 from stresslens.config.old_words import in_todays_words
 from stresslens.config.run_config import read_run_config
-from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, Train
+from stresslens.config.schema import (
+    COMPUTE_KEYS,
+    EVALUATION_KEYS,
+    LATER_COMPUTE_KEYS,
+    RESUME_SAFE_KEYS,
+    Train,
+)
 from stresslens.core import compute_choice, devices, layer_table, layers
 from stresslens.core.copies import CHECKED, copied
 from stresslens.core.data import Data, Split
@@ -31,10 +37,11 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step
 from stresslens.training.best_epoch import selection_rules
 from stresslens.training.first_batch import TRIED, check_first_batch
+from stresslens.training.pass_choice import StepSize, with_passes
 from stresslens.training.setup import build_model, images_to_check
 from stresslens.training.task import Task, load_data
 
-STEP_KEYS = ("batch_size", "loss", "objective", *COMPUTE_KEYS)
+STEP_KEYS = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")
 """The settings of `train` that say what a training step computes."""
 
 
@@ -45,6 +52,8 @@ class Suggestion:
     device: str
     threads: int
     choice: ComputeChoice
+    step: StepSize | None = None
+    """Of a training step; None where there is none, or a small one."""
 
     def config(self, precision: Precision | None) -> ComputeConfig:
         """In this precision, if the model can be computed in it; None: in the fastest."""
@@ -59,8 +68,8 @@ def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | Non
     (`compute_choice`).
 
     The runs of a study are compared with each other, so all that leave the precision open get the
-    same one: `precision` if it is given, else that of runs in their folders, else bfloat16 where it
-    is clearly faster for every model, else float32. Raises ConfigError, naming every folder that
+    same one: `precision` if it is given, else that of runs in their folders, else one of 16 bits where
+    it is clearly faster for every model, else float32. Raises ConfigError, naming every folder that
     holds another configuration.
     """
     tasks = [task if _has_steps(task) else _without_precision(task) for task in tasks]
@@ -73,10 +82,10 @@ def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | Non
         common = recorded.pop()
     if common is None:
         fastest = {suggested[index].choice.precision for index in auto if index in suggested}
-        common = "bfloat16" if fastest == {"bfloat16"} else "float32"
+        common = fastest.pop() if len(fastest) == 1 else "float32"
     for index, suggestion in suggested.items():
         config = suggestion.config(common if index in auto else None)
-        resolved[index] = replace(tasks[index], compute=config)
+        resolved[index] = with_passes(replace(tasks[index], compute=config), suggestion.step)
     return [resolved[index] for index in range(len(tasks))]
 
 
@@ -130,6 +139,7 @@ def _without_precision(task: Task) -> Task:
     else:
         precision: Precision = "float32" if train.precision == "auto" else train.precision
         train = replace(train, device=str(devices.pick_device(train.device)), precision=precision)
+    train = replace(train, compile=False, recompute=False)
     return replace(task, config=replace(task.config, train=train))
 
 
@@ -146,9 +156,11 @@ def compute_config(task: Task) -> ComputeConfig:
         or train.precision == "auto"
         or train.threads == "auto"
         or train.memory_format == "auto"
+        or train.compile == "auto"
     ):
         raise ValueError("device, precision, threads and memory format are not decided yet (autotune)")
-    return ComputeConfig(train.device, train.precision, train.threads, train.memory_format)
+    passes = train.compile, train.recompute is True
+    return ComputeConfig(train.device, train.precision, train.threads, train.memory_format, *passes)
 
 
 def recorded_differences(task: Task) -> dict[str, tuple[Any, Any]]:
@@ -162,12 +174,13 @@ def as_recorded(task: Task) -> Task:
 
 
 def recorded_compute(folder: RunFolder) -> dict[str, Any]:
-    """Device, precision, threads and memory format of the run in a folder."""
+    """The compute settings of the run in a folder."""
     return _compute_of(_recorded(folder))
 
 
 def _compute_of(recorded: dict[str, Any]) -> dict[str, Any]:
-    return {key: recorded["train"][key] for key in COMPUTE_KEYS}
+    train = dict.fromkeys(LATER_COMPUTE_KEYS, False) | recorded["train"]
+    return {key: train[key] for key in COMPUTE_KEYS}
 
 
 def _recorded(folder: RunFolder) -> dict[str, Any]:
@@ -250,17 +263,19 @@ def _new_suggestion(task: Task, data: Data, most_threads: int) -> Suggestion:
         if _has_steps(task):
             check_first_batch(model, train, data)
         x = images_to_check(model, data)
-        table = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
+        shape = layers.shape_seen(model, data.shape)
+        table = layer_table.layer_table(model.get_submodule("net"), shape)
         size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
+        batch = size
         operations = 6.0 * table.multiply_adds * size if _has_steps(task) else 0.0
         precisions: list[Precision] = ["float32"] if train.precision == "auto" else [train.precision]
         if (
             train.precision == "auto"
             and operations >= compute_choice.MEASURED_FROM
-            and compute_choice.bfloat16_in_hardware(device)
-            and _takes_bfloat16(task, data, model, device)
+            and (narrow := compute_choice.narrow_precision(device)) is not None
+            and _takes(narrow, task, data, model, device)
         ):
-            precisions.append("bfloat16")
+            precisions.append(narrow)
         asked = None if train.memory_format == "auto" else [train.memory_format]
         possible = compute_choice.possible_ways(model, x, device, precisions, asked)
         size = max(TRIED, min(size, compute_choice.images_to_time(table.multiply_adds)))
@@ -278,7 +293,9 @@ def _new_suggestion(task: Task, data: Data, most_threads: int) -> Suggestion:
         threads = train.threads
     elif device == "cpu" and _has_steps(task):
         threads = compute_choice.threads_for(operations, most_threads)
-    return Suggestion(device, threads, choice)
+    needs = operations >= compute_choice.MEASURED_FROM or train.compile == "auto"
+    step = StepSize.of(model, shape, batch, operations) if _has_steps(task) and needs else None
+    return Suggestion(device, threads, choice, step)
 
 
 def _name(task: Task) -> str:
@@ -286,9 +303,9 @@ def _name(task: Task) -> str:
     return task.config.model if isinstance(task.config.model, str) else json.dumps(task.config.model)
 
 
-def _takes_bfloat16(task: Task, data: Data, model: nn.Module, device: str) -> bool:
-    """Whether the task's objective can be computed in bfloat16 on a few training images."""
-    config = ComputeConfig(device, "bfloat16", torch.get_num_threads(), "contiguous")
+def _takes(precision: Precision, task: Task, data: Data, model: nn.Module, device: str) -> bool:
+    """Whether the task's objective can be computed in a precision of 16 bits on a few training images."""
+    config = ComputeConfig(device, precision, torch.get_num_threads(), "contiguous")
     trial = config.place(copied(model))
     images = data.train.select(torch.arange(min(CHECKED, len(data.train)))).to(device)
     x, y, places = next(images.batches(CHECKED))
@@ -302,6 +319,8 @@ def _takes_bfloat16(task: Task, data: Data, model: nn.Module, device: str) -> bo
             )
         if loss.requires_grad:
             loss.backward()
+        elif precision == "float16":
+            return False  # it writes its gradients itself, and no loss can be scaled
     except (RuntimeError, TypeError, NotImplementedError):  # a user's objective may do anything
         return False
     return True

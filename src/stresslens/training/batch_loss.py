@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from stresslens.config.schema import Train
 from stresslens.config.validation import objective_of
 from stresslens.core import layers
 from stresslens.core.data import RESIDENT_BYTES, Batch, Split
-from stresslens.core.devices import ComputeConfig
+from stresslens.core.devices import NARROW, ComputeConfig
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Augmentation, Loss, Step
+from stresslens.training.compiled_net import CompiledNet
+from stresslens.training.recomputation import Recomputation
 
 
 def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
@@ -105,17 +107,29 @@ class BatchLoss:
         self.input_layers, self.net = layers.input_layers(model), model.get_submodule("net")
         self.asks_for_inputs = objective.asks_for("inputs")
         self.asks_for_step = objective.asks_for("step")
-        self.autocast = compute.autocast if compute.precision == "bfloat16" else nullcontext
+        self.autocast = compute.autocast if compute.precision in NARROW else nullcontext
+        self.scaled = compute.precision == "float16"
+        self.passes: Callable[[], AbstractContextManager[None]] = nullcontext
+        """A context in which the net's passes are compiled, or keep less."""
+        if compute.compile:
+            self.passes = CompiledNet(self.net).active
+        elif compute.recompute:
+            self.passes = Recomputation(self.net).active
 
     def __call__(self, batch: Batch) -> Tensor:
         """A scalar, the mean over the batch. Raises ConfigError when the objective returns anything
         else."""
         if not len(batch.y):  # a small batch leaves some of many processes without an image
             return torch.zeros((), device=batch.y.device)
-        with self.autocast():
+        with self.autocast(), self.passes():
             loss = self.objective_value(batch)
         if not isinstance(loss, Tensor) or loss.ndim:
             raise ConfigError(f"the objective or the loss returned {loss!r:.60}; expected a scalar tensor")
+        if self.scaled and not loss.requires_grad:
+            raise ConfigError(
+                "train.precision: float16 scales the loss, and this objective writes its gradients itself; "
+                "use float32 or bfloat16"
+            )
         return loss
 
     def objective_value(self, batch: Batch) -> Any:

@@ -20,6 +20,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Scheduler
 from stresslens.core.weights_file import load_state
 from stresslens.training.best_epoch import BestEpoch
+from stresslens.training.loss_scale import LossScale
 from stresslens.training.state import TrainingState
 
 
@@ -36,6 +37,7 @@ class TrainingParts:
     objective_state: dict[str, Tensor]
     carried: dict[str, Tensor]
     """An objective's tensors with a row for every place in the batch: this process's rows."""
+    loss_scale: LossScale
 
 
 class Checkpointer:
@@ -74,6 +76,7 @@ class Checkpointer:
             "average": parts.average.state_dict() if parts.average is not None else None,
             "optimizer": parts.optimizer.state_dict(),
             "schedule": parts.schedule.state_dict(),
+            "loss_scale": parts.loss_scale.state(),
             "objective": parts.objective_state,
             "carried": {
                 name: group.gather(parts.carried.get(name, torch.empty(0)))
@@ -97,6 +100,7 @@ class Checkpointer:
                 load_state(parts.average, saved["average"])
             parts.optimizer.load_state_dict(saved["optimizer"])
             parts.schedule.load_state_dict(saved["schedule"])
+            parts.loss_scale.restore(saved.get("loss_scale"))
             parts.objective_state.update({k: v.to(self.device) for k, v in saved["objective"].items()})
             rank, world = self.group.part
             parts.carried.update({k: v[rank::world].to(self.device) for k, v in saved["carried"].items()})

@@ -20,6 +20,7 @@ from torch import nn
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, ProcessLost, Stopped, StresslensError, TrainingDiverged
+from stresslens.core.pieces import first_words, is_out_of_memory
 from stresslens.core.run_folder import RunFolder
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show, Training, fit
@@ -69,7 +70,8 @@ def train_on_all_ranks(training: Training) -> None:
     group.broadcast([*training.model.parameters(), *training.model.buffers()])
     with devices.on_threads(group.threads(training.compute.threads)):
         try:
-            fit(training)
+            with _saying_that_memory_ran_out(training):
+                fit(training)
         except (TrainingDiverged, ProcessLost):
             raise
         except Exception as error:
@@ -79,6 +81,21 @@ def train_on_all_ranks(training: Training) -> None:
             lost = ProcessLost(what)
             lost.exit_code = error.exit_code if isinstance(error, StresslensError) else lost.exit_code
             raise lost from error
+
+
+@contextmanager
+def _saying_that_memory_ran_out(training: Training) -> Iterator[None]:
+    """Raises StresslensError, with the ways out, where memory runs out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        more = "" if training.compute.recompute else ", or set train.recompute: true"
+        raise StresslensError(
+            f"memory ran out in a step of the training ({first_words(error)}); lower train.batch_size "
+            f"(train.accumulate keeps the images of an update){more}"
+        ) from error
 
 
 def _training(

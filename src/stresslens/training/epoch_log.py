@@ -20,7 +20,8 @@ class EpochMetrics(JsonFile):
     `loss` is the mean over the epoch's batches. The figures of a watched split are its `loss` and
     `accuracy`, `top5` with more than five classes, and `robust` where the best epoch is chosen by
     robust accuracy; `objective` has what the objective reports. Without figures a dictionary is
-    empty, and is not written.
+    empty, and is not written. In float16 `loss_scale` is the scale of the loss, and `skipped_updates`
+    are all those since the start that an overflow has cost.
     """
 
     epoch: int
@@ -31,11 +32,13 @@ class EpochMetrics(JsonFile):
     validation: dict[str, float] = Field(default_factory=dict)
     test: dict[str, float] = Field(default_factory=dict)
     objective: dict[str, float] = Field(default_factory=dict)
+    loss_scale: float | None = None
+    skipped_updates: int | None = None
 
     def as_json(self, splits: Sequence[str] = SPLITS) -> dict[str, Any]:
         """Plain values, as the line holds them, with the figures of the splits in this order."""
         values = self.model_dump(mode="json", exclude_unset=True)
-        keys = ("epoch", "loss", "last_loss", "lr", *splits, "objective")
+        keys = ("epoch", "loss", "last_loss", "lr", *splits, "objective", "loss_scale", "skipped_updates")
         return {key: values[key] for key in keys if key in values}
 
     @property

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
@@ -22,19 +21,23 @@ from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped
 from stresslens.core.inspection import fresh_images
 from stresslens.core.layers import for_shown_images
+from stresslens.core.read_ahead import read_ahead, worth_reading_ahead
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step, reported
 from stresslens.evaluation import scores
 from stresslens.training.batch_loss import BatchLoss, augmentation, net_inputs, objective_for
 from stresslens.training.best_epoch import BestEpoch, copied_weights, robust_accuracy, selection_rules
 from stresslens.training.checkpoint import Checkpointer, TrainingParts
-from stresslens.training.divergence import divergence
+from stresslens.training.divergence import all_finite, divergence
 from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.first_batch import check_first_batch
+from stresslens.training.gradients import Gradients
 from stresslens.training.input_sizes import shown_size
+from stresslens.training.late_losses import LateLosses, reads_late
+from stresslens.training.loss_scale import LossScale
 from stresslens.training.moving_average import average_epoch, averaged_model, takes_epoch, weight_average
-from stresslens.training.optimization import build_optimizer, build_schedule, tell_schedule
+from stresslens.training.optimization import build_optimizer, build_schedule, step_schedule, tell_schedule
 from stresslens.training.setup import laid_out
 from stresslens.training.state import TrainingState
 from stresslens.training.tracking import Tracking
@@ -109,14 +112,15 @@ class Training:
         self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), model, base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
         self.average = weight_average(self.model, train)
+        self.late = LateLosses() if reads_late(compute, group) else None
+        self.gradients = Gradients(self.parameters, late=self.late is not None)
+        self.loss_scale = LossScale(compute)
         self._prepare_batches(base, teacher)
         self.checkpointer = Checkpointer(
             folder, self._parts(), seconds=train.checkpoint_seconds, device=compute.device, group=group
         )
         self.signals: list[int] = []
         """Signals that arrived; `after_step` obeys them once a checkpoint is written."""
-        self._gradients: list[Tensor] = []
-        self._norms: list[float] = []
         self._clock = self._shown_at = time.perf_counter()
 
     def _prepare_batches(self, base: Path, teacher: nn.Module | None) -> None:
@@ -158,6 +162,7 @@ class Training:
             self.best,
             self.objective_state,
             self.carried,
+            self.loss_scale,
         )
 
     @property
@@ -203,6 +208,8 @@ class Training:
             augment=self.augment,
             part=self.group.part,
         )
+        if worth_reading_ahead(self.images.images):
+            different = read_ahead(different, self.compute.device)
         for batch in different:
             for _ in range(replay - repeated):
                 self.group.reseed(self.seed, state.epoch, state.step)
@@ -210,67 +217,73 @@ class Training:
             repeated = 0
 
     def backward(self, loss: Tensor) -> None:
-        """Adds to the gradients; an objective that wrote them itself returns a loss without a graph."""
-        if loss.requires_grad:
-            loss.backward()
+        """Adds to the gradients, in float16 times the scale of the loss."""
+        images = self.group.share(self._images_in(self.state.step))
+        self.group.backward(lambda: self.loss_scale.backward(loss), self.parameters, images)
 
-    def reduce(self, loss: Tensor, batch: Batch) -> tuple[float, int]:
+    def reduce(self, loss: Tensor, batch: Batch) -> tuple[float | Tensor, int]:
         """The loss and the size of the whole batch, whose gradients the parameters have from here
-        on: several processes average them, weighted by the sizes of their parts."""
+        on: several processes average them, weighted by the sizes of their parts. A loss that is read
+        late is still a tensor."""
+        if self.late is not None:
+            return loss, len(batch.y)
         return self.group.combine(self.parameters, loss, len(batch.y), self.objective_state)
 
-    def check(self, loss: float, batch: Batch) -> None:
+    def check(self, loss: float | Tensor, batch: Batch) -> None:
         """Raises TrainingDiverged, before any weight is changed, unless the loss and every gradient
-        are finite; ConfigError where there is no gradient."""
-        self._gradients = [gradient for p in self.parameters if (gradient := p.grad) is not None]
-        if not self._gradients:
-            raise ConfigError(
-                "the loss has no gradient: it was computed under torch.no_grad() or not from the logits"
-            )
-        norms = torch._foreach_norm(self._gradients)
-        on_gpu = norms[0].is_cuda
-        self._norms = torch.stack(norms).tolist() if on_gpu else [norm.item() for norm in norms]
-        if not math.isfinite(loss) or not math.isfinite(sum(self._norms)):
-            self._diverged(loss, batch)
+        are finite, or the update is skipped; ConfigError where there is no gradient. A loss that is read
+        late stops the training one batch later, and before anything is saved."""
+        self.gradients.measure()
+        if isinstance(loss, Tensor):
+            assert self.late is not None
+            self.late.add(loss, self.gradients.device_norms, self.state, batch.places)
+            return self._read_losses(keep=1 if self.iteration else 0)
+        finite = self.gradients.finite
+        if not (finite and math.isfinite(loss)) and (finite or not self.loss_scale.can_skip()):
+            self._diverged(loss, batch.places)
+
+    def _read_losses(self, keep: int = 0) -> None:
+        """Counts the losses that were read late, all but the last `keep`. Raises TrainingDiverged."""
+        for late in self.late.read(keep) if self.late is not None else ():
+            if not late.finite:
+                self._diverged(late.value, late.places, at=(late.epoch, late.step))
+            self._count_loss(late.value, len(late.places))
 
     def optimizer_step(self) -> None:
         """Updates the weights at the end of each group of `accumulate` batches, by the mean gradient
         of its images; the last group of an epoch, and its last batch, may be smaller."""
-        state, group = self.state, self.train.accumulate
+        state, group, gradients = self.state, self.train.accumulate, self.gradients
         sizes = [self._images_in(step) for step in range(state.step - state.step % group, state.step + 1)]
-        if len(sizes) < group and state.step + 1 < self.steps_per_epoch:
-            if (following := self._images_in(state.step + 1)) < sizes[-1]:
-                torch._foreach_mul_(self._gradients, sizes[-1] / following)
+        ends = len(sizes) == group or state.step + 1 == self.steps_per_epoch
+        gradients.accumulate(sizes, None if ends else self._images_in(state.step + 1))
+        if not ends:
             return
-        if len(sizes) > 1:
-            batches = sum(sizes) / sizes[-1]  # in units of the last batch, as the gradients are
-            torch._foreach_div_(self._gradients, batches)
-            self._norms = [norm / batches for norm in self._norms]
+        gradients.norms_divided(self.loss_scale.unscale(self.optimizer))
         if self.train.clip is not None:
-            norm = math.hypot(*self._norms)
-            if norm > self.train.clip:
-                torch._foreach_mul_(self._gradients, self.train.clip / norm)
-        self.optimizer.step()
-        self.schedule.step()
-        for parameter in self.parameters:
-            parameter.grad = None
-        state.updates += 1
-        if self.average is not None and self.train.ema:
+            gradients.clip(self.train.clip)
+        skip = not gradients.finite  # only in float16
+        self.loss_scale.step(self.optimizer, skip=skip)
+        step_schedule(self.schedule, skipped=skip)
+        gradients.clear()
+        state.skipped += skip
+        state.updates += not skip
+        if self.average is not None and self.train.ema and not skip:
             self.average.update_parameters(self.model)
 
     def _images_in(self, step: int) -> int:
         """The number of images in a batch of an epoch, of all processes together."""
         return min(self.batch_size, len(self.data.train) - step // self.train.replay * self.batch_size)
 
-    def count(self, loss: float, images: int) -> None:
+    def count(self, loss: float | Tensor, images: int) -> None:
         """Counts a batch of this mean loss and size."""
-        state = self.state
+        if not isinstance(loss, Tensor):
+            self._count_loss(loss, images)
+        self.state.step += 1
+
+    def _count_loss(self, loss: float, images: int) -> None:
         if not self.iteration:
-            state.first_loss = loss
-        state.last_loss = loss
-        state.loss_sum += loss * images
-        state.images += images
-        state.step += 1
+            self.state.first_loss = loss
+        self.state.add_loss(loss, images)
 
     def after_step(self) -> None:
         """Shows how training is going; between two updates, never inside one, it saves where that is
@@ -300,24 +313,24 @@ class Training:
 
     def save(self) -> None:
         """Writes a checkpoint; the time this takes is not counted as training."""
+        self._read_losses()
         self.checkpointer.save()
         self._clock = time.perf_counter()
 
     def raise_if_stopped(self, caught: int | None) -> None:
         """Raises Stopped for a signal that was caught. The training is saved by then."""
         if caught is not None:
-            name, epoch = signal.Signals(caught).name, self.state.epoch
-            raise Stopped(
-                f"stopped by {name} after {epoch} epochs; saved, the same command resumes it", caught
-            )
+            when = f"{signal.Signals(caught).name} after {self.state.epoch} epochs"
+            raise Stopped(f"stopped by {when}; saved, the same command resumes it", caught)
 
     def end_epoch(self) -> None:
         """Ends the epoch: early stopping, and evaluation, the best epoch and a line in the logs where
         they are due."""
         state, train = self.state, self.train
+        self._read_losses()
         state.epoch += 1
         state.step = 0
-        self._stop_if_loss_settled()
+        state.stop_if_loss_settled(train.stop)
         if self.average is not None and train.swa and takes_epoch(train.swa, state.epoch, train.epochs):
             average_epoch(self.average, self.model, self.data.train, batch_size=self.batch_size)
         evaluates = self.watch and (state.epoch % train.evaluate_every == 0 or self.over)
@@ -327,12 +340,6 @@ class Training:
         state.loss_sum, state.images = 0.0, 0
         self._clock = time.perf_counter()
         self._show_progress(at_once=self.over)
-
-    def _stop_if_loss_settled(self) -> None:
-        state, stop = self.state, self.train.stop
-        if stop and stop.loss_change and abs(state.last_loss - state.last_loss_before) < stop.loss_change:
-            state.stopped = f"the last batch's loss changed by less than {stop.loss_change:g}"
-        state.last_loss_before = state.last_loss
 
     def _evaluate(self) -> dict[str, dict[str, float]]:
         """The figures of each watched split; by those of validation the best epoch is updated."""
@@ -353,10 +360,9 @@ class Training:
     def _log(self, figures: Mapping[str, Any]) -> None:
         """Adds the epoch to metrics.jsonl and timings.jsonl, and tells the trackers."""
         state = self.state
-        mean_loss = state.loss_sum / state.images
-        metrics = EpochMetrics(
-            epoch=state.epoch, loss=mean_loss, last_loss=state.last_loss, lr=self.lr, **figures
-        )
+        metrics = EpochMetrics(**state.mean_losses, epoch=state.epoch, lr=self.lr, **figures)
+        if self.loss_scale.on:
+            metrics.loss_scale, metrics.skipped_updates = self.loss_scale.value, state.skipped
         if of_objective := reported(self.objective_state):
             metrics.objective = of_objective
         line = metrics.as_json(self.watch)
@@ -381,20 +387,14 @@ class Training:
         """How far training has come, for an objective that is given a batch of these places."""
         state = self.state
         draws = Draws(mix(self.seed, state.epoch, 1, state.step % self.train.replay), places)
-        return Step(
-            draws,
-            state.epoch,
-            self.share_done,
-            self.objective_state,
-            state.step,
-            self.steps_per_epoch,
-            self.carried,
-        )
+        kept = self.objective_state, state.step, self.steps_per_epoch, self.carried
+        return Step(draws, state.epoch, self.share_done, *kept)
 
-    def _diverged(self, loss: float, batch: Batch) -> None:
-        """Raises TrainingDiverged; before, it saves where the weights are still finite."""
-        images = sorted(self.group.gather(batch.places).tolist())
-        finite = all(bool(torch.isfinite(v).all()) for v in self.model.state_dict().values())
-        if finite and self.state.step % self.train.accumulate == 0:
+    def _diverged(self, loss: float, places: Tensor, at: tuple[int, int] | None = None) -> None:
+        """Raises TrainingDiverged for the batch of these images, by default the current one; before, it
+        saves where the weights are still finite."""
+        images = sorted(self.group.gather(places).tolist())
+        if at is None and self.state.step % self.train.accumulate == 0 and all_finite(self.model):
             self.save()
-        raise divergence(loss, images, self.state, lr=self.train.lr, checkpoint=self.folder.checkpoint)
+        kept, scaled = self.folder.checkpoint, self.loss_scale.on
+        raise divergence(loss, images, self.state, self.train.lr, kept, scaled=scaled, at=at)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -61,6 +63,15 @@ def needs_validation(train: Train, base: Path) -> bool:
     """Whether the schedule is told the figures on validation."""
     schedule = registry.resolve("schedules", train.schedule, base=base)
     return schedule.answer_beside("needs_validation") is True
+
+
+def step_schedule(schedule: Scheduler, *, skipped: bool = False) -> None:
+    """One update further. A schedule follows the batches, so that it ends where it was laid out to end,
+    also where the update itself was skipped."""
+    with warnings.catch_warnings() if skipped else nullcontext():
+        if skipped:  # torch warns where the first update of the optimizer is still to come
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.* before .*optimizer.step")
+        schedule.step()
 
 
 def tell_schedule(schedule: Scheduler, figures: Mapping[str, Mapping[str, float]]) -> None:

@@ -21,8 +21,9 @@ from torch.distributed.rendezvous import rendezvous
 from stresslens.core import torchrun
 from stresslens.core.distributed import TRAIN, ProcessGroup, _current
 from stresslens.core.draws import mix
-from stresslens.core.errors import ConfigError, ProcessLost, StresslensError, first_line
+from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.types import lasting
+from stresslens.training.gradient_buckets import GradientBuckets, connected
 
 PATIENCE = timedelta(days=1)
 """How long a process waits for the others: the first may run attacks between two trainings.
@@ -38,6 +39,7 @@ class TorchProcessGroup(ProcessGroup):
         self._store = next(rendezvous("env://"))[0]
         self._orders = 0
         """Orders that the first process has sent, or that this one has received."""
+        self._buckets: GradientBuckets | None = None
         self._requests = self._decisions = (False, False, False)
         """Whether to obey SIGINT, to obey SIGTERM and to save: what this process asks for, and what all
         decided in the last `combine`."""
@@ -90,6 +92,8 @@ class TorchProcessGroup(ProcessGroup):
         return self.broadcast_object(training)
 
     def leave(self) -> None:
+        if self._buckets is not None:
+            self._buckets.remove()
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -139,7 +143,7 @@ class TorchProcessGroup(ProcessGroup):
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        with _connected(), torch.no_grad():
+        with connected(), torch.no_grad():
             for tensor in tensors:
                 dense = tensor.contiguous()
                 dist.broadcast(dense, 0)
@@ -147,14 +151,14 @@ class TorchProcessGroup(ProcessGroup):
 
     def broadcast_object(self, value: Any) -> Any:
         values = [value]
-        with _connected():
+        with connected():
             dist.broadcast_object_list(values, 0)
         return values[0]
 
     def _of_all(self, value: Any) -> list[Any]:
         """The values of all processes, by rank."""
         values: list[Any] = [None] * self.place.world
-        with _connected():
+        with connected():
             dist.all_gather_object(values, value)
         return values
 
@@ -167,7 +171,7 @@ class TorchProcessGroup(ProcessGroup):
         if len(rows):
             padded[: len(rows)] = rows.detach().cpu()
         parts = [torch.empty_like(padded) for _ in lengths]
-        with _connected():
+        with connected():
             dist.all_gather(parts, padded)
         whole = torch.empty(sum(lengths), *shape, dtype=dtype)
         for rank, (part, length) in enumerate(zip(parts, lengths)):
@@ -176,40 +180,54 @@ class TorchProcessGroup(ProcessGroup):
 
     def total(self, count: int) -> int:
         total = torch.tensor(count)
-        with _connected():
+        with connected():
             dist.all_reduce(total)
         return int(total)
 
     def reseed(self, *values: int) -> None:
         torch.manual_seed(mix(*values, self.place.rank))
 
+    def backward(self, pass_back: Callable[[], None], parameters: Sequence[nn.Parameter], n: int) -> None:
+        with self._buckets_of(parameters).summing(n):
+            pass_back()
+
+    def _buckets_of(self, parameters: Sequence[nn.Parameter]) -> GradientBuckets:
+        """The buckets of the current training's parameters."""
+        if self._buckets is None or self._buckets.parameters is not parameters:
+            if self._buckets is not None:
+                self._buckets.remove()
+            self._buckets = GradientBuckets(parameters)
+        return self._buckets
+
     def combine(
         self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]
     ) -> tuple[float, int]:
-        """One all-reduce: the sum over the processes of gradients and loss times `n`, divided by the
-        size of the whole batch. Gradients that were accumulated before are equal in all processes,
-        so the mean leaves them as they are."""
-        first = parameters[0]
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        means = torch.cat([*(g.reshape(-1) for g in gradients), loss.detach().reshape(1).to(first)])
-        has_gradient = [p.grad is not None for p in parameters]
+        """The sum over the processes of gradients and loss times `n`, divided by the size of the whole
+        batch. Gradients that were accumulated before are equal in all processes, so the mean leaves
+        them as they are."""
+        first, buckets = parameters[0], self._buckets_of(parameters)
         has_state = self.place.rank == 0 and bool(lasting(state))
-        own_flags = first.new_tensor([n, *self._requests, has_state, *has_gradient])
-        bucket = torch.cat([means.mul_(n), own_flags])
-        with _connected():
-            dist.all_reduce(bucket)
-        means, summed_flags = torch.split(bucket, [len(means), len(own_flags)])
-        total, *flags = summed_flags.tolist()
-        size = round(total)
-        interrupt, terminate, save, shares_state, *has_gradient = [flag > 0 for flag in flags]
-        self._decisions = (interrupt, terminate, save)
-        *averages, value = torch.split(means.div_(size), [*(p.numel() for p in parameters), 1])
-        for parameter, gradient, average, present in zip(parameters, gradients, averages, has_gradient):
-            parameter.grad = gradient.copy_(average.view_as(gradient)) if present else None
+        asked = [n, *self._requests, has_state, *(p.grad is not None for p in parameters)]
+        figures = torch.cat([loss.detach().reshape(1).to(first) * n, first.new_tensor(asked)])
+        with connected():
+            buckets.begin_all(n)
+            dist.all_reduce(figures)
+            value, total, *flags = figures.tolist()
+            size = round(total)
+            interrupt, terminate, save, shares_state, *has_gradient = [flag > 0 for flag in flags]
+            self._decisions = (interrupt, terminate, save)
+            present = dict(zip(parameters, has_gradient))
+            for parameter, mean in buckets.means(size):
+                if not present[parameter]:
+                    parameter.grad = None
+                elif parameter.grad is None:
+                    parameter.grad = torch.empty_like(parameter).copy_(mean)
+                else:
+                    parameter.grad.copy_(mean)
         if shares_state:
             own = {name: value.cpu() for name, value in lasting(state).items()}
             state.update({name: value.to(first.device) for name, value in self.broadcast_object(own).items()})
-        return value.item(), size
+        return value / size, size
 
     def agreed(self, caught: int | None, due: bool) -> tuple[int | None, bool]:
         interrupt, terminate, save = self._decisions
@@ -221,18 +239,6 @@ class TorchProcessGroup(ProcessGroup):
             "processes": self.place.world,
             "backend": "nccl" if torch.device(device).type == "cuda" else "gloo",
         }
-
-
-@contextmanager
-def _connected() -> Iterator[None]:
-    """Turns a lost connection into ProcessLost."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise ProcessLost(
-            f"another process of this training has ended ({first_line(error)[:160]}); "
-            "the same command resumes it from the last checkpoint"
-        ) from error
 
 
 @contextmanager

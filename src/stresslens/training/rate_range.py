@@ -99,6 +99,7 @@ def rate_range(task: Task) -> RateRange:
             show=lambda state, epochs, done: None,
             teacher=open_teacher(task, data, compute),
         )
+        training.late, training.gradients.late = None, False  # every loss is needed at once
         with torch.random.fork_rng(devices=[]):
             rates, losses = _rising(training, train.lr)
     return RateRange(task.seed, rates, losses)
@@ -129,7 +130,7 @@ def _rising(training: Training, lr: float) -> tuple[list[float], list[float]]:
             training.count(value, images)
             if training.state.updates > before:
                 rates.append(rate)
-                losses.append(value)
+                losses.append(float(value))
                 course = smoothed(losses)
                 if course[-1] > TOO_HIGH * min(course):
                     return rates, course

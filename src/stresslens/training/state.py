@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stresslens.config.schema import Stop
+
 
 @dataclass
 class TrainingState:
@@ -19,6 +21,8 @@ class TrainingState:
     """Batches of the current epoch that are done."""
     updates: int = 0
     """Steps of the optimizer."""
+    skipped: int = 0
+    """Updates that were skipped, in float16, because the gradient was not finite."""
     images: int = 0
     """Images of the current epoch that are done; `loss_sum` is the sum of their losses."""
     loss_sum: float = 0.0
@@ -39,6 +43,29 @@ class TrainingState:
     timings_bytes: int = 0
     """Lengths of metrics.jsonl and timings.jsonl."""
     reads_of_test: int = 0
+
+    def add_loss(self, loss: float, images: int) -> None:
+        """Counts the loss of a batch. In float16 that of a skipped update may not be finite; it is left
+        out."""
+        if math.isfinite(loss):
+            self.last_loss = loss
+            self.loss_sum += loss * images
+            self.images += images
+
+    @property
+    def mean_losses(self) -> dict[str, float | None]:
+        """The epoch's mean loss and that of the last batch, as a line of metrics.jsonl names them; None
+        where no loss was finite."""
+        return {
+            "loss": self.loss_sum / self.images if self.images else None,
+            "last_loss": None if math.isnan(self.last_loss) else self.last_loss,
+        }
+
+    def stop_if_loss_settled(self, stop: Stop | None) -> None:
+        """Ends the training where the last batch's loss changed by less than `stop` says."""
+        if stop and stop.loss_change and abs(self.last_loss - self.last_loss_before) < stop.loss_change:
+            self.stopped = f"the last batch's loss changed by less than {stop.loss_change:g}"
+        self.last_loss_before = self.last_loss
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Takes the values from a checkpoint. Raises TypeError for a key that is none of these."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,13 @@ from stresslens.config.kept_files import KeptFile, kept_files
 from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.own_plugins import imported_digests, own_plugins, source_of
 from stresslens.config.repeats import Repeats
-from stresslens.config.schema import ESTIMATOR_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
+from stresslens.config.schema import (
+    ESTIMATOR_KEYS,
+    EVALUATION_KEYS,
+    LATER_COMPUTE_KEYS,
+    RESUME_SAFE_KEYS,
+    VariantConfig,
+)
 from stresslens.config.teachers import teacher_run
 from stresslens.config.threat_model import ThreatModel, resolved_threat_model
 from stresslens.config.validation import depends_on, objective_of
@@ -85,7 +91,10 @@ class Plan:
         """The variant's plain values without those that do not apply: a model has no estimator, and
         an estimator has no model, no input and only the `ESTIMATOR_KEYS` of `train`."""
         task, values = self._task, study_file.as_values(self._task.config)
-        train = values["train"] | (asdict(task.compute) if task.compute is not None else {})
+        train = values["train"]
+        if task.compute is not None:
+            asked = {key: value for key, value in train.items() if key not in LATER_COMPUTE_KEYS}
+            train = asked | task.compute.settings()
         if task.config.estimator is None:
             return {key: value for key, value in values.items() if key != "estimator"} | {"train": train}
         train = {key: train[key] for key in ESTIMATOR_KEYS if key in train}

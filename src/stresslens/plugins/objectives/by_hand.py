@@ -89,4 +89,5 @@ def _check_logits(net: nn.Module, layers: list[tuple[Tensor, Tensor]]) -> None:
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:
+    gradient = gradient.to(parameter.dtype)  # autocast computes it in 16 bits
     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
