@@ -25,6 +25,7 @@ from stresslens.core.layers import for_shown_images
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step, reported
 from stresslens.evaluation import scores
+from stresslens.training.bare_steps import bare_step
 from stresslens.training.batch_loss import BatchLoss, augmentation, net_inputs, objective_for
 from stresslens.training.best_epoch import BestEpoch, copied_weights, robust_accuracy, selection_rules
 from stresslens.training.checkpoint import Checkpointer, TrainingParts
@@ -108,6 +109,7 @@ class Training:
             raise ConfigError("the model has no parameters to train; set train.epochs=0")
         self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), model, base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
+        self._update = bare_step(self.optimizer)
         self.average = weight_average(self.model, train)
         self._prepare_batches(base, teacher)
         self.checkpointer = Checkpointer(
@@ -250,7 +252,7 @@ class Training:
             norm = math.hypot(*self._norms)
             if norm > self.train.clip:
                 torch._foreach_mul_(self._gradients, self.train.clip / norm)
-        self.optimizer.step()
+        self._update()
         self.schedule.step()
         for parameter in self.parameters:
             parameter.grad = None
@@ -381,15 +383,8 @@ class Training:
         """How far training has come, for an objective that is given a batch of these places."""
         state = self.state
         draws = Draws(mix(self.seed, state.epoch, 1, state.step % self.train.replay), places)
-        return Step(
-            draws,
-            state.epoch,
-            self.share_done,
-            self.objective_state,
-            state.step,
-            self.steps_per_epoch,
-            self.carried,
-        )
+        position, steps = (state.epoch, self.share_done), (state.step, self.steps_per_epoch)
+        return Step(draws, *position, self.objective_state, *steps, self.carried)
 
     def _diverged(self, loss: float, batch: Batch) -> None:
         """Raises TrainingDiverged; before, it saves where the weights are still finite."""
