@@ -197,3 +197,18 @@ def test_a_key_is_that_of_the_pixels() -> None:
     changed = x[:1].clone()
     changed[0, 1, 2, 2] += 1e-6
     assert image_keys(changed) != keys[:1]
+
+
+@QUICK
+@given(st.lists(st.integers(2, 40), min_size=2, max_size=7), st.integers(0, 2**32 - 1), st.data())
+def test_the_drawn_positions_are_those_of_scikit_learn(
+    sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    model_selection = pytest.importorskip("sklearn.model_selection")
+    labels = np.repeat(np.arange(len(sizes)), sizes)[np.random.default_rng(seed).permutation(sum(sizes))]
+    count = data.draw(st.integers(len(sizes), sum(sizes) - len(sizes)))
+    rest, part = model_selection.train_test_split(
+        np.arange(len(labels)), test_size=count, random_state=seed, stratify=labels
+    )
+    drawn = divide(torch.from_numpy(labels), {"test": count}, seed=seed)
+    assert (drawn["train"].tolist(), drawn["test"].tolist()) == (rest.tolist(), part.tolist())

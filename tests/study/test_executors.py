@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -53,3 +54,22 @@ def test_a_place_takes_the_next_task_only_when_it_has_told_the_last(
         executors.Executor(2, 1, failing).carry_out(
             tasks(), told, lambda task: lambda position, epochs, done: None
         )
+
+
+@pytest.mark.parametrize(
+    ("at_once", "tasks", "started"), [(2, 2, 1), (2, 11, 1), (2, 1, 0), (1, 5, 0), (2, 0, 0)]
+)
+def test_workers_start_early_only_where_several_tasks_need_them(
+    at_once: int, tasks: int, started: int
+) -> None:
+    starts: list[str] = []
+    executor = executors.Executor(at_once, 1, lambda task: Future(), start=lambda: starts.append("start"))
+    executor.expect(tasks)
+    assert len(starts) == started
+
+
+def test_the_workers_of_this_machine_start_before_the_first_task() -> None:
+    with executors.open_executor("local", 2) as executor:
+        before = multiprocessing.active_children()
+        executor.expect(2)
+        assert len(multiprocessing.active_children()) == len(before) + 2

@@ -21,6 +21,7 @@ from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.inspection import evaluating, hooked
 from stresslens.core.tables import ResultTable, RowTable
 from stresslens.core.text import counted
+from stresslens.core.torch_compiler import without_compiler
 from stresslens.core.types import Shape
 
 
@@ -174,7 +175,7 @@ def _table(net: nn.Module, shape: Shape, images: int) -> LayerTable:
         net(image)  # computes what models cache, such as the features of captions: not of images
         entering = [module.register_forward_pre_hook(counter.enter) for _, module in everything]
         try:
-            with hooked(net, record, everything), counter:
+            with without_compiler(counter.__torch_dispatch__), hooked(net, record, everything), counter:
                 output = net(image)
         finally:
             for handle in entering:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from stresslens.core.dtypes import as_input
 from stresslens.core.inspection import evaluating, without_compiling
 from stresslens.core.pieces import at_most, in_pieces
+from stresslens.core.torch_compiler import without_compiler
 from stresslens.core.types import Shape
 
 MEASURED = 2
@@ -64,7 +65,8 @@ def bytes_of_pass(model: nn.Module, shape: tuple[int, ...], *, gradient: bool = 
 def _peak(model: nn.Module, shape: tuple[int, ...], gradient: bool) -> int:
     live = _LiveBytes()
     images = as_input(torch.zeros(MEASURED, *shape), model)
-    with torch.inference_mode(False), _undisturbed(model), without_compiling(), live:
+    quick = without_compiler(live.__torch_dispatch__)
+    with torch.inference_mode(False), _undisturbed(model), without_compiling(), quick, live:
         x = images.clone()
         with torch.set_grad_enabled(gradient):
             output = model(x.requires_grad_(gradient))

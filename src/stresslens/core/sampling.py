@@ -43,8 +43,6 @@ def divide(
     then. Raises ConfigError if no image is left to train on, and DataError if a class has too few
     images.
     """
-    from sklearn.model_selection import train_test_split
-
     counts = {name: _count(name, part, len(labels)) for name, part in parts.items()}
     if sum(counts.values()) >= len(labels):
         wanted = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -67,10 +65,49 @@ def divide(
             chosen = _whole_groups(of_rest, count, seed=seed, groups=groups[rest], names=names)
             rest, part = np.delete(rest, chosen), rest[chosen]
         elif count:
-            rest, part = train_test_split(rest, test_size=count, random_state=seed, stratify=of_rest)
+            kept, chosen = _stratified(of_rest, count, seed=seed)
+            rest, part = rest[kept], rest[chosen]
         drawn[name] = torch.from_numpy(np.ascontiguousarray(part))
     drawn["train"] = torch.from_numpy(np.ascontiguousarray(rest))
     return drawn
+
+
+def _stratified(
+    labels: NDArray[np.int64], count: int, *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The positions of all images but `count`, and of those, in the order of scikit-learn's
+    `train_test_split(test_size=count, random_state=seed, stratify=labels)`.
+
+    It is written out because the import of scikit-learn takes longer than all else that a small
+    data set needs. Each class has at least two images, and each side at least one of each class.
+    """
+    random = np.random.RandomState(seed)
+    _, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    by_class = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
+    kept = _likeliest_counts(sizes, len(labels) - count, random)
+    chosen = _likeliest_counts(sizes - kept, count, random)
+    orders = [positions[random.permutation(len(positions))] for positions in by_class]
+    rest = np.concatenate([order[:k] for order, k in zip(orders, kept)])
+    part = np.concatenate([order[k : k + c] for order, k, c in zip(orders, kept, chosen)])
+    return random.permutation(rest), random.permutation(part)
+
+
+def _likeliest_counts(
+    sizes: NDArray[np.int64], count: int, random: np.random.RandomState
+) -> NDArray[np.int64]:
+    """How many of `count` images drawn from classes of these sizes are likely to be of each class:
+    rounded down, and the largest remainders, of equal ones random ones, rounded up."""
+    expected = sizes / sizes.sum() * count
+    counts = np.floor(expected)
+    left, remainders = int(count - counts.sum()), expected - counts
+    for remainder in np.unique(remainders)[::-1]:
+        if left <= 0:
+            break
+        (equal,) = np.nonzero(remainders == remainder)
+        added = min(len(equal), left)
+        counts[random.choice(equal, size=added, replace=False)] += 1
+        left -= added
+    return np.asarray(counts, dtype=np.int64)
 
 
 def _whole_groups(

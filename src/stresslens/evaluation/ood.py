@@ -87,13 +87,13 @@ class ClassGaussians:
     @staticmethod
     def fitted(values: Floats32, labels: NDArray[np.int64], *, axes: int) -> ClassGaussians:
         """Fits values (N, D) with labels (N,) on at most `axes` principal axes."""
-        from sklearn.utils.extmath import randomized_svd
+        from stresslens.evaluation.principal_axes import principal_axes
 
         mean, width = values.mean(0), values.shape[1]
         centred = values - mean
+        basis: NDArray[Any]
         if width > axes:
-            axes = min(axes, len(values))
-            basis = randomized_svd(centred, n_components=axes, n_iter=2, random_state=0)[2].T
+            basis = principal_axes(centred, min(axes, len(values)))
         else:
             basis = np.eye(width)
         projected = centred @ basis
@@ -262,6 +262,7 @@ def fit_ood_detector(train: Features, validation: Features) -> OODDetector:
             f"above {LARGEST:g}, so there is no distance to them"
         )
     train = train.select(measurable)
+    import scipy.linalg  # noqa: F401  # before the limit, which acts on what is loaded
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     # numpy's BLAS uses torch's number of threads: more threads than cores slow each other down.

@@ -207,12 +207,12 @@ def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup =
     `loss` is applied to the whole split at once. An image without an answer is wrong, and the loss
     is then NaN; `no_answer` is the share of such images, if there are any.
     """
-    logits = logits_of(model, split, group=group)
-    labels = split.labels.cpu()
+    logits, labels = logits_of(model, split, group=group), split.labels.cpu()
     correct = int((predicted(logits) == labels).sum())
     figures = {"loss": float(loss(logits=logits, y=labels)), "accuracy": correct / len(labels)}
     if logits.shape[1] > TOP_CLASSES:
-        figures["top5"] = classification.top_k(logits.float().numpy(), labels.numpy(), 5).value
+        among = classification.in_top_k(logits.float().numpy(), labels.numpy(), 5)
+        figures["top5"] = int(among.sum()) / len(labels)
     if missing := int((~answered(logits)).sum()):
         figures |= {"loss": math.nan, "no_answer": missing / len(labels)}
     return figures

@@ -184,15 +184,15 @@ def mean_bounds(
     """
     # sorted, so that nothing depends on the order of the images
     near, far = _middle(np.sort(values))
-    weights = _exponentials(len(far), seed)
-    middle = np.random.default_rng([seed, len(near)]).standard_normal((RESAMPLES, 2))
+    weights, of_far = _exponentials(len(far), seed)
+    middle = _normals(len(near), seed)
     total, square, count = float(near.sum()), float(np.square(near).sum()), len(near)
     share = total / count if count else 0.0
     spread = math.sqrt(max(square - total * share, 0.0))
     # Σ e and Σ e·v of the middle's exponential weights e, which are nearly normal
     mass = np.maximum(count + math.sqrt(count) * middle[:, 0], 0.0)
     sums = weights[:, :-1] @ far + share * mass + spread * middle[:, 1]
-    unseen, mass = weights[:, -1], mass + weights.sum(1)
+    unseen, mass = weights[:, -1], mass + of_far
     low, high = (
         end if math.isinf(end) else float(np.quantile((sums + unseen * end) / mass, quantile))
         for end, quantile in zip(bounds, (0.5 - level / 2, 0.5 + level / 2))
@@ -212,8 +212,8 @@ def _middle(ordered: Floats) -> tuple[Floats, Floats]:
 
 
 @lru_cache(maxsize=4)
-def _exponentials(n: int, seed: int) -> Floats:
-    """(RESAMPLES, n + 1) weights; the same for every score of a split.
+def _exponentials(n: int, seed: int) -> tuple[Floats, Floats]:
+    """(RESAMPLES, n + 1) weights and their sums (RESAMPLES,); the same for every score of a split.
 
     Those of the image that was not seen are stratified: alone they make the interval where all
     values are equal.
@@ -221,7 +221,13 @@ def _exponentials(n: int, seed: int) -> Floats:
     random = np.random.default_rng(seed)
     weights = random.standard_exponential((RESAMPLES, n + 1))
     weights[:, -1] = -np.log1p(-(random.permutation(RESAMPLES) + 0.5) / RESAMPLES)
-    return weights
+    return weights, weights.sum(1)
+
+
+@lru_cache(maxsize=4)
+def _normals(n: int, seed: int) -> Floats:
+    """(RESAMPLES, 2) normal values for n values around the median."""
+    return np.random.default_rng([seed, n]).standard_normal((RESAMPLES, 2))
 
 
 def t_mean(values: Floats, *, level: float = 0.95) -> Estimate:

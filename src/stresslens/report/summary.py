@@ -14,6 +14,7 @@ from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import Calibration, TrainingRecord
 from stresslens.metrics.leaked_copies import GAIN, ON, WITHOUT
+from stresslens.metrics.normal_range import range_quantile
 from stresslens.metrics.random_effects import FEWEST_SEEDS
 from stresslens.report.load import Run, StudyFolder, VariantRuns
 
@@ -178,8 +179,6 @@ def seed_dependence(study: StudyFolder) -> list[str]:
     """A sentence for each variant whose seeds differ in accuracy by more than their images explain.
     The threshold is the studentized range of as many samples of n independent images; seeds on one
     test split differ by no more than that."""
-    from scipy.stats import studentized_range
-
     sentences = []
     for variant in headline(study):
         found = [
@@ -189,9 +188,7 @@ def seed_dependence(study: StudyFolder) -> list[str]:
             continue
         low, high, n = min(e.value for e in found), max(e.value for e in found), min(e.n for e in found)
         mean = math.fsum(e.value for e in found) / len(found)
-        explained = float(studentized_range.ppf(0.95, len(found), math.inf)) * math.sqrt(
-            mean * (1 - mean) / n
-        )
+        explained = range_quantile(0.95, len(found)) * math.sqrt(mean * (1 - mean) / n)
         if high - low > explained:
             observed = f"{100 * low:.1f} to {100 * high:.1f} % over {len(found)} seeds"
             comparison = f"further apart than {n:,} images explain ({100 * explained:.1f} points)"

@@ -46,6 +46,14 @@ class Executor:
     submit: Callable[[Task], Future[Outcome]]
     always_submits: bool = False
     """Whether even a single task goes to another process."""
+    start: Callable[[], object] = lambda: None
+    """Starts the other processes; without it they start with the first tasks."""
+
+    def expect(self, tasks: int) -> None:
+        """Starts the other processes where so many tasks will need them: they import while this process
+        checks the study and reads the data."""
+        if min(tasks, self.at_once) > 1:
+            self.start()
 
     def carry_out(self, tasks: Iterable[Task], on_finished: OnFinished, show: Callable[[Task], Show]) -> None:
         """Carries out every task. The next one is taken from `tasks` when a worker is free. Only a
@@ -100,8 +108,13 @@ def _here(jobs: int) -> Iterator[Executor]:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     others = multiprocessing.active_children()
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker) as pool:
+
+        def start() -> None:
+            for _ in range(jobs):
+                pool.submit(_nothing)
+
         try:
-            yield Executor(jobs, threads, lambda task: pool.submit(_in_worker, task))
+            yield Executor(jobs, threads, lambda task: pool.submit(_in_worker, task), start=start)
         except BrokenProcessPool as error:
             raise StresslensError(
                 "a worker process was killed (out of memory?); the same command resumes"
@@ -132,6 +145,10 @@ def _start_worker() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _nothing() -> None:
+    """A task for a worker that is to start."""
 
 
 def _in_worker(task: Task) -> Outcome:

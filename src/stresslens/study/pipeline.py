@@ -29,7 +29,7 @@ from stresslens.core import distributed
 from stresslens.core.devices import Precision
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.files import UnreadableRun, read_json, write_json
-from stresslens.core.run_folder import command_line
+from stresslens.core.run_folder import RunFolder, command_line
 from stresslens.evaluation.record import Failure, RunRecord
 from stresslens.study import executors, sweep
 from stresslens.study.failures import error_of, failure_of
@@ -128,6 +128,7 @@ def carry_out_study(
         for line in go_on(tasks):
             say(line)
         adopt_from_folder(tasks)
+        executor.expect(sum(not RunFolder(task.folder).begun for task in tasks))
         settled = [task for task in tasks if task.run not in unsettled]
         missing = check_tasks(settled, study.places, folder) if settled else {}
         check_ablation(study.ablation, settled)

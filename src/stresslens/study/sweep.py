@@ -38,6 +38,7 @@ from stresslens.study.sweep_folder import (
     joint_failure,
     known_sweep,
     make_way,
+    trials_left,
 )
 from stresslens.study.sweep_journal import SweepJournal, has_journal
 from stresslens.study.sweep_metric import check_metric, estimate_on
@@ -65,6 +66,7 @@ def swept(
     compared, none of them can be trained, or the folder holds another sweep.
     """
     searches = [Trials(study, variant, folder / variant.name, say) for variant in study.variants]
+    executor.expect(sum(trials_left(search.known, search.sweep.size) for search in searches))
     check_all({place_for(study, search.run.name): search.check for search in searches}, folder)
     best = {search.run.name: search.best(executor, show) for search in searches}
     failures = {name: found for name, found in best.items() if isinstance(found, Failure)}

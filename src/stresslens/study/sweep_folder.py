@@ -23,6 +23,11 @@ SHOWN = 3
 """Different reasons that are told where every trial failed."""
 
 
+def trials_left(known: SweepFile | None, size: int) -> int:
+    """How many of `size` trials have not ended, as far as sweep.json says."""
+    return size - (sum(row.status != "running" for row in known.trials) if known else 0)
+
+
 def known_sweep(home: Path) -> SweepFile | None:
     """sweep.json as an earlier attempt left it; None where it is missing or, with a Notice, cannot be
     read. The journal and the trials' folders then say what is known."""

@@ -19,6 +19,7 @@ from stresslens.core.files import whole_lines
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Scheduler
 from stresslens.core.weights_file import load_state
+from stresslens.training.bare_steps import without_import
 from stresslens.training.best_epoch import BestEpoch
 from stresslens.training.loss_scale import LossScale
 from stresslens.training.state import TrainingState
@@ -61,7 +62,8 @@ class Checkpointer:
 
     def save(self) -> None:
         """Writes a checkpoint. All processes call it together, since its content is gathered from all."""
-        content = self.content()
+        with without_import():
+            content = self.content()
         if self.writes:
             self.folder.save_checkpoint(content)
         self._saved_at = time.perf_counter()
@@ -98,7 +100,8 @@ class Checkpointer:
             load_state(parts.net, saved["net"])
             if parts.average is not None:
                 load_state(parts.average, saved["average"])
-            parts.optimizer.load_state_dict(saved["optimizer"])
+            with without_import():
+                parts.optimizer.load_state_dict(saved["optimizer"])
             parts.schedule.load_state_dict(saved["schedule"])
             parts.loss_scale.restore(saved.get("loss_scale"))
             parts.objective_state.update({k: v.to(self.device) for k, v in saved["objective"].items()})

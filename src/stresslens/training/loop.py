@@ -25,6 +25,7 @@ from stresslens.core.read_ahead import read_ahead, worth_reading_ahead
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step, reported
 from stresslens.evaluation import scores
+from stresslens.training.bare_steps import bare_step
 from stresslens.training.batch_loss import BatchLoss, augmentation, net_inputs, objective_for
 from stresslens.training.best_epoch import BestEpoch, copied_weights, robust_accuracy, selection_rules
 from stresslens.training.checkpoint import Checkpointer, TrainingParts
@@ -111,6 +112,7 @@ class Training:
             raise ConfigError("the model has no parameters to train; set train.epochs=0")
         self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), model, base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
+        self._update = bare_step(self.optimizer)
         self.average = weight_average(self.model, train)
         self.late = LateLosses() if reads_late(compute, group) else None
         self.gradients = Gradients(self.parameters, late=self.late is not None)
@@ -262,7 +264,7 @@ class Training:
         if self.train.clip is not None:
             gradients.clip(self.train.clip)
         skip = not gradients.finite  # only in float16
-        self.loss_scale.step(self.optimizer, skip=skip)
+        self.loss_scale.step(self.optimizer, self._update, skip=skip)
         step_schedule(self.schedule, skipped=skip)
         gradients.clear()
         state.skipped += skip

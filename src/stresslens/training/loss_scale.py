@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,10 +48,10 @@ class LossScale:
         self.scaler.unscale_(optimizer)
         return self.value
 
-    def step(self, optimizer: torch.optim.Optimizer, *, skip: bool) -> None:
-        """The optimizer's update, unless it is skipped; the scale of the next one."""
+    def step(self, optimizer: torch.optim.Optimizer, update: Callable[[], Any], *, skip: bool) -> None:
+        """The optimizer's `update`, unless it is skipped; the scale of the next one."""
         if self.scaler is None:
-            optimizer.step()
+            update()
             return
         if not skip:
             self.scaler.step(optimizer)

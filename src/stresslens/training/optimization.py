@@ -16,6 +16,7 @@ from stresslens.config import registry
 from stresslens.config.schema import Train
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Parameters, Scheduler
+from stresslens.training.bare_steps import without_import
 
 
 def build_optimizer(
@@ -25,7 +26,8 @@ def build_optimizer(
     groups of them. Raises ConfigError when the plug-in returns anything else, and for an optimizer
     whose step needs a closure."""
     resolved = registry.resolve("optimizers", train.optimizer, base=base)
-    optimizer = resolved(parameters=parameters, lr=train.lr, net=model.get_submodule("net"))
+    with without_import():
+        optimizer = resolved(parameters=parameters, lr=train.lr, net=model.get_submodule("net"))
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(
             f"the optimizer {train.optimizer!r} returned {optimizer!r:.60}; expected a torch.optim.Optimizer"

@@ -7,6 +7,9 @@ import hashlib
 import zlib
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.data import Split, data_root
 from stresslens.core.errors import DataError
@@ -29,17 +32,21 @@ def mnist_splits() -> tuple[Split, Split]:
     by torchvision. Raises DataError if they are damaged or cannot be downloaded.
     """
     root = _complete_root()
-    return _read(root, True), _read(root, False)
+    return _read(root, "train"), _read(root, "t10k")
 
 
-def _read(root: Path, train: bool) -> Split:
+def _read(root: Path, part: str) -> Split:
+    """The images and labels of a part, `train` or `t10k`, of files whose bytes are MNIST's.
+
+    The files are read here because the import of torchvision takes longer than all of this.
+    """
+    raw = root / "MNIST" / "raw"
     try:
-        part = torchvision().datasets.MNIST(root, train=train)
-    except (ValueError, AssertionError, RuntimeError, OSError) as error:
-        raise DataError(
-            f"the files in {root / 'MNIST' / 'raw'} are damaged ({error}); remove them and run again"
-        ) from error
-    return Split(part.data[:, None], part.targets.long())
+        images = np.fromfile(raw / f"{part}-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 1, 28, 28)
+        labels = np.fromfile(raw / f"{part}-labels-idx1-ubyte", np.uint8, offset=8)
+    except (ValueError, OSError) as error:
+        raise DataError(f"the files in {raw} are damaged ({error}); remove them and run again") from error
+    return Split(torch.from_numpy(images), torch.from_numpy(labels).long())
 
 
 def _complete_root() -> Path:

@@ -14,6 +14,7 @@ from stresslens.core.draws import Draws, mix
 from stresslens.core.sampling import divide
 from stresslens.core.splits import divided
 from stresslens.core.types import Count, NonNegative, Seed
+from stresslens.plugins.datasets._digits import digit_images
 from stresslens.plugins.datasets._mnist_files import mnist_splits
 
 COLOURS = {
@@ -100,11 +101,8 @@ def _coloured(split: Split, seen: Tensor, allowed: Tensor, seed: int, name: str)
 
 
 def _digits(seed: int) -> tuple[Split, Split]:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    small = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
-    images = F.interpolate(small, (28, 28), mode="bilinear").round().to(torch.uint8)
-    whole = Split(images, torch.from_numpy(bunch.target).long())
+    images, labels = digit_images()
+    small = images.float()[:, None] * (255 / 16)
+    whole = Split(F.interpolate(small, (28, 28), mode="bilinear").round().to(torch.uint8), labels)
     rows = divide(whole.labels, {"test": 0.2}, seed=seed, names=DIGITS)
     return whole.select(rows["train"]), whole.select(rows["test"])

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import torch
-
 from stresslens.core.data import Data, Split
 from stresslens.core.published_facts import PublishedFacts
 from stresslens.core.splits import drawn
 from stresslens.core.types import Count, NonNegative, Seed
+from stresslens.plugins.datasets._digits import digit_images
 
 
 def digits(
@@ -18,15 +17,9 @@ def digits(
     that many training images, class-balanced. With `seed=42` and `test=0.2` the test images are
     those of scikit-learn's `train_test_split(test_size=0.2, stratify=labels, random_state=42)`.
     """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    whole = Split(
-        torch.from_numpy(bunch.images).to(torch.uint8)[:, None],
-        torch.from_numpy(bunch.target).long(),
-        scale=16.0,
-    )
-    names = [str(name) for name in bunch.target_names]
+    images, labels = digit_images()
+    whole = Split(images[:, None], labels, scale=16.0)
+    names = [str(digit) for digit in range(10)]
     return drawn(whole, names, "digits", test=test, validation=validation, subset=subset, seed=seed)
 
 
