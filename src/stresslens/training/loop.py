@@ -131,13 +131,9 @@ class Training:
         if inputs is not None:  # batches may be views of them, or come again
             nn.Module.register_forward_pre_hook(model.get_submodule("net"), fresh_images, prepend=True)
         of_batches = model if shown_size(train, base) is None else for_shown_images(model)
+        takes_inputs, step = inputs is not None, self._step
         self.batch_loss = BatchLoss(
-            of_batches,
-            objective,
-            compute=compute,
-            step=self._step,
-            takes_inputs=inputs is not None,
-            teacher=teacher,
+            of_batches, objective, compute=compute, step=step, takes_inputs=takes_inputs, teacher=teacher
         )
         rule = RULES.get(self.select)
         robust = rule is not None and rule.needs_robust_accuracy
@@ -149,15 +145,9 @@ class Training:
         )
 
     def _parts(self) -> TrainingParts:
+        net, of_objective = self.model.get_submodule("net"), (self.objective_state, self.carried)
         return TrainingParts(
-            self.state,
-            self.model.get_submodule("net"),
-            self.average,
-            self.optimizer,
-            self.schedule,
-            self.best,
-            self.objective_state,
-            self.carried,
+            self.state, net, self.average, self.optimizer, self.schedule, self.best, *of_objective
         )
 
     @property
@@ -234,14 +224,20 @@ class Training:
             self._diverged(loss, batch)
 
     def optimizer_step(self) -> None:
-        """Updates the weights at the end of each group of `accumulate` batches, by the mean gradient
-        of its images; the last group of an epoch, and its last batch, may be smaller."""
+        """Updates the weights at the end of each group of `accumulate` batches."""
+        if self.completes_gradient():
+            self.optimizer.step()
+            self.after_update()
+
+    def completes_gradient(self) -> bool:
+        """Whether the batch is the last of its group, whose gradient then is the mean over the group's
+        images; the last group of an epoch, and its last batch, may be smaller."""
         state, group = self.state, self.train.accumulate
         sizes = [self._images_in(step) for step in range(state.step - state.step % group, state.step + 1)]
         if len(sizes) < group and state.step + 1 < self.steps_per_epoch:
             if (following := self._images_in(state.step + 1)) < sizes[-1]:
                 torch._foreach_mul_(self._gradients, sizes[-1] / following)
-            return
+            return False
         if len(sizes) > 1:
             batches = sum(sizes) / sizes[-1]  # in units of the last batch, as the gradients are
             torch._foreach_div_(self._gradients, batches)
@@ -250,11 +246,14 @@ class Training:
             norm = math.hypot(*self._norms)
             if norm > self.train.clip:
                 torch._foreach_mul_(self._gradients, self.train.clip / norm)
-        self.optimizer.step()
+        return True
+
+    def after_update(self) -> None:
+        """What follows an update of the weights: the schedule, and the moving average."""
         self.schedule.step()
         for parameter in self.parameters:
             parameter.grad = None
-        state.updates += 1
+        self.state.updates += 1
         if self.average is not None and self.train.ema:
             self.average.update_parameters(self.model)
 
