@@ -27,6 +27,7 @@ LATER_SETTINGS: dict[tuple[str, ...], Any] = {
     ("evaluation",): None,
     ("train", "calibration"): None,
     ("train", "swa"): None,
+    ("train", "stack"): False,
 }
 """Settings that earlier versions did not have, which are left out of config.yaml and of fingerprints
 where they have this default."""
@@ -185,6 +186,9 @@ class Train:
     """Number of threads, of all processes of a machine together."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """How images lie in memory."""
+    stack: Literal["auto"] | bool = False
+    """Whether runs that differ in seed or in numbers train in one program; `auto`: where that is
+    clearly faster."""
     checkpoint_seconds: Annotated[float, Field(gt=0, le=30)] = 30.0
     """Seconds between checkpoints."""
 

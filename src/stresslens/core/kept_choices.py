@@ -34,11 +34,15 @@ class ComputeChoice:
     formats: Mapping[Precision, MemoryFormat]
     precision: Precision
     gains: Mapping[str, list[float]] = field(default_factory=dict, compare=False)
+    stack: bool = False
+    """Whether several runs train in one program."""
 
 
 class KeptChoice(JsonFile):
     """A choice, what it is about, and the ratios of times that it was made by. The name of the file
     is the fingerprint of `about`."""
+
+    LATER_KEYS = frozenset({"stack"})
 
     format: Literal[1]
     about: dict[str, Any]
@@ -46,10 +50,11 @@ class KeptChoice(JsonFile):
     precision: Precision
     gains: dict[str, list[float]]
     decided: str
+    stack: bool = False
 
     @property
     def choice(self) -> ComputeChoice:
-        return ComputeChoice(self.formats, self.precision, self.gains)
+        return ComputeChoice(self.formats, self.precision, self.gains, self.stack)
 
     @property
     def told(self) -> tuple[str, str, str]:
@@ -58,7 +63,7 @@ class KeptChoice(JsonFile):
         gains = [f"{way}: {median(ratios):.2f}" for way, ratios in self.gains.items() if ratios]
         return (
             f"{of}, batch {self.about.get('batch')}",
-            f"{self.precision}, {self.formats.get(self.precision)}",
+            f"{self.precision}, {self.formats.get(self.precision)}{', in one program' * self.stack}",
             "; ".join(gains),
         )
 
@@ -104,6 +109,7 @@ def kept_or_made(about: Mapping[str, Any], make: Callable[[], ComputeChoice]) ->
                 formats=dict(made.formats),
                 precision=made.precision,
                 gains=dict(made.gains),
+                stack=made.stack,
                 decided=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             write_json(path, kept.as_json())

@@ -25,6 +25,7 @@ from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show, Training, fit
 from stresslens.training.setup import build_model
 from stresslens.training.signals import noted
+from stresslens.training.stack import Stack, fit_together
 from stresslens.training.task import Task, load_data
 from stresslens.training.teacher import open_teacher
 
@@ -69,7 +70,7 @@ def train_on_all_ranks(training: Training) -> None:
     group.broadcast([*training.model.parameters(), *training.model.buffers()])
     with devices.on_threads(group.threads(training.compute.threads)):
         try:
-            fit(training)
+            _fit(training)
         except (TrainingDiverged, ProcessLost):
             raise
         except Exception as error:
@@ -79,6 +80,17 @@ def train_on_all_ranks(training: Training) -> None:
             lost = ProcessLost(what)
             lost.exit_code = error.exit_code if isinstance(error, StresslensError) else lost.exit_code
             raise lost from error
+
+
+def _fit(training: Training) -> None:
+    """Trains it as its runs of `train.stack` are computed, or as others are."""
+    if training.train.stack is not True:
+        fit(training)
+        return
+    stack = Stack([training])
+    fit_together(stack)
+    for error in stack.errors.values():
+        raise error
 
 
 def _training(

@@ -166,9 +166,7 @@ class Stack:
         alone = torch.autograd.grad(first.batch_loss(_row(batch, 0)), first.parameters)
         for gradient, of_all in zip(alone, apart):
             if (gradient - of_all[0]).abs().max() > TOLERANCE * gradient.abs().max():
-                raise ConfigError(
-                    "train.stack: another gradient together than one by one; use stack: false"
-                )
+                raise ConfigError("train.stack: another gradient together than one by one; use stack: false")
 
     def backward(self, losses: Tensor) -> None:
         """Adds to the gradients, of which those of the runs are views."""
