@@ -25,9 +25,9 @@ def test_a_place_takes_the_next_task_only_when_it_has_told_the_last(
             events.append(f"take {number}")
             yield task_of(folder=tmp_path / str(number))
 
-    def submit(task: Task) -> Future[Any]:
+    def submit(group: tuple[Task, ...]) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_result({"folder": task.folder.name})
+        future.set_result([{"folder": group[0].folder.name}])
         return future
 
     def told(task: Task, outcome: Any) -> None:
@@ -45,9 +45,9 @@ def test_a_place_takes_the_next_task_only_when_it_has_told_the_last(
     ]
     assert events.index("take 2") > events.index("told 0 dict")
 
-    def failing(task: Task) -> Future[Any]:
+    def failing(group: tuple[Task, ...]) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_result(StresslensError("the disk is full"))
+        future.set_result([StresslensError("the disk is full")])
         return future
 
     with pytest.raises(StresslensError, match="the disk is full"):

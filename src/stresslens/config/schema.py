@@ -29,6 +29,7 @@ LATER_SETTINGS: dict[tuple[str, ...], Any] = {
     ("train", "swa"): None,
     ("train", "compile"): False,
     ("train", "recompute"): "auto",
+    ("train", "stack"): False,
 }
 """Settings that earlier versions did not have, which are left out of config.yaml and of fingerprints
 where they have this default."""
@@ -195,6 +196,9 @@ class Train:
     recompute: bool | Literal["auto"] = "auto"
     """Computes activations again in the backward pass, to save memory (gradient checkpointing); `auto`
     does where memory would not suffice."""
+    stack: Literal["auto"] | bool = False
+    """Whether runs that differ in seed or in numbers train in one program; `auto`: where that is
+    clearly faster."""
     checkpoint_seconds: Annotated[float, Field(gt=0, le=30)] = 30.0
     """Seconds between checkpoints."""
 

@@ -35,11 +35,15 @@ class ComputeChoice:
     precision: Precision
     gains: Mapping[str, list[float]] = field(default_factory=dict, compare=False)
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    stack: bool = False
+    """Whether several runs train in one program."""
 
 
 class KeptChoice(JsonFile):
     """A choice, what it is about, and the ratios of times that it was made by. The name of the file
     is the fingerprint of `about`."""
+
+    LATER_KEYS = frozenset({"stack"})
 
     format: Literal[1]
     about: dict[str, Any]
@@ -48,12 +52,13 @@ class KeptChoice(JsonFile):
     gains: dict[str, list[float]]
     decided: str
     seconds: dict[str, float] = {}
+    stack: bool = False
 
-    LATER_KEYS = frozenset({"seconds"})
+    LATER_KEYS = frozenset({"seconds", "stack"})
 
     @property
     def choice(self) -> ComputeChoice:
-        return ComputeChoice(self.formats, self.precision, self.gains, self.seconds)
+        return ComputeChoice(self.formats, self.precision, self.gains, self.seconds, self.stack)
 
     @property
     def told(self) -> tuple[str, str, str]:
@@ -63,7 +68,7 @@ class KeptChoice(JsonFile):
         gains += [f"{what}: {seconds:.2g} s" for what, seconds in self.seconds.items()]
         return (
             f"{of}, batch {self.about.get('batch')}",
-            f"{self.precision}, {self.formats.get(self.precision)}",
+            f"{self.precision}, {self.formats.get(self.precision)}{', in one program' * self.stack}",
             "; ".join(gains),
         )
 
@@ -110,6 +115,7 @@ def kept_or_made(about: Mapping[str, Any], make: Callable[[], ComputeChoice]) ->
                 precision=made.precision,
                 gains=dict(made.gains),
                 seconds=dict(made.seconds),
+                stack=made.stack,
                 decided=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             write_json(path, kept.as_json())

@@ -21,7 +21,7 @@ from stresslens.core.errors import ConfigError, Stopped, StresslensError
 from stresslens.core.extras import extra
 from stresslens.core.notices import notices_are_sentences
 from stresslens.evaluation.record import RunRecord
-from stresslens.study import stages
+from stresslens.study.together import Group, carry_out_together
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
@@ -39,11 +39,11 @@ RETRIES = 10
 @dataclass(frozen=True)
 class Executor:
     """Carries out tasks, `at_once` of them at a time, each with at most `threads` threads. `submit`
-    sends a task to another process."""
+    sends a group of tasks to another process."""
 
     at_once: int
     threads: int
-    submit: Callable[[Task], Future[Outcome]]
+    submit: Callable[[Group], Future[list[Outcome]]]
     always_submits: bool = False
     """Whether even a single task goes to another process."""
     start: Callable[[], object] = lambda: None
@@ -55,25 +55,29 @@ class Executor:
         if min(tasks, self.at_once) > 1:
             self.start()
 
-    def carry_out(self, tasks: Iterable[Task], on_finished: OnFinished, show: Callable[[Task], Show]) -> None:
-        """Carries out every task. The next one is taken from `tasks` when a worker is free. Only a
-        task in this process shows its progress."""
-        queue = iter(tasks)
+    def carry_out(
+        self, tasks: Iterable[Task | Group], on_finished: OnFinished, show: Callable[[Task], Show]
+    ) -> None:
+        """Carries out every task. The next one, or group of tasks that train in one program, is taken
+        from `tasks` when a worker is free. Only a task in this process shows its progress."""
+        queue: Iterator[Group] = (task if isinstance(task, tuple) else (task,) for task in tasks)
         first = list(itertools.islice(queue, min(2, self.at_once)))
         queue = itertools.chain(first, queue)
         if len(first) < 2 and not self.always_submits:
-            for task in queue:
-                on_finished(task, _result(_outcome(task, show(task))))
+            for group in queue:
+                for task, outcome in zip(group, _outcomes(group, show)):
+                    on_finished(task, _result(outcome))
             return
-        waiting: dict[Future[Outcome], Task] = {}
+        waiting: dict[Future[list[Outcome]], Group] = {}
         while True:
-            for task in itertools.islice(queue, self.at_once - len(waiting)):
-                waiting[self.submit(task)] = task
+            for group in itertools.islice(queue, self.at_once - len(waiting)):
+                waiting[self.submit(group)] = group
             if not waiting:
                 return
             done = wait(waiting, return_when=FIRST_COMPLETED).done
             for future in [future for future in waiting if future in done]:
-                on_finished(waiting.pop(future), _result(future.result()))
+                for task, outcome in zip(waiting.pop(future), future.result()):
+                    on_finished(task, _result(outcome))
 
 
 @contextmanager
@@ -88,13 +92,15 @@ def open_executor(executor: ExecutorName, jobs: int | None) -> Iterator[Executor
         yield opened
 
 
-def _outcome(task: Task, show: Show = lambda position, epochs, done: None) -> Outcome:
-    """The record of a task, or the StresslensError of one that cannot begin: an error that is returned
-    keeps its type and message between processes."""
+def _outcomes(
+    group: Group, show: Callable[[Task], Show] = lambda task: lambda position, epochs, done: None
+) -> Iterator[Outcome]:
+    """The records of a group's tasks, up to the StresslensError of one that cannot begin: an error that
+    is returned keeps its type and message between processes."""
     try:
-        return stages.carry_out(task, show)
+        yield from carry_out_together(group, show)
     except StresslensError as error:
-        return error
+        yield error
 
 
 def _result(outcome: Outcome) -> RunRecord:
@@ -114,7 +120,7 @@ def _here(jobs: int) -> Iterator[Executor]:
                 pool.submit(_nothing)
 
         try:
-            yield Executor(jobs, threads, lambda task: pool.submit(_in_worker, task), start=start)
+            yield Executor(jobs, threads, lambda group: pool.submit(_in_worker, group), start=start)
         except BrokenProcessPool as error:
             raise StresslensError(
                 "a worker process was killed (out of memory?); the same command resumes"
@@ -151,11 +157,11 @@ def _nothing() -> None:
     """A task for a worker that is to start."""
 
 
-def _in_worker(task: Task) -> Outcome:
-    """Carries out a task in a worker. A stopped run has been saved, and the worker ends instead of
+def _in_worker(group: Group) -> list[Outcome]:
+    """Carries out a group of tasks in a worker. A stopped run has been saved, and the worker ends instead of
     starting the next one."""
     try:
-        return _outcome(task)
+        return [*_outcomes(group)]
     except Stopped as stopped:
         os._exit(stopped.exit_code)
 
@@ -178,16 +184,18 @@ def _on_ray(jobs: int | None) -> Iterator[Executor]:
     working_folder = Path.cwd()
     running: list[Any] = []
 
-    def submit(task: Task) -> Future[Outcome]:
-        compute = compute_config(task)
+    def submit(group: Group) -> Future[list[Outcome]]:
+        compute = compute_config(group[0])
         needs = {
             "num_cpus": min(compute.threads, cores),
             "num_gpus": int(compute.device.startswith("cuda")),
             "max_retries": RETRIES,
         }
-        absolute = replace(task, folder=task.folder.absolute(), base=task.base.absolute())
+        absolute = tuple(
+            replace(task, folder=task.folder.absolute(), base=task.base.absolute()) for task in group
+        )
         running.append(ray.remote(_in_ray_worker).options(**needs).remote(absolute, working_folder))
-        future: Future[Outcome] = running[-1].future()
+        future: Future[list[Outcome]] = running[-1].future()
         return future
 
     try:
@@ -208,8 +216,8 @@ def _on_ray(jobs: int | None) -> Iterator[Executor]:
             ray.shutdown()
 
 
-def _in_ray_worker(task: Task, working_folder: Path) -> Outcome:
+def _in_ray_worker(group: Group, working_folder: Path) -> list[Outcome]:
     """Carries out a task in a Ray worker. When a worker is killed or stopped, another one
     resumes its run from the last checkpoint."""
     os.chdir(working_folder)
-    return _in_worker(task)
+    return _in_worker(group)

@@ -37,6 +37,7 @@ from stresslens.study.longer_runs import go_on
 from stresslens.study.preconditions import check_ablation, check_tasks
 from stresslens.study.record import record_left_out
 from stresslens.study.run_tasks import tasks_of, with_kept_names
+from stresslens.study.together import in_groups
 from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
 from stresslens.training.distributed import admit
 from stresslens.training.loop import Show
@@ -144,7 +145,7 @@ def carry_out_study(
                 leave_out(task, why)
             precision = precision or precision_of(due, wave)
             admit(wave)
-            executor.carry_out(wave, on_finished, show)
+            executor.carry_out(in_groups(wave, executor.at_once), on_finished, show)
     conclude(folder)
     return CarriedStudy(folder, failures)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ from stresslens.study.failures import LOG, failure_of
 from stresslens.study.model_files import restore_model
 from stresslens.study.predict_stage import predict_stage
 from stresslens.study.record import Stage, begin_record, record_end
-from stresslens.study.train_stage import train_stage
+from stresslens.study.train_stage import BegunTraining, train_stage
 from stresslens.training import tracking_summary
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
@@ -33,10 +34,15 @@ from stresslens.training.task import Task, load_data
 from stresslens.training.tracking import Tracking
 
 
-def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> RunRecord:
+def carry_out(
+    task: Task,
+    show: Show = lambda position, epochs, done: None,
+    *,
+    done: BegunTraining | Exception | None = None,
+) -> RunRecord:
     """Carries out the stages of a run that are left, and returns its record, whose `failures` are the
     stages that failed. A run without a model has no further stages; an evaluation that fails leaves
-    the others to be done.
+    the others to be done. `done` is the training, or its error, where it has ended already.
 
     Raises Stopped after recording it, and the error of a run that cannot begin.
     """
@@ -47,7 +53,7 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         devices.keep_memory()
         data = load_data(task)
         record = begin_record(task, folder, data)
-        due = _due(task, record)
+        due = stages_due(task, record)
         if "training" not in due:
             try:
                 restore_model(task, folder, data, record)
@@ -72,7 +78,10 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
             for stage, fingerprint in due.items():
                 devices.release_memory()
                 try:
-                    STAGES[stage](task, folder, data, record, show, tracking)
+                    carried_out = STAGES[stage]
+                    if stage == "training":
+                        carried_out = partial(train_stage, done=done)
+                    carried_out(task, folder, data, record, show, tracking)
                 except Stopped as error:
                     record_end(folder, error)
                     raise
@@ -113,7 +122,7 @@ def _status(record: RunRecord) -> tuple[str, str]:
     return ("incomplete" if record.failures else "finished"), "; ".join(missing)
 
 
-def _due(task: Task, record: RunRecord) -> dict[str, str]:
+def stages_due(task: Task, record: RunRecord) -> dict[str, str]:
     """The stages that are left to do, with the fingerprint of what each is done for. Trackers of the
     caller's own are told each time, which has none."""
     rung = "" if task.until is None else f" to epoch {task.until}"

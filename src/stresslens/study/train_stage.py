@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import safetensors.torch
@@ -22,6 +22,7 @@ from stresslens.core.errors import Stopped
 from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
 from stresslens.core.text import counted
+from stresslens.core.types import Finding
 from stresslens.evaluation.ensemble_record import WEIGHTS
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
 from stresslens.evaluation.record import (
@@ -60,13 +61,70 @@ from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
 
 
+@dataclass(frozen=True)
+class BegunTraining:
+    """A training that has begun, and what its record is told at the end."""
+
+    training: Training
+    model: nn.Sequential
+    leaks: list[Finding]
+    not_logits: list[Note]
+
+
 def train_stage(
-    task: Task, folder: RunFolder, data: Data, record: RunRecord, show: Show, tracking: Tracking
+    task: Task,
+    folder: RunFolder,
+    data: Data,
+    record: RunRecord,
+    show: Show,
+    tracking: Tracking,
+    *,
+    done: BegunTraining | Exception | None = None,
 ) -> None:
-    """Trains the net or fits the estimator, and saves it in the run folder."""
+    """Trains the net or fits the estimator, and saves it in the run folder. `done` is a training that
+    has ended, together with those of other runs, or its error, which is raised."""
+    if isinstance(done, Exception):
+        raise done
     if task.config.estimator is not None:
         _fit_estimator(task, folder, data, record)
         return
+    if done is not None:
+        model, leaks, weights = done.model, done.leaks, _told_weights(done, task, folder, data, record)
+    else:
+        model, leaks, state = _prepared(task, folder, data, record)
+        fine_tune = task.config.train.fine_tune
+        if fine_tune is not None and task.config.train.probed:
+            weights = _probed(fine_tune, compute_config(task).place(model), data, record)
+        elif task.config.train.epochs:
+            with noted() as signals:
+                prepared = (model, leaks, state)
+                begun = begun_training(task, folder, data, record, show, signals, tracking, prepared)
+                try:
+                    distributed.train_on_all_ranks(begun.training)
+                except Stopped as error:  # recorded here, where a second signal is still handled
+                    record_end(folder, error)
+                    raise
+            weights = _told_weights(begun, task, folder, data, record)
+        elif is_soup(task.config):
+            weights = _averaged(task, folder, data, record, model)
+        else:
+            weights = _as_built(model, record)
+    write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
+    record.weights_digest = folder.weights_digest()
+    write_json(folder.card, model_card(task, data, model).as_json())
+    if (ensemble := ensemble_in(model)) is not None and task.plan.members:
+        temperatures = ensemble.temperatures.tolist()
+        record.ensemble = keep_members(task.plan.members, folder, ensemble.average, temperatures)
+    if leaks:
+        record.data.findings = [*record.data.findings, *leaks]
+
+
+Prepared = tuple[nn.Sequential, list[Finding], dict[str, Any] | None]
+"""A model, its members' leaks, and the content of the checkpoint that its training resumes from."""
+
+
+def _prepared(task: Task, folder: RunFolder, data: Data, record: RunRecord) -> Prepared:
+    """The model with its initial weights, which the record describes."""
     model = build_model(task, data)
     leaks = member_leaks(task.plan.members, data, "soup" if is_soup(task.config) else "ensemble")
     record.layers = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
@@ -80,62 +138,49 @@ def train_stage(
         record.data.findings = [*record.data.findings, *found]
     if record.weights is None and prepared:
         record.input = prepared
-    fine_tune = task.config.train.fine_tune
-    if fine_tune is not None and task.config.train.probed:
-        weights = _probed(fine_tune, compute_config(task).place(model), data, record)
-    elif task.config.train.epochs:
-        weights = _fitted(task, folder, data, record, model, state, show, tracking)
-    elif is_soup(task.config):
-        weights = _averaged(task, folder, data, record, model)
-    else:
-        weights = _as_built(model, record)
-    write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
-    record.weights_digest = folder.weights_digest()
-    write_json(folder.card, model_card(task, data, model).as_json())
-    if (ensemble := ensemble_in(model)) is not None and task.plan.members:
-        temperatures = ensemble.temperatures.tolist()
-        record.ensemble = keep_members(task.plan.members, folder, ensemble.average, temperatures)
-    if leaks:
-        record.data.findings = [*record.data.findings, *leaks]
+    return model, leaks, state
 
 
-def _fitted(
+def begun_training(
     task: Task,
     folder: RunFolder,
     data: Data,
     record: RunRecord,
-    model: nn.Sequential,
-    state: dict[str, Any] | None,
     show: Show,
+    signals: list[int],
     tracking: Tracking,
+    prepared: Prepared | None = None,
+) -> BegunTraining:
+    """A training from the start, or from its checkpoint, and its record on disk. It obeys `signals`."""
+    compute = compute_config(task)
+    model, leaks, state = prepared or _prepared(task, folder, data, record)
+    training = distributed.begin_training(task, data, model, state, folder, show)
+    training.signals, training.tracking = signals, tracking
+    if state is not None:
+        if (lost := training.checkpointer.cut_logs()) is not None:
+            record.findings = [*record.findings, Note(kind="logs", message=lost)]
+        facts = training.group.facts(compute.device)
+        position = Position(epoch=training.state.epoch, step=training.state.step, **facts)
+        record.resumed_from = [*record.resumed_from, position]
+    else:
+        training.checkpointer.start_logs()
+    write_record(folder, record)
+    epochs = task.config.train.epochs
+    steps = epochs * training.steps_per_epoch
+    tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
+    devices.start_watching_memory(compute.device)
+    images, objective = images_to_check(training.model, data), objective_of(task.config.train, task.base)
+    not_logits = probabilities.told_findings(training.model, images, objective, task.base)
+    return BegunTraining(training, model, leaks, not_logits)
+
+
+def _told_weights(
+    begun: BegunTraining, task: Task, folder: RunFolder, data: Data, record: RunRecord
 ) -> dict[str, Tensor]:
-    """Trains the net and returns its weights of the chosen epoch. `state` is the checkpoint to
-    resume from."""
-    train, compute = task.config.train, compute_config(task)
-    with noted() as signals:
-        training = distributed.begin_training(task, data, model, state, folder, show)
-        training.signals, training.tracking = signals, tracking
-        if state is not None:
-            if (lost := training.checkpointer.cut_logs()) is not None:
-                record.findings = [*record.findings, Note(kind="logs", message=lost)]
-            facts = training.group.facts(compute.device)
-            position = Position(epoch=training.state.epoch, step=training.state.step, **facts)
-            record.resumed_from = [*record.resumed_from, position]
-        else:
-            training.checkpointer.start_logs()
-        write_record(folder, record)
-        steps = train.epochs * training.steps_per_epoch
-        tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=train.epochs, steps=steps)
-        devices.start_watching_memory(compute.device)
-        images, objective = images_to_check(training.model, data), objective_of(train, task.base)
-        not_logits = probabilities.told_findings(training.model, images, objective, task.base)
-        try:
-            distributed.train_on_all_ranks(training)
-        except Stopped as error:  # recorded here, where a second signal is still handled
-            record_end(folder, error)
-            raise
+    """The weights of the chosen epoch of a training that has ended, of which the record is told."""
+    training, train = begun.training, task.config.train
     told = [
-        *not_logits,
+        *begun.not_logits,
         *catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics)),
         *moving_average.average_findings(train, updates=training.chosen_updates, epoch=training.chosen_epoch),
     ]

@@ -39,6 +39,7 @@ from stresslens.training.best_epoch import selection_rules
 from stresslens.training.first_batch import TRIED, check_first_batch
 from stresslens.training.pass_choice import StepSize, with_passes
 from stresslens.training.setup import build_model, images_to_check
+from stresslens.training.stacking import settled
 from stresslens.training.task import Task, load_data
 
 STEP_KEYS = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")
@@ -86,7 +87,8 @@ def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | Non
     for index, suggestion in suggested.items():
         config = suggestion.config(common if index in auto else None)
         resolved[index] = with_passes(replace(tasks[index], compute=config), suggestion.step)
-    return [resolved[index] for index in range(len(tasks))]
+    in_order = [resolved[index] for index in range(len(tasks))]
+    return settled(in_order, begun=[index not in suggested for index in range(len(tasks))])
 
 
 def adopt_from_folder(tasks: list[Task]) -> dict[int, Task]:
@@ -203,6 +205,9 @@ def _adopt(task: Task, folder: RunFolder) -> tuple[Task, dict[str, tuple[Any, An
     train = task.config.train
     asked = {key: getattr(train, key) for key in COMPUTE_KEYS}
     in_force = {key: compute[key] if value == "auto" else value for key, value in asked.items()}
+    if train.stack == "auto":
+        train = replace(train, stack=recorded["train"].get("stack", False))
+        task = replace(task, config=replace(task.config, train=train))
     task = replace(task, compute=ComputeConfig(**in_force))
     current = task.plan.configuration
     differing = {

@@ -74,7 +74,7 @@ class Checkpointer:
         on_gpu = torch.device(self.device).type == "cuda"
         return {
             "position": asdict(parts.state),
-            "net": parts.net.state_dict(),
+            "net": {name: alone(value) for name, value in parts.net.state_dict().items()},
             "average": parts.average.state_dict() if parts.average is not None else None,
             "optimizer": parts.optimizer.state_dict(),
             "schedule": parts.schedule.state_dict(),
@@ -151,6 +151,11 @@ class Checkpointer:
             raise StresslensError(
                 f"cannot write {path}: {error.strerror}; the last checkpoint is unharmed"
             ) from error
+
+
+def alone(value: Tensor) -> Tensor:
+    """The tensor, copied if it is a part of a larger one, all of which would be saved with it."""
+    return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
 
 
 def _keep_whole_lines(path: Path) -> None:

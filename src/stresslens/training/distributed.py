@@ -26,6 +26,7 @@ from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show, Training, fit
 from stresslens.training.setup import build_model
 from stresslens.training.signals import noted
+from stresslens.training.stack import Stack, fit_together
 from stresslens.training.task import Task, load_data
 from stresslens.training.teacher import open_teacher
 
@@ -71,7 +72,7 @@ def train_on_all_ranks(training: Training) -> None:
     with devices.on_threads(group.threads(training.compute.threads)):
         try:
             with _saying_that_memory_ran_out(training):
-                fit(training)
+                _fit(training)
         except (TrainingDiverged, ProcessLost):
             raise
         except Exception as error:
@@ -96,6 +97,17 @@ def _saying_that_memory_ran_out(training: Training) -> Iterator[None]:
             f"memory ran out in a step of the training ({first_words(error)}); lower train.batch_size "
             f"(train.accumulate keeps the images of an update){more}"
         ) from error
+
+
+def _fit(training: Training) -> None:
+    """Trains it as its runs of `train.stack` are computed, or as others are."""
+    if training.train.stack is not True:
+        fit(training)
+        return
+    stack = Stack([training])
+    fit_together(stack)
+    for error in stack.errors.values():
+        raise error
 
 
 def _training(

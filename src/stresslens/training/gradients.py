@@ -67,8 +67,10 @@ class Gradients:
         else:
             self.norms = [norm / by for norm in self.norms]
 
-    def clip(self, most: float) -> None:
-        """Shortens the whole gradient to this norm, where it is longer."""
+    def clip(self, most: float | None) -> None:
+        """Shortens the whole gradient to this norm, where it is longer; not at all for None."""
+        if most is None:
+            return
         if self.device_norms is not None:
             whole = torch.linalg.vector_norm(self.device_norms)
             torch._foreach_mul_(self.present, (most / whole).clamp(max=1.0))

@@ -137,13 +137,9 @@ class Training:
         if inputs is not None:  # batches may be views of them, or come again
             nn.Module.register_forward_pre_hook(model.get_submodule("net"), fresh_images, prepend=True)
         of_batches = model if shown_size(train, base) is None else for_shown_images(model)
+        takes_inputs, step = inputs is not None, self._step
         self.batch_loss = BatchLoss(
-            of_batches,
-            objective,
-            compute=compute,
-            step=self._step,
-            takes_inputs=inputs is not None,
-            teacher=teacher,
+            of_batches, objective, compute=compute, step=step, takes_inputs=takes_inputs, teacher=teacher
         )
         rule = RULES.get(self.select)
         robust = rule is not None and rule.needs_robust_accuracy
@@ -155,16 +151,10 @@ class Training:
         )
 
     def _parts(self) -> TrainingParts:
+        net = self.model.get_submodule("net")
         return TrainingParts(
-            self.state,
-            self.model.get_submodule("net"),
-            self.average,
-            self.optimizer,
-            self.schedule,
-            self.best,
-            self.objective_state,
-            self.carried,
-            self.loss_scale,
+            *(self.state, net, self.average, self.optimizer, self.schedule, self.best),
+            *(self.objective_state, self.carried, self.loss_scale),
         )
 
     @property
@@ -252,23 +242,30 @@ class Training:
             self._count_loss(late.value, len(late.places))
 
     def optimizer_step(self) -> None:
-        """Updates the weights at the end of each group of `accumulate` batches, by the mean gradient
-        of its images; the last group of an epoch, and its last batch, may be smaller."""
-        state, group, gradients = self.state, self.train.accumulate, self.gradients
+        """Updates the weights at the end of each group of `accumulate` batches."""
+        if self.completes_gradient():
+            skip = not self.gradients.finite  # only in float16
+            self.loss_scale.step(self.optimizer, self._update, skip=skip)
+            self.after_update(skip=skip)
+
+    def completes_gradient(self) -> bool:
+        """Whether the batch is the last of its group, whose gradient then is the mean over the group's
+        images; the last group of an epoch, and its last batch, may be smaller."""
+        state, group = self.state, self.train.accumulate
         sizes = [self._images_in(step) for step in range(state.step - state.step % group, state.step + 1)]
         ends = len(sizes) == group or state.step + 1 == self.steps_per_epoch
-        gradients.accumulate(sizes, None if ends else self._images_in(state.step + 1))
-        if not ends:
-            return
-        gradients.norms_divided(self.loss_scale.unscale(self.optimizer))
-        if self.train.clip is not None:
-            gradients.clip(self.train.clip)
-        skip = not gradients.finite  # only in float16
-        self.loss_scale.step(self.optimizer, self._update, skip=skip)
+        self.gradients.accumulate(sizes, None if ends else self._images_in(state.step + 1))
+        if ends:
+            self.gradients.norms_divided(self.loss_scale.unscale(self.optimizer))
+            self.gradients.clip(self.train.clip)
+        return ends
+
+    def after_update(self, *, skip: bool = False) -> None:
+        """What follows an update of the weights: the schedule, and the moving average."""
         step_schedule(self.schedule, skipped=skip)
-        gradients.clear()
-        state.skipped += skip
-        state.updates += not skip
+        self.gradients.clear()
+        self.state.skipped += skip
+        self.state.updates += not skip
         if self.average is not None and self.train.ema and not skip:
             self.average.update_parameters(self.model)
 
