@@ -32,7 +32,7 @@ from stresslens.core.types import Step
 from stresslens.training.best_epoch import selection_rules
 from stresslens.training.first_batch import TRIED, check_first_batch
 from stresslens.training.setup import build_model, images_to_check
-from stresslens.training.stacking import settled
+from stresslens.training.stack_choice import settled
 from stresslens.training.task import Task, load_data
 
 STEP_KEYS = ("batch_size", "loss", "objective", *COMPUTE_KEYS)
