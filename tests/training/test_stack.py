@@ -19,7 +19,7 @@ from trainings import lines, training_of
 
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.run_folder import RunFolder
-from stresslens.training import stacking
+from stresslens.training import stack_choice
 from stresslens.training.autotune import autotune
 from stresslens.training.joint_step import JointStep
 from stresslens.training.loop import Training, fit
@@ -327,7 +327,7 @@ def test_auto_is_measured_once_and_recorded(
         measured.append(1)
         return [2.0] * 9
 
-    monkeypatch.setattr(stacking.compute_choice, "gains_in_pairs", gains)
+    monkeypatch.setattr(stack_choice.compute_choice, "gains_in_pairs", gains)
     first = autotune(tasks(0, 1, 2), most_threads=1)
     assert all(task.config.train.stack is True for task in first)
     assert first[0].plan.configuration["train"]["stack"] is True

@@ -21,7 +21,7 @@ from stresslens.core.errors import ConfigError, Stopped, StresslensError
 from stresslens.core.extras import extra
 from stresslens.core.notices import notices_are_sentences
 from stresslens.evaluation.record import RunRecord
-from stresslens.study.together import Group, carry_out_together
+from stresslens.study.run_groups import Group, carry_out_together
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task

@@ -36,8 +36,8 @@ from stresslens.study.failures import error_of, failure_of
 from stresslens.study.longer_runs import go_on
 from stresslens.study.preconditions import check_ablation, check_tasks
 from stresslens.study.record import record_left_out
+from stresslens.study.run_groups import in_groups
 from stresslens.study.run_tasks import tasks_of, with_kept_names
-from stresslens.study.together import in_groups
 from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
 from stresslens.training.distributed import admit
 from stresslens.training.loop import Show

@@ -26,20 +26,20 @@ from stresslens.study.failures import LOG, failure_of
 from stresslens.study.model_files import restore_model
 from stresslens.study.predict_stage import predict_stage
 from stresslens.study.record import Stage, begin_record, record_end
-from stresslens.study.train_stage import BegunTraining, train_stage
+from stresslens.study.train_stage import DoneTraining, train_stage
 from stresslens.training import tracking_summary
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
+from stresslens.training.state import TrainingState
 from stresslens.training.task import Task, load_data
 from stresslens.training.tracking import Tracking
 
 
-def carry_out(
-    task: Task,
-    show: Show = lambda position, epochs, done: None,
-    *,
-    done: BegunTraining | Exception | None = None,
-) -> RunRecord:
+def silent(position: TrainingState, epochs: int, done: float) -> None:
+    """Shows nothing of a training."""
+
+
+def carry_out(task: Task, show: Show = silent, done: DoneTraining | None = None) -> RunRecord:
     """Carries out the stages of a run that are left, and returns its record, whose `failures` are the
     stages that failed. A run without a model has no further stages; an evaluation that fails leaves
     the others to be done. `done` is the training, or its error, where it has ended already.
@@ -68,20 +68,17 @@ def carry_out(
         compute = compute_config(task)
         devices.pick_device(compute.device)
         cuda = [torch.device(compute.device)] if torch.device(compute.device).type == "cuda" else []
-        tracking = _tracking(task, folder)
+        of_stage: dict[str, Stage] = {**STAGES, "training": partial(train_stage, done=done)}
         with (
             torch.random.fork_rng(devices=cuda),
             compute.active(),
-            closing(tracking),
+            closing(_tracking(task, folder)) as tracking,
             noting_shortages(record),
         ):
             for stage, fingerprint in due.items():
                 devices.release_memory()
                 try:
-                    carried_out = STAGES[stage]
-                    if stage == "training":
-                        carried_out = partial(train_stage, done=done)
-                    carried_out(task, folder, data, record, show, tracking)
+                    of_stage[stage](task, folder, data, record, show, tracking)
                 except Stopped as error:
                     record_end(folder, error)
                     raise

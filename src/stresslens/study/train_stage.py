@@ -71,6 +71,10 @@ class BegunTraining:
     not_logits: list[Note]
 
 
+DoneTraining = BegunTraining | Exception
+"""A training that has ended, or its error."""
+
+
 def train_stage(
     task: Task,
     folder: RunFolder,
@@ -79,7 +83,7 @@ def train_stage(
     show: Show,
     tracking: Tracking,
     *,
-    done: BegunTraining | Exception | None = None,
+    done: DoneTraining | None = None,
 ) -> None:
     """Trains the net or fits the estimator, and saves it in the run folder. `done` is a training that
     has ended, together with those of other runs, or its error, which is raised."""

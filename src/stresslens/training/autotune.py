@@ -39,7 +39,7 @@ from stresslens.training.best_epoch import selection_rules
 from stresslens.training.first_batch import TRIED, check_first_batch
 from stresslens.training.pass_choice import StepSize, with_passes
 from stresslens.training.setup import build_model, images_to_check
-from stresslens.training.stacking import settled
+from stresslens.training.stack_choice import settled
 from stresslens.training.task import Task, load_data
 
 STEP_KEYS = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")

@@ -17,12 +17,12 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import RunRecord
 from stresslens.study import stages
 from stresslens.study.record import begin_record, record_end
-from stresslens.study.train_stage import BegunTraining, begun_training
+from stresslens.study.train_stage import BegunTraining, DoneTraining, begun_training
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.signals import noted
 from stresslens.training.stack import Stack, fit_together
-from stresslens.training.stacking import stackable
+from stresslens.training.stack_choice import stackable
 from stresslens.training.task import Task, load_data
 from stresslens.training.tracking import Tracking
 
@@ -50,13 +50,13 @@ def carry_out_together(tasks: Group, show: Callable[[Task], Show]) -> Iterator[R
         yield stages.carry_out(task, show(task), done=done.pop(task.folder, None))
 
 
-def _trained(tasks: Group, show: Callable[[Task], Show]) -> dict[Path, BegunTraining | Exception]:
+def _trained(tasks: Group, show: Callable[[Task], Show]) -> dict[Path, DoneTraining]:
     """The trainings of these runs, or their errors, by the folders of the runs. Runs that an earlier
     command left at the same place are stacked, and others train apart."""
-    done: dict[Path, BegunTraining | Exception] = {}
+    done: dict[Path, DoneTraining] = {}
     compute = compute_config(tasks[0])
     devices.keep_memory()
-    shows = [show(tasks[0]), *([_silent] * (len(tasks) - 1))]
+    shows = [show(tasks[0]), *([stages.silent] * (len(tasks) - 1))]
     with torch.random.fork_rng(devices=[]), compute.active(), ExitStack() as locks, noted() as signals:
         for task, shown in zip(map(replace, tasks), shows):
             folder = RunFolder(task.folder)
@@ -75,11 +75,7 @@ def _trained(tasks: Group, show: Callable[[Task], Show]) -> dict[Path, BegunTrai
     return done
 
 
-def _silent(position: object, epochs: int, done: float) -> None:
-    pass
-
-
-def _fit(done: dict[Path, BegunTraining | Exception]) -> None:
+def _fit(done: dict[Path, DoneTraining]) -> None:
     """Trains what has begun, and puts errors in the place of trainings that fail."""
     places: dict[tuple[int, int], list[Path]] = defaultdict(list)
     for folder, begun in done.items():

@@ -143,11 +143,18 @@ def _gains(tasks: Sequence[Task]) -> bool:
 
 
 def _training(task: Task, folder: Path) -> Training:
-    from stresslens.training.distributed import begin_training  # imports autotune, which imports this
-
-    data = load_data(task)
-    model = build_model(task, data)
-    return begin_training(task, data, model, None, RunFolder(folder), lambda state, epochs, done: None)
+    data, compute = load_data(task), task.compute
+    assert compute is not None
+    return Training(
+        compute.place(build_model(task, data)),
+        data.to(compute.device),
+        task.config.train,
+        compute=compute,
+        seed=task.seed,
+        folder=RunFolder(folder),
+        base=task.base,
+        show=lambda state, epochs, done: None,
+    )
 
 
 def _steps_alone(trainings: Sequence[Training]) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from stresslens.core.errors import Stopped
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
 from stresslens.study import stages
-from stresslens.study.together import carry_out_together, in_groups
+from stresslens.study.run_groups import carry_out_together, in_groups
 from stresslens.training.stack import Stack
 from stresslens.training.task import Task
 
