@@ -3,6 +3,7 @@ bfloat16 beside float32, and two threads beside one.
 
     python benchmarks/compute.py                    # everything, on an idle machine
     python benchmarks/compute.py --only predict     # the speed of `predict` and `evaluate`
+    python benchmarks/compute.py --only compiled    # torch.compile in training, and what compiling takes
 
 Contestants take turns in one process; medians of ratios are printed, with n and the range. The clock
 of memory formats and precisions is the processor time of one thread, that of `predict` and of threads
@@ -14,23 +15,28 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.study_file import variant_config_from
 from stresslens.core import devices
 from stresslens.core.attack_base import attacked
 from stresslens.core.compute_choice import for_many_images, images_to_time, usual_format
-from stresslens.core.data import Split
+from stresslens.core.data import Data, Split
 from stresslens.core.devices import MemoryFormat, Precision, on_threads
 from stresslens.core.layer_table import layer_table
 from stresslens.core.pool_order import pool_first
 from stresslens.evaluation.scores import logits_of
 from stresslens.robustness.autotune import AttackCompute, _step
-from stresslens.training.autotune import _train_step
+from stresslens.training.autotune import _train_step, autotune, compute_config
+from stresslens.training.pass_choice import measured_passes
+from stresslens.training.task import Task
 
 RESNET = {"torchvision": {"name": "resnet18"}}
 PREDICTED = [("simple_cnn", (1, 28, 28)), ("simple_cnn", (3, 32, 32)), ("simple_cnn", (3, 96, 96))]
@@ -46,6 +52,7 @@ MODELS = [
     ("mlp", (1, 28, 28)),
     ("vit", (3, 32, 32)),
 ]
+COMPILED = [("simple_cnn", 32), ("vit", 32), ("preact_resnet", 32), ("mlp", 32)]
 WAYS: list[tuple[Precision, MemoryFormat]] = [
     ("float32", "contiguous"),
     ("float32", "channels_last"),
@@ -155,11 +162,34 @@ def threading(turns: int) -> None:
             print(f"  {model} {shape}, batch {batch}, {operations / 1e6:.0f} million operations: {gain}")
 
 
+def compiling() -> None:
+    """Prints what `train.compile: auto` measures for a step of each net."""
+    print("| net, size | batch | compiled / as written, float32 | compiling, s | a step, s |")
+    print("|---|--:|---|--:|--:|", flush=True)
+    for model, side in COMPILED:
+        x = torch.randint(0, 256, (64, 3, side, side), dtype=torch.uint8)
+        data = Data(Split(x, torch.arange(64) % 10), None, None, tuple("0123456789"))
+        with tempfile.TemporaryDirectory() as place:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = place  # nothing is compiled already
+            train = {"batch_size": 32, "device": "cpu", "precision": "float32", "threads": 1}
+            config = variant_config_from({"model": model, "train": train, "data": "cifar10"}, Path(place))
+            (task,) = autotune(
+                [Task("compute", "run", 0, config, Path(place), Path(place), data)], most_threads=1
+            )
+            found = measured_passes(task, compute_config(task), 32)
+        (ratios,) = found.gains.values()
+        told = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), n = {len(ratios)}"
+        times = f"{found.seconds['compiling']:.0f} | {found.seconds['step']:.3f}"
+        print(f"| {model} {side}×{side} | 32 | {told} | {times} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=["predict", "ways", "threads"], help="default: all three")
+    parser.add_argument(
+        "--only", choices=["predict", "ways", "threads", "compiled"], help="default: the first three"
+    )
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--images", type=int, default=512)
     given = parser.parse_args()
@@ -172,6 +202,8 @@ def main() -> None:
         computing(given.turns)
     if given.only in (None, "threads"):
         threading(given.turns)
+    if given.only == "compiled":
+        compiling()
 
 
 if __name__ == "__main__":

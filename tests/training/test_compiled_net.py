@@ -100,7 +100,9 @@ def test_auto_weighs_the_whole_training_and_measures_once(
 ) -> None:
     measured = []
     monkeypatch.setattr(pass_choice, "LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(pass_choice, "_measured", lambda *args: measured.append(args) or made(2.0, 0.01, 10))
+    monkeypatch.setattr(
+        pass_choice, "measured_passes", lambda *args: measured.append(args) or made(2.0, 0.01, 10)
+    )
     for _ in range(2):
         task = task_of(NET, compile="auto", epochs=epochs)
         assert task.compute is not None

@@ -174,7 +174,7 @@ def _compiling_pays(task: Task, config: ComputeConfig, step: StepSize) -> bool:
         "computed": {key: value for key, value in config.settings().items() if key != "threads"},
         "machine": compute_choice.machine(config.device),
     }
-    made = partial(_measured, task, config, most)
+    made = partial(measured_passes, task, config, most)
     choice = kept_or_made(known, made)
     return choice is not None and pays(
         choice, steps * batch / min(batch, most) / workers, _shapes(task, batch)
@@ -186,9 +186,9 @@ def _shapes(task: Task, batch: int) -> int:
     return 2 if len(load_data(task).train) % batch else 1
 
 
-def _measured(task: Task, config: ComputeConfig, most: int) -> ComputeChoice:
-    """A choice whose gains are those of a compiled step beside the same as it is written, and whose
-    seconds are those of a step, and of compiling."""
+def measured_passes(task: Task, config: ComputeConfig, most: int) -> ComputeChoice:
+    """A choice for steps of at most so many images. Its gains are those of a compiled step beside the
+    same as it is written, its seconds those of a step, and of compiling."""
     keep_memory()
     gains: list[float] = []
     seconds: dict[str, float] = {}
