@@ -4,13 +4,15 @@ this benchmark trains itself.
     python benchmarks/attacks.py             # everything, about 40 minutes on two cores
     python benchmarks/attacks.py pgd         # PGD-40 of simple_cnn on 1,000 MNIST test images at three radii
     python benchmarks/attacks.py standard    # the protocol `standard` against torchattacks' AutoAttack
+    python benchmarks/attacks.py standard 0  # its image passes alone, without the turns
     python benchmarks/attacks.py curve       # eleven radii to 0.1, 0.15 and 0.3 against the largest
 alone, and against one by one
     python benchmarks/attacks.py curve 0.15  # the same to 0.15 alone
 
 The peers are optional (pip install torchattacks foolbox adversarial-robustness-toolbox, in an
 environment of their own); those that are missing are left out. Each is given its best batch size.
-The contestants take turns; medians are compared, answers too.
+The contestants take turns; medians are compared, answers too. `standard` also counts the images that
+pass through the model, forward and backward, which no machine changes.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import stresslens as sl
 from stresslens.config import registry
@@ -204,33 +207,69 @@ def pgd() -> None:
             )
 
 
-def standard() -> None:
-    model, x, y = trained()
-    x, y, eps = x[:FEW], y[:FEW], 0.05
-    began = time.perf_counter()
-    robust = ours(model, x, y, "standard", eps) > eps
-    own = time.perf_counter() - began
-    print(f"\nstandard, ε = {eps}, n = {FEW}: stresslens {own:.0f} s, {int(robust.sum())} robust")
-    try:
-        torchattacks = importlib.import_module("torchattacks")
-    except ImportError:
-        print("torchattacks is not installed; left out")
-        return
-    for budget in ("as shipped, 10 steps", "the published 100 steps"):
-        attack = torchattacks.AutoAttack(
+class Passes(TorchDispatchMode):
+    """Counts the images that pass through a layer like the net's first one, forward and backward."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.first = next(p.shape for p in model.parameters() if p.ndim == 4)
+        self.forward = self.backward = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = operation.overloadpacket.__name__
+        if name == "convolution" and args[1].shape == self.first:
+            self.forward += len(args[0])
+        if name == "convolution_backward" and args[2].shape == self.first:
+            self.backward += len(args[0])
+        return operation(*args, **(kwargs or {}))
+
+
+def passes(model: nn.Module, attack: Attack, eps: float) -> Passes:
+    """How many images an attack passes through the model; no machine changes this number."""
+    with Passes(model) as counted:
+        attack(eps)
+    return counted
+
+
+def torchattacks_autoattack(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> Attack:
+    """AutoAttack, with so many steps of APGD, APGD-T and FAB."""
+    torchattacks = importlib.import_module("torchattacks")
+
+    def attack(eps: float) -> np.ndarray:
+        search = torchattacks.AutoAttack(
             model, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0
         )
-        for part in attack._autoattack.attacks if budget.startswith("the") else ():
+        for part in search._autoattack.attacks:
             if hasattr(part, "steps"):
-                part.steps = 100
-        began = time.perf_counter()
-        theirs = survivors(model, attack(x, y), y)
-        other = time.perf_counter() - began
-        print(
-            f"torchattacks' AutoAttack, {budget} of APGD and FAB: {other:.0f} s, "
-            f"{int(theirs.sum())} robust; stresslens is {other / own:.2f} times as fast, "
-            f"{100 * (theirs == robust).mean():.1f} % of the images alike"
-        )
+                part.steps = steps
+        return survivors(model, search(x, y), y)
+
+    return attack
+
+
+def standard(turns: int = TURNS) -> None:
+    model, x, y = trained()
+    x, y, eps = x[:FEW], y[:FEW], 0.05
+    contestants: dict[str, Attack] = {"stresslens": lambda eps: ours(model, x, y, "standard", eps) > eps}
+    try:
+        importlib.import_module("torchattacks")
+    except ImportError:
+        print("torchattacks is not installed; left out")
+    else:
+        for name, steps in (("AutoAttack as shipped, 10 steps", 10), ("AutoAttack, 100 steps", 100)):
+            contestants[name] = torchattacks_autoattack(model, x, y, steps)
+    counted = {name: passes(model, attack, eps) for name, attack in contestants.items()}
+    seconds, answers = take_turns(contestants, eps, turns) if turns else ({}, {})
+    print(f"\nstandard, ε = {eps}, n = {FEW} images, median of {turns} turns")
+    for name, count in counted.items():
+        row = f"  {name:32} {count.forward:8,} images forward, {count.backward:8,} backward"
+        if turns:
+            row += (
+                f"   {seconds[name]:6.1f} s ({seconds[name] / seconds['stresslens']:.2f} times)   "
+                f"{int(answers[name].sum())} robust, "
+                f"{100 * (answers[name] == answers['stresslens']).mean():.1f} % as stresslens"
+            )
+        print(row)
 
 
 def curve(*stops: float) -> None:
@@ -266,9 +305,9 @@ def main() -> None:
     devices.keep_memory()
     parts: dict[str, Callable[..., None]] = {"pgd": pgd, "standard": standard, "curve": curve}
     names = [word for word in sys.argv[1:] if word in parts]
-    stops = [float(word) for word in sys.argv[1:] if word not in parts]
+    numbers = [float(word) for word in sys.argv[1:] if word not in parts]
     for name in names or parts:
-        parts[name](*(stops if name == "curve" else ()))
+        parts[name](*(numbers if name == "curve" else map(int, numbers) if name == "standard" else ()))
 
 
 if __name__ == "__main__":
