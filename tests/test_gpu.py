@@ -3,6 +3,8 @@ tests run on the CPU alone."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -210,3 +212,12 @@ def test_two_processes_train_as_one(device: str, task_of: Make, tmp_path: Path) 
     for name, value in alone.items():
         assert first[name].equal(second[name])
         torch.testing.assert_close(value, first[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_says_that_there_is_no_gpu() -> None:
+    program = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("there is no CUDA device here, so nothing is measured")
