@@ -5,8 +5,7 @@
 
 The contestants take turns in one process; medians of ratios are printed, with n and the range. The
 clock of the loop is the processor time of its thread, evaluation and logs included. The clock of
-commands is
-the one on the wall. Of MNIST it trains on 6,000 images.
+commands is the one on the wall. Of MNIST it trains on 6,000 images.
 """
 
 from __future__ import annotations
