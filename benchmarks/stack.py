@@ -4,9 +4,8 @@
     python benchmarks/stack.py --only commands   # `stresslens run` on ten seeds of digits
 
 The contestants take turns in one process; medians of ratios are printed, with n and the range. The
-clock of the loop is the processor time of its thread, evaluation and logs included; `--jobs 2` is
-half of the runs in each of two processes, so it takes half that time at best. The clock of commands is
-the one on the wall. Of MNIST it trains on 6,000 images.
+clock of the loop is the processor time of its thread, evaluation and logs included. The clock of
+commands is the one on the wall. Of MNIST it trains on 6,000 images.
 """
 
 from __future__ import annotations
