@@ -217,7 +217,7 @@ class Passes(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = operation.overloadpacket.__name__
-        if name == "convolution" and args[1].shape == self.first:
+        if name in ("convolution", "conv2d") and args[1].shape == self.first:  # conv2d in inference mode
             self.forward += len(args[0])
         if name == "convolution_backward" and args[2].shape == self.first:
             self.backward += len(args[0])
@@ -225,7 +225,8 @@ class Passes(TorchDispatchMode):
 
 
 def passes(model: nn.Module, attack: Attack, eps: float) -> Passes:
-    """How many images an attack passes through the model; no machine changes this number."""
+    """How many images an attack passes through the model. No machine changes this number, once the
+    precision of the search is chosen and kept; where it is not, the passes of that measurement count too."""
     with Passes(model) as counted:
         attack(eps)
     return counted
