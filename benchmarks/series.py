@@ -73,6 +73,8 @@ python benchmarks/transfer.py photos
 python benchmarks/memory.py
 python benchmarks/memory.py --nets resnet18 --sides 224 --counts 200 --defaults
 python benchmarks/memory.py passes
+python benchmarks/memory.py recompute
+python benchmarks/stack.py
 python benchmarks/operators.py --turns 1
 python benchmarks/growth.py --charts docs
 python benchmarks/report.py
