@@ -49,7 +49,7 @@ def row(config: VariantRuns, split: str) -> tuple[str, ...]:
 
 
 def table(study: StudyFolder) -> str:
-    rows = [row(config, study.split) for config in study.recipes if config.finished]
+    rows = [row(config, study.split) for config in study.variants if config.finished]
     lines = [f"## {study.name}", "", f"`stresslens run studies/{study.name}.yaml`", ""]
     lines += [
         f"| {' | '.join(HEAD)} |",

@@ -27,7 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HOME = Path(__file__).parents[1]
-PRINTED = Path("runs") / "printed"
+RUNS = Path("runs")
+PRINTED = RUNS / "printed"
+MEASURED = HOME / "docs" / "measured.md"
 PHOTOS = "photos"
 """The folder of photographs, as commands call it."""
 
@@ -171,15 +173,19 @@ def code_now() -> str:
 def write_tables() -> None:
     """docs/measured.md: the tables of the studies, and what the benchmarks printed."""
     tables = subprocess.run(
-        [sys.executable, "benchmarks/results.py", "runs"], cwd=HOME, check=True, stdout=subprocess.PIPE
+        [sys.executable, "benchmarks/results.py", str(RUNS)],
+        cwd=HOME,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     printed = [
         f"## {Measurement(line).name}\n\n```\n{Measurement(line).file.read_text(encoding='utf-8')}```\n"
         for line in COMMANDS.strip().splitlines()
         if line.startswith("python") and Measurement(line).seconds is not None
     ]
-    text = "\n".join([tables.stdout.decode(), *printed])
-    (HOME / "docs" / "measured.md").write_text(text, encoding="utf-8")
+    text = "\n".join([tables.stdout, *printed])
+    MEASURED.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

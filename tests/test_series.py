@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+import stresslens as sl
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,7 +24,8 @@ def series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(sys.modules, "series", module)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "PRINTED", tmp_path / "printed")
-    monkeypatch.setattr(module, "write_tables", lambda: None)
+    monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(module, "MEASURED", tmp_path / "measured.md")
     monkeypatch.chdir(ROOT)
     return module
 
@@ -50,6 +53,13 @@ def test_what_ended_well_is_kept_and_a_failure_is_named(
     lines = [f"python {good} one", f"python {good} photos", f"python {bad}"]
     monkeypatch.setattr(series, "COMMANDS", "\n".join(lines))
     monkeypatch.setattr(sys, "argv", ["series.py"])
+    values = {
+        "study": "small",
+        "data": {"digits": {"subset": 100}},
+        "model": "linear",
+        "runs": {"a": {}, "b": {}},
+    }
+    sl.run({**values, "train": {"epochs": 1, "precision": "float32"}}, out=tmp_path / "runs", progress=False)
     for _ in range(2):
         with pytest.raises(SystemExit, match=r"failed:\n.*bad.py: see"):
             series.main()
@@ -59,6 +69,10 @@ def test_what_ended_well_is_kept_and_a_failure_is_named(
     kept = series.Measurement(lines[0]).file.read_text(encoding="utf-8")
     assert kept.startswith(f"$ {lines[0]}\n# ")
     assert kept.endswith("found ['one']\n")
+    measured = (tmp_path / "measured.md").read_text(encoding="utf-8")
+    assert "## small" in measured
+    assert "| b | " in measured
+    assert "found ['one']" in measured
     assert "it broke" in series.Measurement(lines[2]).file.read_text(encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["series.py", "photos", "--photos", str(tmp_path)])
     series.main()
