@@ -14,6 +14,8 @@ from stresslens.charts.chart_frame import WIDTH, ChartFrame, Point, is_drawable
 from stresslens.charts.curve_colours import style_of
 from stresslens.core.text import brief
 
+LEAST_INSIDE = 180
+"""The width that is left for the dots and the numbers of the axis, at least."""
 LABEL = 22
 LABELLED = 14
 """Up to this number of marks, a scatter chart writes their names beside them."""
@@ -76,7 +78,8 @@ def interval_chart(
     axis = linear_axis([*known, *([reference[0]] if near and reference else []), *(band or ())[:2]])
     left = 20 + 7.6 * longest
     right = 14 + 7.2 * max((len(row.written) for row in rows), default=0)
-    inside, tall = width - left - right, line * len(rows)
+    inside, tall = max(LEAST_INSIDE, width - left - right), line * len(rows)
+    width = max(width, math.ceil(left + inside + right))
 
     def at(value: float) -> float:
         return left + inside * axis.place(value)

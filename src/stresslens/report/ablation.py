@@ -88,12 +88,13 @@ def worth_chart(ablation: Ablation, table: WorthTable) -> Chart:
     costs."""
     costs = {each.name: each.costs for each in ablation.ingredients}
     scale = 100 if unit_of(table) == "points" else 1
+    alone = ", alone" if "left_out" in gains_of(table) else ""
     rows = []
     for row in table.rows:
         price = f", time {ratio_in_words(paid[0], interval=False)}" if (paid := costs[row.ingredient]) else ""
         for contrast, name, place in (
             (row.left_out, row.ingredient, IN_FULL),
-            (row.added, f"{row.ingredient}, alone", ALONE),
+            (row.added, f"{row.ingredient}{alone}", ALONE),
         ):
             if contrast is not None:
                 e = contrast.adjusted or contrast.difference
