@@ -81,6 +81,7 @@ def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest
     changes += ["data.subset=600"] * ("\ndata: {mnist" in text) + [
         "data={folder: {path: photos, size: 32}}"
     ] * (bool(re.search(r"data: \{?cifar10", text)))
+    changes += ["data.validation=8"] * ("path: photos, validation" in text)
     changes += ["train.subset.images=20"] * ("subset: {images" in text)
     changes += ["data.source=digits", "data.validation=100", "data.subset=600"] * (
         "data: {coloured_mnist" in text
