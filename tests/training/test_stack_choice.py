@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stresslens.core.errors import ConfigError
+from stresslens.study import stages
 from stresslens.training import stack_choice
 from stresslens.training.autotune import autotune
 from stresslens.training.task import Task
@@ -109,3 +110,9 @@ def test_a_loss_that_fails_is_left_to_the_training_and_nothing_is_kept(
     decided = autotune([replace(each, config=config) for each, config in zip(tasks, open_)], most_threads=1)
     assert all(task.config.train.stack is False for task in decided)
     assert not [*(tmp_path / "cache").rglob("*.json")]
+
+
+def test_a_setting_that_an_earlier_version_did_not_have_is_told_by_its_default(task_of: Make) -> None:
+    stages.carry_out(task_of(MLP, epochs=1))
+    with pytest.raises(ConfigError, match=r"train\.stack: False there, True now"):
+        task_of(MLP, epochs=1, stack=True)

@@ -51,7 +51,10 @@ def settled(tasks: list[Task], *, begun: Sequence[bool]) -> list[Task]:
     for task, key in zip(tasks, keys):
         stack = task.config.train.stack
         if stack is True and (why := _refusal(task)):
-            raise ConfigError(f"train.stack: {task.run} cannot train in one program with others: {why}")
+            raise ConfigError(
+                f"train.stack: {task.run} cannot train in one program with others: {why}; "
+                "set it to auto or false"
+            )
         if stack == "auto":
             if key not in decided:
                 decided[key] = _gains([each for each, its in zip(tasks, keys) if its == key])
