@@ -145,8 +145,46 @@ def test_without_the_same_bits_each_run_is_computed_with_itself(
     runs = trainings(task_of, tmp_path, [{}, {}, {}])
     stack = Stack(runs)
     fit_together(stack)
-    assert not stack.as_one
+    assert not any(stack.as_one.values())
     assert all(value.equal(weights(lone[0])[name]) for name, value in weights(runs[0]).items())
+
+
+def test_bits_are_compared_for_every_size_of_a_batch(
+    task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the last batch of an epoch, which is smaller, has other bits in one call."""
+    lone = trainings(task_of, tmp_path, [{}])
+    whole = lone[0].batch_size
+    last = len(lone[0].data.train) % whole
+    assert last
+    fit_together(Stack(lone))
+    honest = Stack._together
+
+    def other_bits(self: Stack, batch: Any) -> torch.Tensor:
+        return honest(self, batch) * (1 if batch.y.shape[1] == whole else 1 + 1e-6)
+
+    monkeypatch.setattr(Stack, "_together", other_bits)
+    runs = trainings(task_of, tmp_path, [{}, {}, {}])
+    stack = Stack(runs)
+    fit_together(stack)
+    assert stack.as_one == {whole: True, last: False}
+    assert all(value.equal(weights(lone[0])[name]) for name, value in weights(runs[0]).items())
+    assert logged(runs[0]) == logged(lone[0])
+
+
+def test_a_training_that_has_begun_is_not_refused_for_the_rounding_of_small_gradients(
+    task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = trainings(task_of, tmp_path, [{}, {}])
+    for t in runs:
+        t.until = 1
+    fit_together(Stack(runs))
+    for t in runs:
+        t.until = 3
+    monkeypatch.setattr("stresslens.training.stack.TOLERANCE", 0.0)  # any rounding is too much
+    monkeypatch.setattr(Stack, "_apart", lambda self, batch: Stack._together(self, batch) * (1 + 1e-6))
+    fit_together(Stack(runs))
+    assert [t.state.epoch for t in runs] == [3, 3]
 
 
 def test_another_gradient_is_refused(task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
