@@ -19,6 +19,7 @@ from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
 from stresslens.study import stages
+from stresslens.training.batch_loss import BatchLoss
 from stresslens.training.loop import fit
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
@@ -148,6 +149,25 @@ def test_stopped_and_resumed_gives_the_same_bits(task_of: Make, tmp_path: Path) 
     assert state["loss_scale"]["_growth_tracker"] > 0
     record = read_record(RunFolder(whole.folder))
     assert record.training.skipped_updates == lines(whole)[-1]["skipped_updates"]
+
+
+def test_a_first_loss_that_is_infinite_is_no_figure_of_the_record(
+    task_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its update is skipped, and the training ends as any other."""
+    honest, calls = BatchLoss.__call__, []
+
+    def overflowing(self: BatchLoss, batch: Any) -> Tensor:
+        calls.append(batch)
+        return honest(self, batch) * (math.inf if len(calls) == 1 else 1)
+
+    monkeypatch.setattr(BatchLoss, "__call__", overflowing)
+    task = task_of(NET, **HALF)
+    stages.carry_out(task)
+    record = read_record(RunFolder(task.folder))
+    assert record.status == "finished", record.message
+    assert record.training is not None
+    assert (record.training.first_loss, record.training.skipped_updates) == (None, 1)
 
 
 def test_a_checkpoint_keeps_the_scale(task_of: Make) -> None:

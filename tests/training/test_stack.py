@@ -6,7 +6,6 @@ import itertools
 import math
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from trainings import lines, training_of
 
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.run_folder import RunFolder
-from stresslens.training import stack_choice
-from stresslens.training.autotune import autotune
 from stresslens.training.joint_step import JointStep
 from stresslens.training.loop import Training, fit
 from stresslens.training.stack import Stack, fit_together
@@ -148,8 +145,46 @@ def test_without_the_same_bits_each_run_is_computed_with_itself(
     runs = trainings(task_of, tmp_path, [{}, {}, {}])
     stack = Stack(runs)
     fit_together(stack)
-    assert not stack.as_one
+    assert not any(stack.as_one.values())
     assert all(value.equal(weights(lone[0])[name]) for name, value in weights(runs[0]).items())
+
+
+def test_bits_are_compared_for_every_size_of_a_batch(
+    task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the last batch of an epoch, which is smaller, has other bits in one call."""
+    lone = trainings(task_of, tmp_path, [{}])
+    whole = lone[0].batch_size
+    last = len(lone[0].data.train) % whole
+    assert last
+    fit_together(Stack(lone))
+    honest = Stack._together
+
+    def other_bits(self: Stack, batch: Any) -> torch.Tensor:
+        return honest(self, batch) * (1 if batch.y.shape[1] == whole else 1 + 1e-6)
+
+    monkeypatch.setattr(Stack, "_together", other_bits)
+    runs = trainings(task_of, tmp_path, [{}, {}, {}])
+    stack = Stack(runs)
+    fit_together(stack)
+    assert stack.as_one == {whole: True, last: False}
+    assert all(value.equal(weights(lone[0])[name]) for name, value in weights(runs[0]).items())
+    assert logged(runs[0]) == logged(lone[0])
+
+
+def test_a_training_that_has_begun_is_not_refused_for_the_rounding_of_small_gradients(
+    task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = trainings(task_of, tmp_path, [{}, {}])
+    for t in runs:
+        t.until = 1
+    fit_together(Stack(runs))
+    for t in runs:
+        t.until = 3
+    monkeypatch.setattr("stresslens.training.stack.TOLERANCE", 0.0)  # any rounding is too much
+    monkeypatch.setattr(Stack, "_apart", lambda self, batch: Stack._together(self, batch) * (1 + 1e-6))
+    fit_together(Stack(runs))
+    assert [t.state.epoch for t in runs] == [3, 3]
 
 
 def test_another_gradient_is_refused(task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +213,34 @@ def test_a_run_that_diverges_leaves_the_others_as_they_are(
         lone = trainings(task_of, tmp_path, [{}] * (k + 1), **plain)[k]
         fit_together(Stack([lone]))
         assert all(value.equal(weights(lone)[name]) for name, value in weights(runs[k]).items())
+
+
+def test_a_stack_on_a_gpu_stops_at_a_gradient_that_is_not_finite(
+    task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of a stack do not read their losses late, as other trainings on a GPU do."""
+    monkeypatch.setattr("stresslens.training.loop.reads_late", lambda *given: True)
+    changes = [{"lr": 0.01}, {"lr": 0.02}]
+    together = trainings(task_of, tmp_path, changes, optimizer="sgd", clip=0.5, stack=True)
+    expected = trainings(task_of, tmp_path, changes, optimizer="sgd", clip=0.5)
+    fit_together(Stack(together[:1]))
+    for t in expected:
+        t.late, t.gradients.late = None, False
+    fit(expected[0])
+    for name, value in weights(expected[0]).items():
+        torch.testing.assert_close(weights(together[0])[name], value, rtol=2e-3, atol=2e-4)
+
+    broken = Stack(together[1:])
+    before = weights(together[1])
+    assert broken.begin_epoch()
+    batch = next(iter(broken.batches()))
+    losses = broken.losses(batch)
+    broken.backward(losses)
+    next(iter(broken.stacked.values())).grad.fill_(math.inf)  # type: ignore[union-attr]
+    broken.check(losses, batch)
+    broken.optimizer_step()
+    assert isinstance(broken.errors[together[1]], TrainingDiverged)
+    assert all(value.equal(before[name]) for name, value in weights(together[1]).items())
 
 
 def test_a_run_that_stops_early_leaves_the_others(task_of: Make, tmp_path: Path) -> None:
@@ -286,56 +349,6 @@ def test_stacked_logits_are_those_of_each_net() -> None:
     found = stacked_logits(nets[0], parameters, x)
     torch.testing.assert_close(found, torch.stack([net(of) for net, of in zip(nets, x)]))
     assert not without_stacked_form(nets[0])
-
-
-@pytest.mark.parametrize(
-    ("model", "train", "why"),
-    [
-        ("simple_cnn", {}, r"layers that cannot be computed for several runs at once \(Conv2d, MaxPool2d\)"),
-        ({"simple_cnn": {"batch_norm": True}}, {}, "BatchNorm2d"),
-        ("linear", {"epochs": 0}, "no training steps"),
-        ("linear", {"precision": "bfloat16"}, "its precision is bfloat16"),
-        ("linear", {"objective": "noisy"}, "its objective is not supervised"),
-        ("linear", {"fine_tune": {"head_lr_scale": 2.0}}, r"train\.fine_tune"),
-    ],
-    ids=str,
-)
-def test_true_is_refused_with_the_reason_and_auto_says_no(
-    task_of: Make, tmp_path: Path, model: Any, train: dict[str, Any], why: str
-) -> None:
-    with pytest.raises(ConfigError, match=why):
-        task_of(model, stack=True, **train)
-    runs = [task_of(model, stack="auto", folder=tmp_path / str(k), seed=k, **train) for k in range(2)]
-    assert [task.config.train.stack for task in autotune(runs, most_threads=1)] == [False, False]
-
-
-def test_auto_is_measured_once_and_recorded(
-    task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def tasks(*seeds: int) -> list[Task]:
-        made = [task_of("linear", folder=tmp_path / str(k), seed=k) for k in seeds]
-        open_ = [replace(each.config, train=replace(each.config.train, stack="auto")) for each in made]
-        return [replace(each, config=config) for each, config in zip(made, open_)]
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("STRESSLENS_MEASURE", raising=False)
-    measured: list[int] = []
-
-    def gains(usual: Callable[[], None], other: Callable[[], None], clock: Any) -> list[float]:
-        usual()
-        other()
-        measured.append(1)
-        return [2.0] * 9
-
-    monkeypatch.setattr(stack_choice.compute_choice, "gains_in_pairs", gains)
-    first = autotune(tasks(0, 1, 2), most_threads=1)
-    assert all(task.config.train.stack is True for task in first)
-    assert first[0].plan.configuration["train"]["stack"] is True
-    assert autotune(tasks(0, 1, 2), most_threads=1)[0].config.train.stack is True
-    assert len(measured) == 1
-    monkeypatch.setenv("STRESSLENS_MEASURE", "0")
-    assert autotune(tasks(3, 4), most_threads=1)[0].config.train.stack is False
-    assert autotune(tasks(5), most_threads=1)[0].config.train.stack is False
 
 
 def test_a_run_alone_is_computed_as_in_a_stack(task_of: Make) -> None:

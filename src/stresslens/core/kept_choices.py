@@ -94,7 +94,7 @@ def kept_or_made(about: Mapping[str, Any], make: Callable[[], ComputeChoice]) ->
 
     None, with a Notice, where nothing can be kept: a choice that the next run does not know must not
     depend on a measurement. Of several processes, the first that writes decides for all. A damaged
-    file is replaced, with a Notice.
+    file is replaced, with a Notice. An error of `make` is raised, and nothing is kept.
     """
     path = choices_folder() / f"{fingerprint_of(about)}.json"
     if (known := _read(path, about)) is not None:
@@ -103,7 +103,11 @@ def kept_or_made(about: Mapping[str, Any], make: Callable[[], ComputeChoice]) ->
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
-        made = make()
+    except OSError as error:
+        _say_not_kept(path.parent, error.strerror or str(error))
+        return None
+    made = make()
+    try:
         with lock.open("a") as held:
             lock_descriptor(held.fileno())
             if (known := _read(path, about, quiet=True)) is not None:

@@ -207,7 +207,7 @@ def _training_record(training: Training, data: Data) -> TrainingRecord:
         stopped=state.stopped
         or (ALL_EPOCHS if training.over else f"at epoch {state.epoch}, as a trial of a sweep"),
         select=training.select,
-        first_loss=None if math.isnan(state.first_loss) else state.first_loss,
+        first_loss=state.first_loss if math.isfinite(state.first_loss) else None,
         peak_memory=devices.peak_memory(device),
         memory_of="tensors" if torch.device(device).type == "cuda" else "process",
         skipped_updates=state.skipped if training.compute.precision == "float16" else None,

@@ -19,6 +19,7 @@ from stresslens.config.schema import (
     COMPUTE_KEYS,
     EVALUATION_KEYS,
     LATER_COMPUTE_KEYS,
+    LATER_SETTINGS,
     RESUME_SAFE_KEYS,
     Train,
 )
@@ -230,8 +231,12 @@ def _leaves(values: Any, prefix: str = "") -> set[str]:
 
 
 def _at(values: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        values = values.get(key) if isinstance(values, dict) else None
+    """The value at a dotted key. One that earlier versions did not have has its default."""
+    path = tuple(dotted.split("."))
+    for key in path:
+        if not isinstance(values, dict) or key not in values:
+            return False if path[-1] in LATER_COMPUTE_KEYS else LATER_SETTINGS.get(path)
+        values = values[key]
     return values
 
 

@@ -114,7 +114,8 @@ class Training:
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
         self._update = bare_step(self.optimizer)
         self.average = weight_average(self.model, train)
-        self.late = LateLosses() if reads_late(compute, group) else None
+        late = train.stack is not True and reads_late(compute, group)  # a stack reads those of all runs
+        self.late = LateLosses() if late else None
         self.gradients = Gradients(self.parameters, late=self.late is not None)
         self.loss_scale = LossScale(compute)
         self._prepare_batches(base, teacher)

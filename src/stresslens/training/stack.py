@@ -48,16 +48,14 @@ class Stack:
     for all runs, and the optimizers' step as few as `JointStep` needs.
 
     The bits of a run do not depend on the other runs in the stack: they are those of the run stacked
-    with itself. The first gradients of every stack are compared with these, and where a bit differs,
-    each run is computed with itself.
+    with itself. For every size of a batch the first losses and gradients of the stack are compared with
+    these, and where a bit differs, each run is computed with itself.
     """
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         self.errors: dict[Training, Exception] = {}
         """The errors of runs that have left the stack."""
         self.trainings = list(trainings)
-        self.as_one = True
-        """Whether all runs are computed in one call. Otherwise each is computed with itself."""
         self._all = list(trainings)
         self._gathers = _same_images(trainings)
         self._stack()
@@ -86,7 +84,9 @@ class Stack:
         self._net, self._inputs = batch_loss.net, None if batch_loss.takes_inputs else batch_loss.input_layers
         self._loss = stacked_loss(batch_loss.objective.options["loss"])
         self._optimizers = JointStep([t.optimizer for t in self.trainings])
-        self._is_checked = False
+        self.as_one: dict[int, bool] = {}
+        """Whether all runs are computed in one call, for each size of a batch. Otherwise each is computed
+        with itself."""
 
     def _go_on_with(self, left: list[Training]) -> None:
         """Stacks the runs anew without those that are left out."""
@@ -109,8 +109,8 @@ class Stack:
     def batches(self) -> Iterator[Batch]:
         """The batches that are left of the epoch: (R, N, ...), one of each run in the stack."""
         for batch in self._gathered() if self._gathers else self._collected():
-            if not self._is_checked:
-                self._check_bits(batch)
+            if batch.y.shape[1] not in self.as_one:
+                self.as_one[batch.y.shape[1]] = self._has_the_bits_of_one(batch)
             yield batch
 
     def _collected(self) -> Iterator[Batch]:
@@ -134,7 +134,7 @@ class Stack:
 
     def losses(self, batch: Batch) -> Tensor:
         """(R,) the loss of each run: the mean over its batch."""
-        return self._together(batch) if self.as_one else self._apart(batch)
+        return self._together(batch) if self.as_one[batch.y.shape[1]] else self._apart(batch)
 
     def _together(self, batch: Batch) -> Tensor:
         return self._losses(self.stacked, batch)
@@ -153,20 +153,24 @@ class Stack:
             x = self._inputs(x.flatten(0, 1)).unflatten(0, (len(x), -1))
         return self._loss(stacked_logits(self._net, parameters, x), batch.y)
 
-    def _check_bits(self, batch: Batch) -> None:
-        """Decides whether all runs are computed in one call. Raises ConfigError where the gradient is not
-        that of a run's own step."""
+    def _has_the_bits_of_one(self, batch: Batch) -> bool:
+        """Whether each run has the same bits in one call of all as stacked with itself. Raises ConfigError
+        where the first gradient of a training is not that of a run's own step; later ones may be so small
+        that they are rounding alone."""
         leaves = [p for p in self.stacked.values() if p.requires_grad]
         together, apart = (
-            torch.autograd.grad(way(batch).sum(), leaves) for way in (self._together, self._apart)
+            [losses.detach(), *torch.autograd.grad(losses.sum(), leaves)]
+            for losses in (self._together(batch), self._apart(batch))
         )
-        self.as_one = all(a.allclose(b, rtol=0, atol=0, equal_nan=True) for a, b in zip(together, apart))
-        self._is_checked = True
         first = self.trainings[0]
-        alone = torch.autograd.grad(first.batch_loss(_row(batch, 0)), first.parameters)
-        for gradient, of_all in zip(alone, apart):
-            if (gradient - of_all[0]).abs().max() > TOLERANCE * gradient.abs().max():
-                raise ConfigError("train.stack: another gradient together than one by one; use stack: false")
+        if not first.iteration:
+            alone = torch.autograd.grad(first.batch_loss(_row(batch, 0)), first.parameters)
+            for gradient, of_all in zip(alone, apart[1:]):
+                if (gradient - of_all[0]).abs().max() > TOLERANCE * gradient.abs().max():
+                    raise ConfigError(
+                        "train.stack: another gradient together than one by one; use stack: false"
+                    )
+        return all(a.allclose(b, rtol=0, atol=0, equal_nan=True) for a, b in zip(together, apart))
 
     def backward(self, losses: Tensor) -> None:
         """Adds to the gradients, of which those of the runs are views."""

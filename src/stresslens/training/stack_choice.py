@@ -30,6 +30,8 @@ MOST_MEASURED = 8
 """Runs in the stack that is measured, at most."""
 STEPS = 4
 """Training steps that are timed at once."""
+TIMED_LR = 1e-12
+"""The learning rate of steps that are timed."""
 
 
 def settled(tasks: list[Task], *, begun: Sequence[bool]) -> list[Task]:
@@ -49,7 +51,10 @@ def settled(tasks: list[Task], *, begun: Sequence[bool]) -> list[Task]:
     for task, key in zip(tasks, keys):
         stack = task.config.train.stack
         if stack is True and (why := _refusal(task)):
-            raise ConfigError(f"train.stack: {task.run} cannot train in one program with others: {why}")
+            raise ConfigError(
+                f"train.stack: {task.run} cannot train in one program with others: {why}; "
+                "set it to auto or false"
+            )
         if stack == "auto":
             if key not in decided:
                 decided[key] = _gains([each for each, its in zip(tasks, keys) if its == key])
@@ -124,8 +129,8 @@ def _gains(tasks: Sequence[Task]) -> bool:
     def measure() -> ComputeChoice:
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
             one_by_one, stack = (
-                [_training(task, Path(folder) / way / str(n)) for n, task in enumerate(measured)]
-                for way in ("alone", "stack")
+                [_training(task, Path(folder) / str(way) / str(n), way) for n, task in enumerate(measured)]
+                for way in (False, True)
             )
             with on_threads(compute.threads):
                 ratios = compute_choice.gains_in_pairs(
@@ -138,17 +143,22 @@ def _gains(tasks: Sequence[Task]) -> bool:
         gains = {"in one program beside one by one": rounded}
         return ComputeChoice(format_of, compute.precision, gains, stack=compute_choice.clear(ratios))
 
-    kept = kept_or_made(about, measure)
+    try:
+        kept = kept_or_made(about, measure)
+    except Exception:  # a user's loss may do anything; the training itself says it
+        return False
     return kept is not None and kept.stack
 
 
-def _training(task: Task, folder: Path) -> Training:
+def _training(task: Task, folder: Path, stack: bool) -> Training:
+    """A training whose steps are timed, as often as it takes: its weights hardly move, so that it does not
+    diverge, and its schedule has no end."""
     data, compute = load_data(task), task.compute
     assert compute is not None
     return Training(
         compute.place(build_model(task, data)),
         data.to(compute.device),
-        task.config.train,
+        replace(task.config.train, lr=TIMED_LR, schedule="constant", stack=stack),
         compute=compute,
         seed=task.seed,
         folder=RunFolder(folder),
