@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from stresslens.core.errors import Stopped
+from stresslens.config import study_file
+from stresslens.core.errors import ConfigError, Stopped
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
-from stresslens.study import stages
+from stresslens.study import pipeline, stages
 from stresslens.study.run_groups import carry_out_together, in_groups
 from stresslens.training.stack import Stack
 from stresslens.training.task import Task
@@ -102,3 +103,25 @@ def test_groups_share_a_step_and_are_divided_among_workers(task_of: Make, tmp_pa
     names = [[task.folder.relative_to(tmp_path).parts[0] for task in group] for group in in_groups(tasks, 1)]
     assert names == [["a"] * 4, ["b"] * 2, ["c"], ["d"]]
     assert [len(group) for group in in_groups(tasks, 2)] == [2, 2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "said"),
+    [
+        (
+            "simple_cnn",
+            {"stack": True},
+            "its net has layers that cannot be computed for several runs at once",
+        ),
+        ("linear", {"stack": True, "precision": "float16"}, "its precision is float16"),
+        ("linear", {"recompute": True}, "no sequence of blocks or layers"),
+        ("linear", {"recompute": True, "compile": True}, "take one of the two"),
+    ],
+)
+def test_what_a_net_cannot_do_is_refused_before_anything_is_trained(
+    model: str, train: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    values = {"study": "s", "model": model, "runs": {"a": {}, "b": {"train": train}}, "train": {"epochs": 1}}
+    with pytest.raises(ConfigError, match=said):
+        pipeline.run(study_file.expand_study(values, name="s", base=tmp_path), out=tmp_path)
+    assert not list(tmp_path.rglob("record.json"))

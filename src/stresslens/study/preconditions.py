@@ -12,6 +12,7 @@ import torch
 from stresslens.config.schema import FineTune
 from stresslens.config.study_record import StatedAblation
 from stresslens.config.validation import depends_on
+from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_free import why_no_gradient
 from stresslens.core.run_folder import RunFolder
@@ -23,8 +24,11 @@ from stresslens.training.best_epoch import selection_rules
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.first_batch import check_first_batch
 from stresslens.training.optimization import build_optimizer, build_schedule
+from stresslens.training.pass_choice import check_passes
+from stresslens.training.recomputation import Recomputation
 from stresslens.training.setup import build_model
 from stresslens.training.soups import check_greedy
+from stresslens.training.stack_choice import check_stack
 from stresslens.training.task import Task, load_data
 
 
@@ -128,6 +132,10 @@ def check_task(task: Task, *, siblings: Container[str] = ()) -> None:
     if not train.epochs or train.probed:
         return
     size = n if train.batch_size == "full" else min(train.batch_size, n)
+    check_passes(train, str(pick_device(train.device)))
+    if train.recompute is True:
+        Recomputation(model.get_submodule("net"))
+    check_stack(task)
     check_first_batch(model, train, data)
     layers = FineTuning(model, train.fine_tune or FineTune(), data.shape)
     optimizer = build_optimizer(train, layers.parameters(train.lr), model, task.base)

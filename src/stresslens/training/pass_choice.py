@@ -14,6 +14,7 @@ from statistics import median
 import torch
 from torch import nn
 
+from stresslens.config.schema import Train
 from stresslens.core import compute_choice
 from stresslens.core.copies import copied
 from stresslens.core.devices import ComputeConfig, keep_memory, on_threads, total_memory
@@ -60,20 +61,12 @@ class StepSize:
 
 
 def with_passes(task: Task, step: StepSize | None) -> Task:
-    """The task with `compile` and `recompute` decided, for the other compute settings that it has.
-
-    Raises ConfigError where nothing can be compiled here though it is asked for, and where both are.
-    """
+    """The task with `compile` and `recompute` decided, for the other compute settings that it has. Raises
+    as `check_passes` does."""
     config, train = task.compute, task.config.train
     if config is None or task.config.estimator is not None or not train.epochs or train.probed:
         return task
-    if train.compile is True and train.recompute is True:
-        raise ConfigError(
-            "train.compile and train.recompute: torch's compiler decides itself what it computes again; "
-            "take one of the two"
-        )
-    if train.compile is True and (why := why_not_compiled(config.device)):
-        raise ConfigError(f"train.compile: {why}; or set it to false")
+    check_passes(train, config.device)
     recompute = train.recompute
     if recompute == "auto":
         recompute = train.compile is not True and step is not None and _memory_is_short(task, config, step)
@@ -81,6 +74,18 @@ def with_passes(task: Task, step: StepSize | None) -> Task:
     if compiled == "auto":
         compiled = not recompute and step is not None and _compiling_pays(task, config, step)
     return replace(task, compute=replace(config, compile=compiled, recompute=recompute))
+
+
+def check_passes(train: Train, device: str) -> None:
+    """Raises ConfigError where nothing can be compiled on a device though it is asked for, and where
+    compiling and computing again both are."""
+    if train.compile is True and train.recompute is True:
+        raise ConfigError(
+            "train.compile and train.recompute: torch's compiler decides itself what it computes again; "
+            "take one of the two"
+        )
+    if train.compile is True and (why := why_not_compiled(device)):
+        raise ConfigError(f"train.compile: {why}; or set it to false")
 
 
 def _memory_is_short(task: Task, config: ComputeConfig, step: StepSize) -> bool:

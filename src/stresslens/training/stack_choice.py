@@ -50,11 +50,7 @@ def settled(tasks: list[Task], *, begun: Sequence[bool]) -> list[Task]:
     result = []
     for task, key in zip(tasks, keys):
         stack = task.config.train.stack
-        if stack is True and (why := _refusal(task)):
-            raise ConfigError(
-                f"train.stack: {task.run} cannot train in one program with others: {why}; "
-                "set it to auto or false"
-            )
+        check_stack(task)
         if stack == "auto":
             if key not in decided:
                 decided[key] = _gains([each for each, its in zip(tasks, keys) if its == key])
@@ -82,6 +78,14 @@ def _key(task: Task) -> str:
     return fingerprint_of([data.fingerprint, model, train, str(task.compute)])
 
 
+def check_stack(task: Task) -> None:
+    """Raises ConfigError for a task that asks for a stack and cannot train in one."""
+    if task.config.train.stack is True and (why := _refusal(task)):
+        raise ConfigError(
+            f"train.stack: {task.run} cannot train in one program with others: {why}; set it to auto or false"
+        )
+
+
 def _refusal(task: Task) -> str:
     """Why a task cannot train in a stack, in words; empty if it can."""
     train = task.config.train
@@ -91,8 +95,9 @@ def _refusal(task: Task) -> str:
         return "several processes already share each of its steps"
     if train.fine_tune not in (None, FineTune()):
         return "train.fine_tune changes what is trained"
-    if task.compute is not None and task.compute.precision not in ("float32", "float64"):
-        return f"its precision is {task.compute.precision}, and a stack computes in float32 or float64"
+    precision = train.precision if task.compute is None else task.compute.precision
+    if precision not in ("auto", "float32", "float64"):
+        return f"its precision is {precision}, and a stack computes in float32 or float64"
     if task.compute is not None and (task.compute.compile or task.compute.recompute):
         return "its passes are compiled or computed again (train.compile, train.recompute)"
     if task.plan.objective.function is not supervised:
