@@ -17,7 +17,7 @@ from stresslens.comparison.sweep_file import SweepFile
 from stresslens.config import study_file
 from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.run_folder import RunFolder
-from stresslens.study import executors, pipeline
+from stresslens.study import pipeline, stages
 from stresslens.training.task import Task
 
 
@@ -93,24 +93,24 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_trials(
     """Cut off before, between and after what a trial leaves: the journal, its folder, sweep.json."""
     sweep = {"method": method, "trials": 12 if method == "tpe" else 5}
     whole = pipeline.run(written(tmp_path, sweep=sweep), out=tmp_path / "whole")
-    carry_out = executors.stages.carry_out
+    carry_out = stages.carry_out
     for cut in (1, 2, 3, 2):
         count = 0
 
-        def cutting(task: Task, show: Any, cut: int = cut) -> Any:
+        def cutting(task: Task, show: Any, done: Any = None, cut: int = cut) -> Any:
             nonlocal count
             count += 1
             if count == cut and cut % 2:
                 raise Killed
-            record = carry_out(task, show)
+            record = carry_out(task, show, done)
             if count == cut:
                 raise Killed
             return record
 
-        monkeypatch.setattr(executors.stages, "carry_out", cutting)
+        monkeypatch.setattr(stages, "carry_out", cutting)
         with pytest.raises(Killed):
             pipeline.run(written(tmp_path, sweep=sweep), out=tmp_path / "cut")
-    monkeypatch.setattr(executors.stages, "carry_out", carry_out)
+    monkeypatch.setattr(stages, "carry_out", carry_out)
     journal = tmp_path / "cut" / "s" / "run" / "trials" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes() + b'{"event": "beg')  # half a line, as a kill leaves it
     cut_off = pipeline.run(written(tmp_path, sweep=sweep), out=tmp_path / "cut")
