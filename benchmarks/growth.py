@@ -14,8 +14,6 @@ quadratic. The images are scikit-learn's digits at 28×28, each with noise of it
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from memory import measured
 from sklearn.datasets import load_digits
 
 from stresslens.charts.axes import log_axis
@@ -202,23 +201,13 @@ def exponent(costs: Mapping[int, float], floor: float) -> float | None:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def measured(prepare: Prepare, size: int) -> tuple[float, float]:
+def cost_of(prepare: Prepare, size: int) -> tuple[float, float]:
     """CPU seconds and peak memory in MB of a command in a process of its own. Raises SystemExit if it
     fails."""
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        command = [*PROGRAM, *prepare(home, size)]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(home / "cache"), "OMP_NUM_THREADS": "1"}
-        with tempfile.TemporaryFile("w+") as said:
-            process = subprocess.Popen(
-                command, cwd=home, env=environment, stdout=subprocess.DEVNULL, stderr=said
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            said.seek(0)
-            text = said.read()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            sys.exit(f"{' '.join(command)}: exit code {process.returncode}\n{text[-2000:]}")
+        variables = {"XDG_CACHE_HOME": str(home / "cache"), "OMP_NUM_THREADS": "1"}
+        usage, _, _ = measured([*PROGRAM, *prepare(home, size)], home, variables)
         return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
 
 
@@ -226,7 +215,7 @@ def costs_of(growth: Growth) -> Iterator[tuple[str, Cost]]:
     for name, prepare in growth.commands.items():
         cost = Cost()
         for size in (0, *growth.sizes):
-            cost.seconds[size], cost.megabytes[size] = measured(prepare, size)
+            cost.seconds[size], cost.megabytes[size] = cost_of(prepare, size)
         yield name, cost
 
 

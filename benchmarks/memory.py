@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -59,19 +60,22 @@ def pictures(home: Path, side: int, count: int) -> None:
                 Image.fromarray(small).resize((side, side)).save(folder / f"{k}.jpg", quality=60)
 
 
-def measured(command: list[str], home: Path) -> tuple[float, float, str]:
-    """Peak of the resident memory in MB and seconds of a command in a process of its own, and what
-    it says on standard error. Raises SystemExit if it fails."""
-    began = time.perf_counter()
+def measured(
+    command: list[str], home: Path, variables: Mapping[str, str] | None = None
+) -> tuple[resource.struct_rusage, float, str]:
+    """What a command uses in a process of its own (peak of the resident memory, CPU seconds), its seconds,
+    and what it says on standard error. `variables` are added to its environment. Raises SystemExit if it
+    fails."""
+    began, environment = time.perf_counter(), {**os.environ, **(variables or {})}
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=said)
+        process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.DEVNULL, stderr=said)
         _, status, usage = os.wait4(process.pid, 0)
         said.seek(0)
         text = said.read()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(command)}: exit code {process.returncode}\n{text[-2000:]}")
-    return usage.ru_maxrss / 1000, time.perf_counter() - began, text
+    return usage, time.perf_counter() - began, text
 
 
 def verbs(net: str, defaults: bool) -> Iterator[tuple[str, list[str]]]:
@@ -216,7 +220,8 @@ def main() -> None:
                         found = list((home / "runs").rglob("model.safetensors"))
                         run = str(found[0].parent) if found else ""
                         command = [*PROGRAM, *(run if part == "RUN" else part for part in arguments)]
-                        peak, seconds, said = measured(command, home)
+                        usage, seconds, said = measured(command, home)
+                        peak = usage.ru_maxrss / 1000
                         line = next((line for line in said.splitlines() if " takes about " in line), "")
                         print(
                             f"| {net} | {side} | {count:,} | {verb} | {peak:,.0f} | {seconds:.0f} | {line} |",

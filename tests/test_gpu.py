@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from loop_step import loop_step
 from several import each, in_group
 from torch import nn
 
@@ -97,20 +98,12 @@ def test_no_step_waits_for_the_gpu(precision: str, task_of: Make) -> None:
     training = started(task_of(NET, device="cuda", precision=precision, batch_size=20, clip=0.1))
     batches = list(training.batches())
 
-    def step(batch: Any) -> None:
-        loss = training.batch_loss(batch)
-        training.backward(loss)
-        value, images = training.reduce(loss, batch)
-        training.check(value, batch)
-        training.optimizer_step()
-        training.count(value, images)
-
     for batch in batches[:2]:  # the first plans its kernels
-        step(batch)
+        loop_step(training, batch)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for batch in batches[2:4]:
-            step(batch)
+            loop_step(training, batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

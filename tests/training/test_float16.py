@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from loop_step import loop_step
 from several import each, in_group
 from torch import Tensor, nn
 from trainings import lines, same_bits_after_a_stop, training_of, weights
@@ -225,12 +226,7 @@ def overflowing_in_one(group: ProcessGroup, task: Task) -> list[tuple[int, float
     training.model.train()
     course = []
     for batch in training.batches():
-        loss = training.batch_loss(batch)
-        training.backward(loss)
-        value, images = training.reduce(loss, batch)
-        training.check(value, batch)
-        training.optimizer_step()
-        training.count(value, images)
+        loop_step(training, batch)
         total = sum(float(p.detach().double().sum()) for p in training.parameters)
         course.append((training.state.skipped, training.loss_scale.value, total))
     return course

@@ -127,7 +127,7 @@ def expanded_ablation(
             why = "no ingredient was found: every setting that could be left out has its default. Name them"
             problems.append(Problem(("ablate",), f"{why}, as in ablate: {{ema: {{train.ema: 0.999}}}}"))
     chosen = ingredients.named(request.ingredients, problems)
-    alternatives = ingredients.alternatives([each.name for each in ingredients.all])
+    alternatives = _alternatives(ingredients.all)
     for key, names in alternatives.items():
         if "add in" not in request.sides:
             why = f"{enumeration(names)} set {key}; no recipe has both, so none can be left out of it"
@@ -165,6 +165,15 @@ def _of_variant(
     called = "-".join(filter(None, [str(keys.study or name), variant, "ablation"])).replace(" ", "_")
     contrasts = None if known else keys.contrasts
     return replace(keys, study=called, ablate="auto", runs=None, contrasts=contrasts), recipe
+
+
+def _alternatives(ingredients: Sequence[Ingredient | StatedIngredient]) -> dict[str, list[str]]:
+    """The keys that more than one ingredient sets, with the names of these: no recipe has two of them."""
+    by_key: dict[str, list[str]] = {}
+    for each in ingredients:
+        for key in each.with_it:
+            by_key.setdefault(key, []).append(each.name)
+    return {key: names for key, names in by_key.items() if len(names) > 1 and key not in ADDED}
 
 
 def _name_of(present: Collection[str], names: Sequence[str]) -> str:
@@ -295,10 +304,8 @@ def ingredient_in_words(ingredient: Ingredient | StatedIngredient) -> str:
 
 def alternatives_in_words(ingredients: Sequence[StatedIngredient]) -> str:
     """Which ingredients exclude each other; empty where none do."""
-    listed = [Ingredient(each.name, each.with_it) for each in ingredients]
-    found = Ingredients({}, listed).alternatives([each.name for each in ingredients])
     keys: dict[tuple[str, ...], list[str]] = {}
-    for key, names in found.items():
+    for key, names in _alternatives(ingredients).items():
         keys.setdefault(tuple(names), []).append(key)
     parts = [f"{enumeration(names)} set {enumeration(these)}" for names, these in keys.items()]
     return f"{'; '.join(parts)}: no recipe has two of them, each is added to the bare one" if parts else ""

@@ -64,15 +64,6 @@ class Ingredients:
     all: list[Ingredient]
     kept: dict[str, str] = field(default_factory=dict)
 
-    def alternatives(self, names: Sequence[str]) -> dict[str, list[str]]:
-        """The keys that more than one of these ingredients sets, with their names: no recipe has two of
-        them."""
-        by_key: dict[str, list[str]] = {}
-        for each in self.all:
-            for key in each.with_it if each.name in names else ():
-                by_key.setdefault(key, []).append(each.name)
-        return {key: them for key, them in by_key.items() if len(them) > 1 and key not in ADDED}
-
     def named(self, names: Sequence[str], problems: list[Problem]) -> list[str]:
         """The ingredients of these names, or all; a name that is none is added to `problems`."""
         known = [each.name for each in self.all]
