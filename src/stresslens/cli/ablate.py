@@ -19,7 +19,7 @@ from stresslens.cli.options import (
     Quiet,
     Verbose,
 )
-from stresslens.cli.run import ExecutorName, Jobs, carry_out_study
+from stresslens.cli.run import ExecutorName, Jobs, carry_out_study, start_workers
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def ablate(
     file that differ from their defaults and can be taken away; which they are, and which are not, is
     printed first. A stopped ablation resumes by the same command.
     """
+    start_workers(0 if dry_run or executor == "ray" else jobs)
     from stresslens.cli import gates
     from stresslens.config.ablation import request_of
     from stresslens.config.recorded_study import read_recorded_study

@@ -87,6 +87,7 @@ def run(
     A study is every variant with every seed, their comparison, and the report. After a stop, even by
     kill -9, the same command resumes; what is finished is not done again.
     """
+    start_workers(0 if dry_run or executor == "ray" else jobs)
     from stresslens.cli import gates
     from stresslens.cli.predictions_of_files import carry_out_recorded
     from stresslens.config import study_file
@@ -105,6 +106,14 @@ def run(
         return
     described = study_file.with_executor(study_file.read_study(study, overrides or []), executor)
     carry_out_study(described, out, jobs, device, seed, dry_run, limits, as_json, quiet, verbose)
+
+
+def start_workers(jobs: int | None) -> None:
+    """Begins to start the processes of several jobs, before this one imports what a study needs."""
+    if (jobs or 1) > 1:
+        from stresslens.study.worker_server import start_worker_server
+
+        start_worker_server()
 
 
 # long: the options of a command are spelled out, one after the other

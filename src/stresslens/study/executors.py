@@ -22,6 +22,7 @@ from stresslens.core.extras import extra
 from stresslens.core.notices import notices_are_sentences
 from stresslens.evaluation.record import RunRecord
 from stresslens.study.run_groups import Group, carry_out_together
+from stresslens.study.worker_server import worker_context
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
@@ -113,7 +114,7 @@ def _result(outcome: Outcome) -> RunRecord:
 def _here(jobs: int) -> Iterator[Executor]:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     others = multiprocessing.active_children()
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker) as pool:
+    with ProcessPoolExecutor(jobs, worker_context(), _start_worker, (dict(os.environ),)) as pool:
 
         def start() -> None:
             for _ in range(jobs):
@@ -135,12 +136,14 @@ def _here(jobs: int) -> Iterator[Executor]:
             raise
 
 
-def _start_worker() -> None:
-    """Set-up of a worker: it ends when its parent process ends, even by kill -9, so that the run's
-    folder is unlocked.
+def _start_worker(environment: dict[str, str]) -> None:
+    """Set-up of a worker, in the parent's environment: it ends when its parent process ends, even by
+    kill -9, so that the run's folder is unlocked.
 
     Ctrl-C reaches the worker too. Only the training handles it, and saves.
     """
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     notices_are_sentences()
     parent = multiprocessing.parent_process()
