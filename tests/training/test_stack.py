@@ -194,6 +194,18 @@ def test_another_gradient_is_refused(task_of: Make, tmp_path: Path, monkeypatch:
         fit_together(Stack(trainings(task_of, tmp_path, [{}, {}])))
 
 
+def test_a_loss_that_draws_from_the_common_generator_is_refused(task_of: Make, tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(
+        "import torch\n"
+        "def loss(logits, y):\n"
+        "    noise = 1e-6 * torch.randn_like(logits)\n"
+        "    return torch.nn.functional.cross_entropy(logits + noise, y)\n"
+    )
+    runs = trainings(task_of, tmp_path, [{}, {}], loss="noisy.py:loss")
+    with pytest.raises(ConfigError, match=r"train\.stack: the loss draws numbers from torch's generator"):
+        fit_together(Stack(runs))
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_run_that_diverges_leaves_the_others_as_they_are(
     task_of: Make, tmp_path: Path, accumulate: int

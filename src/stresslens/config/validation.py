@@ -184,9 +184,11 @@ def check_variant(
     config = validated(VARIANT_CONFIG, values, problems, origins=origins, owner_of=section_of)
     for path, folder, value in plugins_in(values):
         try:
-            registry.resolve(folder, value, path=path, base=base)
+            registry.resolve(folder, value, path=path, base=base).answer_beside("check")
         except Problems as error:
             problems += [Problem(place_written(p.path, origins), p.message) for p in error.problems]
+        except ConfigError as error:
+            problems.append(Problem(place_written(path, origins), str(error)))
     if config is None or len(problems) > before:
         return None
     clashes = [*_clashes(config, values, base, origins)]

@@ -155,13 +155,19 @@ class Stack:
 
     def _has_the_bits_of_one(self, batch: Batch) -> bool:
         """Whether each run has the same bits in one call of all as stacked with itself. Raises ConfigError
-        where the first gradient of a training is not that of a run's own step; later ones may be so small
-        that they are rounding alone."""
+        where the loss draws random numbers, and where the first gradient of a training is not that of a
+        run's own step; later ones may be so small that they are rounding alone."""
         leaves = [p for p in self.stacked.values() if p.requires_grad]
+        numbers = torch.get_rng_state()
         together, apart = (
             [losses.detach(), *torch.autograd.grad(losses.sum(), leaves)]
             for losses in (self._together(batch), self._apart(batch))
         )
+        if not torch.equal(torch.get_rng_state(), numbers):
+            raise ConfigError(
+                "train.stack: the loss draws numbers from torch's generator, which all runs would share; "
+                "use stack: false"
+            )
         first = self.trainings[0]
         if not first.iteration:
             alone = torch.autograd.grad(first.batch_loss(_row(batch, 0)), first.parameters)

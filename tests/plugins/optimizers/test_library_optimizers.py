@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Train
+from stresslens.config.study_file import read_study
 from stresslens.core.errors import ConfigError
 from stresslens.training.optimization import build_optimizer
 
@@ -139,6 +141,17 @@ def test_options_reach_the_library() -> None:
 def test_what_a_library_refuses_is_told_in_words(plugin: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         ours(plugin, network(), **options)
+
+
+@pytest.mark.parametrize("plugin", ["torch", "timm"])
+def test_a_study_with_a_misspelt_option_is_refused_when_it_is_read(plugin: str, tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    named = {"name": "nadamw" if plugin == "timm" else "NAdam", "options": {"betas": [0.9, 0.99]}}
+    study.write_text(json.dumps({"data": "digits", "train": {"optimizer": {plugin: named}}}))
+    read_study(study, [])
+    study.write_text(study.read_text().replace("betas", "betaz"))
+    with pytest.raises(ConfigError, match=r"train.optimizer: .* has no option 'betaz'; did you mean 'betas'"):
+        read_study(study, [])
 
 
 def test_a_closure_is_refused_of_a_class_too() -> None:

@@ -52,10 +52,16 @@ def made(
 ) -> torch.optim.Optimizer:
     """What `make` returns for the groups, after a step of another one with two small parameters: some
     optimizers refuse their options, or what they are given, in their first step only."""
-    small = nn.Parameter(torch.ones(2, 2))
-    small.grad = torch.ones_like(small)
-    make([small], **settings).step()
+    small = small_parameters()
+    for parameter in small:
+        parameter.grad = torch.ones_like(parameter)
+    make(small, **settings).step()
     return make(groups, **settings)
+
+
+def small_parameters() -> list[nn.Parameter]:
+    """A parameter on which an optimizer is tried."""
+    return [nn.Parameter(torch.ones(2, 2))]
 
 
 def with_decay(

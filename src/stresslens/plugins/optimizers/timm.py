@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.extras import extra
 from stresslens.core.spelling import closest
 from stresslens.core.types import NonNegative, Parameters
-from stresslens.plugins.optimizers._library import Decayed, checked, in_words, made, with_decay
+from stresslens.plugins.optimizers._library import Decayed, checked, in_words, made, small_parameters, with_decay
 
 EXTRA = "timm"
 
@@ -44,3 +45,9 @@ def timm(
         settings = checked(options, of_class, what)
         groups = with_decay(parameters, weight_decay, decay, net)
         return made(library.create_optimizer_v2, groups, opt=name, lr=lr, **settings)
+
+
+def check(**options: Any) -> None:
+    """Raises ConfigError for a name or options that timm refuses, where it is installed."""
+    if find_spec("timm") is not None:
+        timm(small_parameters(), 1e-3, None, **options)

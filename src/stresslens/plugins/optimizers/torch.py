@@ -9,7 +9,7 @@ from torch import nn, optim
 from stresslens.core.errors import ConfigError
 from stresslens.core.spelling import closest
 from stresslens.core.types import NonNegative, Parameters
-from stresslens.plugins.optimizers._library import Decayed, checked, in_words, made, with_decay
+from stresslens.plugins.optimizers._library import Decayed, checked, in_words, made, small_parameters, with_decay
 
 UNSUITABLE = {
     "LBFGS": "computes the loss several times in a step (a closure)",
@@ -54,3 +54,8 @@ def torch(
         groups = with_decay(parameters, own if weight_decay is None else weight_decay, decay, net)
     with in_words(what, options):
         return made(partial(kind, lr=lr, **checked(options, kind, what)), groups)
+
+
+def check(**options: Any) -> None:
+    """Raises ConfigError for a name or options that torch refuses."""
+    torch(small_parameters(), 1e-3, None, **options)
