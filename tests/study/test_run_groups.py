@@ -45,6 +45,7 @@ def test_a_group_has_the_same_bits_as_its_runs_alone(task_of: Make, tmp_path: Pa
     records = [*carry_out_together(together, silent)]
     assert [record.status for record in records] == ["finished"] * 3
     assert [record.training.epochs for record in records] == [3, 3, 2]
+    assert [record.training.stacked_runs for record in records] == [3, 3, 3]
     assert not any(record.resumed_from for record in records)
     for task in group_of(task_of, tmp_path / "b", {}, {"lr": 0.01}, {"epochs": 2}):
         stages.carry_out(task)

@@ -93,8 +93,10 @@ class TrainingRecord(OrderedJsonFile):
     penalties: list[Penalty] = []
     skipped_updates: int | None = None
     """Updates that an overflow in float16 has cost."""
+    stacked_runs: int | None = None
+    """How many runs trained in one program; `seconds` is the share of this one."""
 
-    LATER_KEYS = frozenset({"skipped_updates"})
+    LATER_KEYS = frozenset({"skipped_updates", "stacked_runs"})
 
 
 class Scoring(OrderedJsonFile):

@@ -83,12 +83,12 @@ def _fit(done: dict[Path, DoneTraining]) -> None:
             places[begun.training.state.epoch, begun.training.state.step].append(folder)
     try:
         for folders in places.values():
-            trainings = [done[folder].training for folder in folders]  # type: ignore[union-attr]
-            stack = Stack(trainings)
+            begun = {folder: each for folder in folders if isinstance(each := done[folder], BegunTraining)}
+            stack = Stack([each.training for each in begun.values()])
             fit_together(stack)
-            for folder, training in zip(folders, trainings):
-                if training in stack.errors:
-                    done[folder] = stack.errors[training]
+            for folder, each in begun.items():
+                error = stack.errors.get(each.training)
+                done[folder] = error or replace(each, stacked_runs=len(begun))
     except Stopped as error:
         for folder in done:
             record_end(RunFolder(folder), error)

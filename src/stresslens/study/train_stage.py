@@ -69,6 +69,8 @@ class BegunTraining:
     model: nn.Sequential
     leaks: list[Finding]
     not_logits: list[Note]
+    stacked_runs: int | None = None
+    """How many runs trained in one program with it."""
 
 
 DoneTraining = BegunTraining | Exception
@@ -191,6 +193,7 @@ def _told_weights(
     kinds = (probabilities.KIND, catastrophic_overfitting.KIND, moving_average.KIND)
     record.findings = [f for f in record.findings if f.kind not in kinds] + told
     record.training = _training_record(training, data)
+    record.training.stacked_runs = begun.stacked_runs
     record.reads_of_test = training.state.reads_of_test
     return training.chosen()
 
