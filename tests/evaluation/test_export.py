@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 import safetensors.torch
 import torch
-from small_models import SMALL
+from small_models import BUILT, SMALL
 from torch import nn
 from typer.testing import CliRunner
 
@@ -59,10 +59,7 @@ def alike(run: Path, exported: Path, files: list[Path], *, trust: bool = True) -
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-        for name in registry.names("models")
-    ],
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in BUILT],
 )
 def test_every_model_in_every_format(name: str, small: Data, pictures: list[Path], tmp_path: Path) -> None:
     size = {"input": {"size": SIZES[name]}} if name in SIZES else {}
