@@ -184,7 +184,7 @@ def check_variant(
     config = validated(VARIANT_CONFIG, values, problems, origins=origins, owner_of=section_of)
     for path, folder, value in plugins_in(values):
         try:
-            registry.resolve(folder, value, path=path, base=base).answer_beside("check")
+            registry.resolve(folder, value, path=path, base=base).answer_beside("check_options")
         except Problems as error:
             problems += [Problem(place_written(p.path, origins), p.message) for p in error.problems]
         except ConfigError as error:

@@ -47,7 +47,7 @@ def timm(
         return made(library.create_optimizer_v2, groups, opt=name, lr=lr, **settings)
 
 
-def check(**options: Any) -> None:
+def check_options(**options: Any) -> None:
     """Raises ConfigError for a name or options that timm refuses, where it is installed."""
     if find_spec("timm") is not None:
         timm(small_parameters(), 1e-3, None, **options)

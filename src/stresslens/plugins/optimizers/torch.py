@@ -56,6 +56,6 @@ def torch(
         return made(partial(kind, lr=lr, **checked(options, kind, what)), groups)
 
 
-def check(**options: Any) -> None:
+def check_options(**options: Any) -> None:
     """Raises ConfigError for a name or options that torch refuses."""
     torch(small_parameters(), 1e-3, None, **options)
