@@ -83,12 +83,12 @@ def _fit(done: dict[Path, DoneTraining]) -> None:
             places[begun.training.state.epoch, begun.training.state.step].append(folder)
     try:
         for folders in places.values():
-            begun = {folder: each for folder in folders if isinstance(each := done[folder], BegunTraining)}
-            stack = Stack([each.training for each in begun.values()])
+            stacked = {folder: run for folder in folders if isinstance(run := done[folder], BegunTraining)}
+            stack = Stack([run.training for run in stacked.values()])
             fit_together(stack)
-            for folder, each in begun.items():
-                error = stack.errors.get(each.training)
-                done[folder] = error or replace(each, stacked_runs=len(begun))
+            for folder, run in stacked.items():
+                error = stack.errors.get(run.training)
+                done[folder] = error or replace(run, stacked_runs=len(stacked))
     except Stopped as error:
         for folder in done:
             record_end(RunFolder(folder), error)
