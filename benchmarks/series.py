@@ -62,6 +62,8 @@ stresslens run studies/photos-vit.yaml data.path=photos --jobs 2
 stresslens run studies/transfer-offline-photos.yaml data.path=photos --jobs 2
 stresslens run studies/cifar-ablation.yaml data.path=photos train.threads=1 train.precision=float32
 stresslens run studies/cifar-ingredients.yaml data.path=photos train.threads=1 train.precision=float32
+stresslens run studies/cifar-teacher.yaml data.path=photos train.threads=1 train.precision=float32
+stresslens run studies/cifar-soup.yaml data.path=photos train.threads=1 train.precision=float32
 stresslens run studies/cifar-first-cnn.yaml 'data={folder: {path: photos, validation: 10000}}'
 stresslens run studies/cifar-fgsm.yaml 'data={folder: {path: photos}}'
 python benchmarks/training.py

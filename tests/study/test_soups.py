@@ -24,7 +24,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.run_folder import ModelCard, RunFolder
 from stresslens.evaluation.ensemble_record import EnsembleRecord
-from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.soups import KIND
 from stresslens.study import stages
@@ -207,6 +207,30 @@ def test_a_study_names_members_that_have_weights(tmp_path: Path) -> None:
     values["runs"]["soup"] = {"model": soup("m")}  # type: ignore[index]
     with pytest.raises(Problems, match="m is an estimator and has no weights to average"):
         study_file.expand_study(values, name="s", base=tmp_path)
+
+
+@pytest.mark.parametrize("by", ["study", "command"])
+def test_its_statistics_are_of_the_images_that_its_members_trained_on(tmp_path: Path, by: str) -> None:
+    values: dict[str, Any] = {
+        "study": "s",
+        "data": {"digits": {"subset": 100}},
+        "model": "linear",
+        "input": {"normalize": "none"},
+        "train": {"epochs": 1, "subset": {"images": 30}, "precision": "float32", "threads": 1},
+        "runs": {"a": {"train.lr": 0.01}, "b": {"train.lr": 0.02}},
+    }
+    if by == "study":
+        values["runs"]["soup"] = {"model": soup("a", "b")}
+    study = sl.run(values, out=tmp_path, progress=False)
+    members = [study.folder / name / "seed-0" for name in "ab"]
+    if by == "command":
+        sl.ensemble(members, average="weights", out=tmp_path)
+    folder = (
+        study.folder / "soup" if by == "study" else next((tmp_path / "ensembles").glob("*/seed-0")).parent
+    )
+    found, member = (read_record(RunFolder(run)).data for run in (folder / "seed-0", members[0]))
+    assert found.sizes["train"] == 30
+    assert found.splits == member.splits
 
 
 def test_a_command_says_what_was_kept_and_the_page_compares_it_with_its_members(tmp_path: Path) -> None:

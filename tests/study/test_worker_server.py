@@ -64,7 +64,8 @@ def test_jobs_give_the_figures_of_one_process(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     scores = []
     for jobs in ("1", "2"):
-        command = [sys.executable, "-m", "stresslens", "run", "study.yaml", "--jobs", jobs, "--out", jobs, "-q"]
+        command = [sys.executable, "-m", "stresslens", "run", "study.yaml", "--jobs", jobs, "-q"]
+        command += ["--out", jobs]
         subprocess.run(command, cwd=tmp_path, check=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
         runs = sorted((tmp_path / jobs).rglob("model.safetensors"))
         scores.append([file.read_bytes() for file in runs])

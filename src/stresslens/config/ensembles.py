@@ -44,13 +44,14 @@ def with_renamed_members(model: PluginValue, renamed: Mapping[str, str]) -> Plug
 
 def untrained(config: VariantConfig) -> VariantConfig:
     """The configuration of an ensemble or a soup without what has no effect on it: its members prepare the
-    images themselves, and it is not trained, though images may be set aside to calibrate it. Others are as
-    they were."""
+    images themselves, and it is not trained, though images may be set aside to calibrate it, and its
+    training images are those of its members. Others are as they were."""
     if not member_runs(config):
         return config
     compute = {key: getattr(config.train, key) for key in COMPUTE_KEYS}
     as_it_is = Input(size=None, normalize="none", crop="none")
-    train = replace(Train(epochs=0), calibration=config.train.calibration, **compute)
+    kept = {"calibration": config.train.calibration, "subset": config.train.subset}
+    train = replace(Train(epochs=0), **kept, **compute)
     return replace(config, input=as_it_is, train=train)
 
 

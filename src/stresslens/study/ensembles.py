@@ -25,8 +25,8 @@ SOUPS = {"weights": "all", "weights-greedy": "greedy"}
 
 
 def ensemble_study(runs: Sequence[Path], *, average: str, name: str | None) -> study_file.Study:
-    """The study of an ensemble or a soup of these runs, on the data set of the first, of which it sets aside
-    the same images to calibrate. Raises ConfigError where a folder holds no trained run."""
+    """The study of an ensemble or a soup of these runs, on the data set of the first, of which it takes
+    and sets aside the same images. Raises ConfigError where a folder holds no trained run."""
     values = {**ensemble_values(runs, average), **_data_of(runs[0])}
     called = name or default_name(runs, average)
     described = study_file.expand_study(
@@ -77,7 +77,7 @@ def _data_of(run: Path) -> dict[str, Any]:
         variants = sorted({path.parent for path in run.glob("*/seed-*")})
         hint = f"it is a study; name a variant in it: {variants[0]}" if variants else "it has no config.yaml"
         raise ConfigError(f"{run} is not the folder of a run or of a variant of a study: {hint}") from None
-    value, aside = found.data, found.train.calibration
+    value = found.data
     if isinstance(value, str) and value.startswith("own data"):
         raise ConfigError(f"{run} was trained on your {value}; use sl.ensemble(runs, data=DATA) in Python")
     name, options = registry.name_and_options("datasets", value)
@@ -87,4 +87,4 @@ def _data_of(run: Path) -> dict[str, Any]:
         if isinstance(options.get(key), str)
     }
     data = {name: {**options, **paths}} if isinstance(value, Mapping) else value
-    return {"data": data, **({"train": {"calibration": aside}} if aside is not None else {})}
+    return {"data": data, "train": found.train.model_dump(exclude_none=True)}

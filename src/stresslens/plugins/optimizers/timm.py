@@ -10,7 +10,14 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.extras import extra
 from stresslens.core.spelling import closest
 from stresslens.core.types import NonNegative, Parameters
-from stresslens.plugins.optimizers._library import Decayed, checked, in_words, made, small_parameters, with_decay
+from stresslens.plugins.optimizers._library import (
+    Decayed,
+    checked,
+    in_words,
+    made,
+    small_parameters,
+    with_decay,
+)
 
 EXTRA = "timm"
 

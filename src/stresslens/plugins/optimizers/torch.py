@@ -9,7 +9,14 @@ from torch import nn, optim
 from stresslens.core.errors import ConfigError
 from stresslens.core.spelling import closest
 from stresslens.core.types import NonNegative, Parameters
-from stresslens.plugins.optimizers._library import Decayed, checked, in_words, made, small_parameters, with_decay
+from stresslens.plugins.optimizers._library import (
+    Decayed,
+    checked,
+    in_words,
+    made,
+    small_parameters,
+    with_decay,
+)
 
 UNSUITABLE = {
     "LBFGS": "computes the loss several times in a step (a closure)",
