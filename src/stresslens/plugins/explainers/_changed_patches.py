@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.plugins.explainers._local_layers import LocalLayers, Stage, local_layers
@@ -181,9 +180,13 @@ class ChangedPatches:
             patch = stage.bare(plain.patched(image, following.seen(stage), patch, at))
             at = following
         if self._linear is not None:
-            return self._rest(self._linear(image, patch, at))
-        whole = Windows(*torch.zeros(2, len(image), dtype=torch.long), self._last.height, self._last.width)
-        return self._rest(self._last.patched(image, whole, patch, at))
+            values = self._linear(image, patch, at)
+        else:
+            corner = torch.zeros(len(image), dtype=torch.long)
+            whole = Windows(corner, corner, self._last.height, self._last.width)
+            values = self._last.patched(image, whole, patch, at)
+        logits: Tensor = self._rest(values)
+        return logits
 
 
 def changed_patches(
@@ -194,8 +197,9 @@ def changed_patches(
     count = len(x) * len(windows.tops)
     some = torch.linspace(0, count - 1, min(CHECKED, count)).long()
     try:
-        passes = ChangedPatches(local_layers(model), x, filler, windows)
-        if not passes.saves:
+        parts = local_layers(model)
+        passes = None if parts is None else ChangedPatches(parts, x, filler, windows)
+        if passes is None or not passes.saves:
             return None
         expected = whole(some)
         apart = (passes(some) - expected).norm()

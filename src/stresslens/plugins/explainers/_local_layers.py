@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ ACTIVATIONS = (
     *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus),
 )
 DROPOUTS = (nn.Identity, nn.Dropout, nn.Dropout2d, Dropout)
+KNOWN = (*SPATIAL, *ACTIVATIONS, *DROPOUTS, nn.BatchNorm2d, Normalize, nn.Flatten, nn.Linear)
 FUNCTIONS: dict[Any, type[nn.Module]] = {
     F.relu: nn.ReLU,
     torch.relu: nn.ReLU,
@@ -60,7 +62,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class Stage:
-    """Layers of which only the first one may be padded."""
+    """A convolution, or a pooling, and what follows it up to the next convolution or padding."""
 
     layers: nn.Sequential
     bare: nn.Sequential
@@ -108,13 +110,18 @@ def reaches(layer: nn.Module) -> tuple[Reach, Reach]:
     return down, across
 
 
+def _is_padded(layer: nn.Module) -> bool:
+    return isinstance(layer, SPATIAL) and _pair(layer.padding) != (0, 0)
+
+
 def _pair(value: Any) -> tuple[Any, Any]:
-    return tuple(value) if isinstance(value, tuple | list) else (value, value)  # type: ignore[return-value]
+    first, second = value if isinstance(value, tuple | list) else (value, value)
+    return first, second
 
 
-def local_layers(model: nn.Module) -> LocalLayers:
-    """The parts of a net in evaluation mode. Without stages where the first layers do not follow each
-    other, or are not known. Raises what torch.fx does where it cannot trace the net."""
+def local_layers(model: nn.Module) -> LocalLayers | None:
+    """The parts of a net in evaluation mode; None where its first layers do not follow each other, or are
+    not known. Raises what torch.fx does where it cannot trace the net."""
     graph = _Tracer().trace(model)
     node = next(each for each in graph.nodes if each.op == "placeholder")
     pixelwise: list[nn.Module] = []
@@ -123,12 +130,14 @@ def local_layers(model: nn.Module) -> LocalLayers:
         node, layer = found
         if not stages and not isinstance(layer, SPATIAL):
             pixelwise.append(layer)
-        elif not stages or (isinstance(layer, SPATIAL) and any(each.padding for each in reaches(layer))):
+        elif isinstance(layer, nn.Conv2d) or not stages or _is_padded(layer):
             stages.append([layer])
         else:
             stages[-1].append(layer)
+    if not stages:
+        return None
     linear = None
-    if stages and found and isinstance(found[1], nn.Flatten):
+    if found and isinstance(found[1], nn.Flatten):
         head = _following(found[0], model)
         if head and isinstance(head[1], nn.Linear):
             node, linear = head
@@ -137,6 +146,25 @@ def local_layers(model: nn.Module) -> LocalLayers:
 
 
 class _Tracer(fx.Tracer):
+    """Traces a net in one thread. torch.fx replaces what every module does when it is called meanwhile; in
+    other threads modules run as ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Normalize | Dropout) or super().is_leaf_module(m, module_qualified_name)
 
@@ -163,7 +191,8 @@ def _slice(end: fx.Node) -> set[fx.Node] | None:
 
 def _rest(model: nn.Module, end: fx.Node) -> nn.Module:
     """What computes the output from what a node gives."""
-    wanted = _slice(end) or set()
+    wanted = _slice(end)
+    assert wanted is not None
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in end.graph.nodes:
@@ -197,12 +226,12 @@ def _is_known(layer: nn.Module) -> bool:
         case nn.MaxPool2d():
             known = not (layer.ceil_mode or layer.return_indices)
         case nn.AvgPool2d():
-            padded = _pair(layer.padding) != (0, 0)
-            known = not (layer.ceil_mode or layer.divisor_override or (padded and not layer.count_include_pad))
+            whole = layer.count_include_pad or not _is_padded(layer)
+            known = whole and not (layer.ceil_mode or layer.divisor_override)
         case nn.BatchNorm2d():
             known = not layer.training and layer.running_mean is not None
         case nn.Flatten():
             known = (layer.start_dim, layer.end_dim) == (1, -1)
         case _:
             known = not layer.training if isinstance(layer, DROPOUTS) else True
-    return known and type(layer) in (*SPATIAL, *ACTIVATIONS, *DROPOUTS, nn.BatchNorm2d, Normalize, nn.Flatten, nn.Linear)
+    return known and type(layer) in KNOWN

@@ -17,6 +17,8 @@ from stresslens.plugins.explainers._passes import MOST, Of, rows, scores
 
 WINDOW, USUAL = 5, 28
 """Pixels of the window on an image of this side; on larger images it keeps its share of the side."""
+KEPT = 4
+"""The outputs of so many layers of an image are kept, about, to compute patches of them."""
 SMALL, POSITIONS = 32, 16
 """Images of up to this side are covered at every pixel, larger ones at so many positions along the
 longer side."""
@@ -59,10 +61,13 @@ def occlusion(
     high, wide, stride = _window(height, width, size, stride)
     _check_window(high, wide, height, width, stride if credit == "covered" else 1)
     tops, lefts = _starts(height, high, stride, credit), _starts(width, wide, stride, credit)
-    windows = Windows(*torch.cartesian_prod(tops, lefts).to(x.device).unbind(1), high, wide)
+    starts = torch.cartesian_prod(tops, lefts).to(x.device)
+    windows = Windows(starts[:, 0], starts[:, 1], high, wide)
     fast = quick(model, x)
     filler = baseline(x, fill, train, "occlusion")
-    effect = _covered_scores(fast, x, y, filler, windows, of, own=fast is model)
+    at_once = max(1, rows(fast, x) // KEPT)
+    pieces = zip(*(values.split(at_once) for values in (x, y, filler)), strict=True)
+    effect = torch.cat([_covered_scores(fast, *piece, windows, of, own=fast is model) for piece in pieces])
     effect = effect.view(n, len(tops), len(lefts))
     if drop:
         plain = scores(lambda positions: fast(x[positions]), y, of, rows(fast, x))
