@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from stresslens.core.cropped_kernels import crop_kernels
 from stresslens.core.errors import ConfigError, Notice, first_line
 from stresslens.core.pool_order import pool_first
 
@@ -284,7 +285,7 @@ def fast_copy(
     memory_format: torch.memory_format = torch.contiguous_format,
     gradients: bool = True,
 ) -> nn.Module:
-    """A copy of the model for many fast passes (`faster`), backward too with `gradients`.
+    """A copy of the model for many fast passes (`faster`, `crop_kernels`), backward too with `gradients`.
 
     Raises ConfigError if the copy cannot be made, or computes another function than the model on
     images x (N, C, H, W).
@@ -294,6 +295,8 @@ def fast_copy(
     try:
         changed = faster(model, memory_format)
         images = x.contiguous(memory_format=memory_format)
+        with unchanged(changed):
+            crop_kernels(changed, images)
         what = departure(expected, responses(changed, images, gradients=gradients))
     except Exception as error:  # a user's module may raise anything
         what = first_line(error)
