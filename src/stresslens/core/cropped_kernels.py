@@ -78,4 +78,4 @@ def whole_kernels(model: nn.Module) -> None:
     """Undoes `crop_kernels`."""
     for module in model.modules():
         if type(module) is CroppedConv2d:
-            module.__class__ = nn.Conv2d
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
