@@ -65,9 +65,7 @@ def occlusion(
     windows = Windows(starts[:, 0], starts[:, 1], high, wide)
     fast = quick(model, x)
     filler = baseline(x, fill, train, "occlusion")
-    at_once = max(1, rows(fast, x) // KEPT)
-    pieces = zip(*(values.split(at_once) for values in (x, y, filler)), strict=True)
-    effect = torch.cat([_covered_scores(fast, *piece, windows, of, own=fast is model) for piece in pieces])
+    effect = _covered_scores(fast, x, y, filler, windows, of, own=fast is model)
     effect = effect.view(n, len(tops), len(lefts))
     if drop:
         plain = scores(lambda positions: fast(x[positions]), y, of, rows(fast, x))
@@ -89,6 +87,14 @@ def _covered_scores(
 ) -> Tensor:
     """(n · P,) the scores of images x (n, C, H, W) covered by `filler` in each of P windows. The layers of
     a model that is the user's `own`, and no copy, are not taken apart."""
+    at_once = max(1, rows(model, x) // KEPT)
+    pieces = zip(x.split(at_once), y.split(at_once), filler.split(at_once), strict=True)
+    return torch.cat([_scores_of_piece(model, *piece, windows, of, own) for piece in pieces])
+
+
+def _scores_of_piece(
+    model: nn.Module, x: Tensor, y: Tensor, filler: Tensor, windows: Windows, of: Of, own: bool
+) -> Tensor:
     count = len(windows.tops)
     rows_in, columns_in = (
         spans(starts, size, side)
