@@ -1,7 +1,8 @@
 """Training steps of zoo models, side by side in one process: a plain torchvision or timm loop, and
 stresslens.
 
-    python benchmarks/transfer.py [FOLDER]     # about 7 minutes on two cores
+    python benchmarks/transfer.py [FOLDER]               # about 7 minutes on two cores
+    python benchmarks/transfer.py FOLDER resnet18 32     # one net at one size
 
 FOLDER holds pictures in a folder per class; without one, crops of two photographs that scikit-learn
 carries are written as JPEGs. ResNet-18 and EfficientViT-M1, ten classes, Adam, at 32×32 and
@@ -12,6 +13,7 @@ float32. Prints images per second, the median of turns, and ratios with n.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -133,8 +135,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
         folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else crops(home / "crops")
-        for side in CASES:
-            for kind in ("resnet18", "efficientvit_m1"):
+        for side, kind in itertools.product(CASES, ("resnet18", "efficientvit_m1")):
+            if {kind, str(side)}.issuperset(sys.argv[2:]):
                 compare(kind, folder, side, home / f"{kind}-{side}")
 
 

@@ -90,6 +90,14 @@ def test_responses_restore_attributes_buffers_and_random_numbers() -> None:
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_responses_without_gradients_are_the_outputs_alone() -> None:
+    net, x = nn.Sequential(nn.Flatten(), nn.Linear(9, 2)), torch.rand(4, 1, 3, 3)
+    both = zip(responses(net, x), responses(net, x, gradients=False), strict=True)
+    for whole, outputs in both:
+        assert list(outputs) == ["output 0"]
+        assert torch.equal(outputs["output 0"], whole["output 0"])
+
+
 def test_a_difference_is_told() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
     x, other = torch.rand(4, 1, 3, 3), copied(net)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from stresslens.core.cropped_kernels import crop_kernels
 from stresslens.core.errors import ConfigError, Notice, first_line
 from stresslens.core.pool_order import pool_first
 
@@ -182,15 +183,15 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-def responses(model: nn.Module, x: Tensor) -> Responses:
+def responses(model: nn.Module, x: Tensor, *, gradients: bool = True) -> Responses:
     """The outputs of a model for images x (N, C, H, W), and for the same images mirrored and in the
-    opposite order; with the gradients of the input and of all parameters.
+    opposite order; with `gradients`, also those of the input and of all parameters.
 
     The model runs in its present mode, and is unchanged afterwards. Of a parameter's gradient only
     its norm and a projection are kept.
     """
     results = []
-    with unchanged(model), torch.enable_grad():
+    with unchanged(model), torch.set_grad_enabled(gradients):
         torch.manual_seed(0)
         random.seed(0)
         np.random.seed(0)
@@ -278,18 +279,25 @@ def faster(model: nn.Module, memory_format: torch.memory_format) -> nn.Module:
 
 
 def fast_copy(
-    model: nn.Module, x: Tensor, *, memory_format: torch.memory_format = torch.contiguous_format
+    model: nn.Module,
+    x: Tensor,
+    *,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    gradients: bool = True,
 ) -> nn.Module:
-    """A copy of the model for many fast passes (`faster`).
+    """A copy of the model for many fast passes (`faster`, `crop_kernels`), backward too with `gradients`.
 
     Raises ConfigError if the copy cannot be made, or computes another function than the model on
     images x (N, C, H, W).
     """
     x = x[:CHECKED].contiguous()
-    expected = responses(model, x)
+    expected = responses(model, x, gradients=gradients)
     try:
         changed = faster(model, memory_format)
-        what = departure(expected, responses(changed, x.contiguous(memory_format=memory_format)))
+        images = x.contiguous(memory_format=memory_format)
+        with unchanged(changed):
+            crop_kernels(changed, images)
+        what = departure(expected, responses(changed, images, gradients=gradients))
     except Exception as error:  # a user's module may raise anything
         what = first_line(error)
     if what:
@@ -311,8 +319,8 @@ def quick(model: nn.Module, x: Tensor) -> nn.Module:
     if first is None or first.device.type != "cpu" or not convolutional:
         return model
     try:
-        return fast_copy(model, x, memory_format=torch.channels_last)
+        return fast_copy(model, x, memory_format=torch.channels_last, gradients=False)
     except ConfigError as error:
         return use_as_it_is(model, error)
-    except Exception:  # the model fails, or takes no gradient
+    except Exception:  # the model fails, which its first use will tell
         return model

@@ -16,6 +16,7 @@ from stresslens.config.schema import FineTune
 from stresslens.config.validation import objective_of
 from stresslens.core import devices, layer_table, layers
 from stresslens.core.center_crop import CenterCrop
+from stresslens.core.cropped_kernels import whole_kernels
 from stresslens.core.data import Data
 from stresslens.core.ensembles import ensemble_in
 from stresslens.core.errors import Stopped
@@ -115,6 +116,7 @@ def train_stage(
             weights = _averaged(task, folder, data, record, model)
         else:
             weights = _as_built(model, record)
+    whole_kernels(model)
     write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
     record.weights_digest = folder.weights_digest()
     write_json(folder.card, model_card(task, data, model).as_json())

@@ -25,6 +25,7 @@ from stresslens.config.schema import (
 )
 from stresslens.core import compute_choice, devices, layer_table, layers
 from stresslens.core.copies import CHECKED, copied
+from stresslens.core.cropped_kernels import crop_kernels
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import ComputeConfig, MemoryFormat, Precision
 from stresslens.core.draws import Draws
@@ -276,6 +277,7 @@ def _new_suggestion(task: Task, data: Data, most_threads: int) -> Suggestion:
         shape = layers.shape_seen(model, data.shape)
         table = layer_table.layer_table(model.get_submodule("net"), shape)
         size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
+        crop_kernels(model, x)
         batch = size
         operations = 6.0 * table.multiply_adds * size if _has_steps(task) else 0.0
         precisions: list[Precision] = ["float32"] if train.precision == "auto" else [train.precision]

@@ -16,7 +16,8 @@ from stresslens.config.ensembles import is_soup
 from stresslens.config.schema import Input
 from stresslens.config.validation import depends_on
 from stresslens.core import layers
-from stresslens.core.copies import CHECKED, check_copy, copied, departure, responses
+from stresslens.core.copies import CHECKED, check_copy, copied, departure, responses, unchanged
+from stresslens.core.cropped_kernels import crop_kernels
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.dtypes import as_input, float_dtypes
@@ -100,13 +101,15 @@ def _first_images(data: Data) -> Tensor:
 
 def laid_out(model: nn.Module, compute: ComputeConfig, data: Data) -> nn.Module:
     """The model on its device, in its precision and memory format, pooling before ReLU
-    (`pool_first`).
+    (`pool_first`), and without what sees only padding (`crop_kernels`).
 
-    Both are compared with the plain model on a few training images. Pooling is then left as it is,
-    with a Notice. Raises ConfigError if the memory format makes the difference.
+    Pooling and the memory format are compared with the plain model on a few training images. Pooling
+    is then left as it is, with a Notice. Raises ConfigError if the memory format makes the difference.
     """
     model = replace(compute, memory_format="contiguous").place(model)
     x = images_to_check(model, data)
+    with unchanged(model):
+        crop_kernels(model, x)
     if pools(model):
         expected = responses(model, x)
         changed = pool_first(model)

@@ -30,9 +30,9 @@ def score(logits: Tensor, y: Tensor, of: Of) -> Tensor:
     return log if of == "log_probability" else log.exp()
 
 
-def rows(model: nn.Module, x: Tensor, *, gradient: bool = False) -> int:
+def rows(model: nn.Module, x: Tensor, *, gradient: bool = False, most: int = MOST) -> int:
     """The number of images like x (n, C, H, W) that pass through the model at once."""
-    most = max(1, min(MOST, VALUES // x[0].numel()))
+    most = max(1, min(most, VALUES // x[0].numel()))
     return images_at_once(model, x.shape[1:], most, gradient=gradient)
 
 
@@ -43,20 +43,18 @@ def pieces(model: nn.Module, x: Tensor, *others: Tensor) -> Iterator[tuple[Tenso
     return zip(*(torch.split(values, size) for values in (x, *others)))
 
 
-def scores(
-    model: nn.Module, count: int, images: Callable[[Tensor], Tensor], y: Tensor, of: Of, at_once: int
-) -> Tensor:
-    """(count,) scores of `count` images, computed `at_once` at a time.
+def scores(logits: Callable[[Tensor], Tensor], y: Tensor, of: Of, at_once: int) -> Tensor:
+    """(n,) scores of n images of classes y (n,), computed `at_once` at a time.
 
-    `images` returns the images at given positions; y (count,) are their classes.
+    `logits` returns those of the images at given positions.
     """
-    every = torch.arange(count, device=y.device)
+    every = torch.arange(len(y), device=y.device)
 
     def of_rows(rows: slice) -> Tensor:
-        return score(model(images(every[rows])), y[rows], of).float()
+        return score(logits(every[rows]), y[rows], of).float()
 
     with torch.no_grad():
-        return torch.cat(in_pieces(of_rows, count, at_once))
+        return torch.cat(in_pieces(of_rows, len(y), at_once))
 
 
 def slopes(model: nn.Module, x: Tensor, y: Tensor, of: Of) -> Tensor:

@@ -12,10 +12,13 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.maps import Maps, spans
 from stresslens.core.types import Count, Shape
 from stresslens.plugins.explainers._baselines import baseline
-from stresslens.plugins.explainers._passes import Of, rows, scores
+from stresslens.plugins.explainers._changed_patches import PATCHES, Windows, changed_patches
+from stresslens.plugins.explainers._passes import MOST, Of, rows, scores
 
 WINDOW, USUAL = 5, 28
 """Pixels of the window on an image of this side; on larger images it keeps its share of the side."""
+KEPT = 4
+"""The outputs of so many layers of an image are kept, about, to compute patches of them."""
 SMALL, POSITIONS = 32, 16
 """Images of up to this side are covered at every pixel, larger ones at so many positions along the
 longer side."""
@@ -46,6 +49,11 @@ def occlusion(
     it. The window is filled with a grey in [0, 1], the channels' means over the training images, or
     the blurred image. Without `drop` the map holds the score itself.
 
+    On the CPU, convolutions, poolings and activations in front of a net, and a linear layer behind
+    them, are computed only where they see the window, while that is at most half of their output.
+    That is the same up to rounding, and is compared with whole passes on some windows; where it
+    differs, all passes are whole.
+
     Raises ConfigError for a window larger than the image, for windows that miss pixels (`covered`),
     and for the mean without training images.
     """
@@ -53,22 +61,15 @@ def occlusion(
     high, wide, stride = _window(height, width, size, stride)
     _check_window(high, wide, height, width, stride if credit == "covered" else 1)
     tops, lefts = _starts(height, high, stride, credit), _starts(width, wide, stride, credit)
-    windows = torch.cartesian_prod(tops, lefts).to(x.device)
-    rows_in = spans(windows[:, 0], high, height)  # (P, H)
-    columns_in = spans(windows[:, 1], wide, width)  # (P, W)
+    starts = torch.cartesian_prod(tops, lefts).to(x.device)
+    windows = Windows(starts[:, 0], starts[:, 1], high, wide)
+    fast = quick(model, x)
     filler = baseline(x, fill, train, "occlusion")
-    model = quick(model, x)
-    at_once = rows(model, x)
-
-    def covered(positions: Tensor) -> Tensor:
-        image, window = positions // len(windows), positions % len(windows)
-        inside = rows_in[window][:, None, :, None] & columns_in[window][:, None, None, :]
-        return torch.where(inside, filler[image], x[image])
-
-    classes = y.repeat_interleave(len(windows))
-    effect = scores(model, n * len(windows), covered, classes, of, at_once).view(n, len(tops), len(lefts))
+    effect = _covered_scores(fast, x, y, filler, windows, of, own=fast is model)
+    effect = effect.view(n, len(tops), len(lefts))
     if drop:
-        effect = scores(model, n, lambda positions: x[positions], y, of, at_once)[:, None, None] - effect
+        plain = scores(lambda positions: fast(x[positions]), y, of, rows(fast, x))
+        effect = plain[:, None, None] - effect
     if credit == "centre":
         values = effect.repeat_interleave(stride, 1)[:, :height].repeat_interleave(stride, 2)[:, :, :width]
     else:
@@ -79,6 +80,40 @@ def occlusion(
         values = down.T @ effect @ across / (down.sum(0)[:, None] * across.sum(0))
     what = "log probability" if of == "log_probability" else of
     return Maps(values.cpu(), drop, f"{what} lost" if drop else what)
+
+
+def _covered_scores(
+    model: nn.Module, x: Tensor, y: Tensor, filler: Tensor, windows: Windows, of: Of, *, own: bool
+) -> Tensor:
+    """(n · P,) the scores of images x (n, C, H, W) covered by `filler` in each of P windows. The layers of
+    a model that is the user's `own`, and no copy, are not taken apart."""
+    at_once = max(1, rows(model, x) // KEPT)
+    pieces = zip(x.split(at_once), y.split(at_once), filler.split(at_once), strict=True)
+    return torch.cat([_scores_of_piece(model, *piece, windows, of, own) for piece in pieces])
+
+
+def _scores_of_piece(
+    model: nn.Module, x: Tensor, y: Tensor, filler: Tensor, windows: Windows, of: Of, own: bool
+) -> Tensor:
+    count = len(windows.tops)
+    rows_in, columns_in = (
+        spans(starts, size, side)
+        for starts, size, side in (
+            (windows.tops, windows.high, x.shape[2]),
+            (windows.lefts, windows.wide, x.shape[3]),
+        )
+    )
+
+    def whole(positions: Tensor) -> Tensor:
+        image, window = positions // count, positions % count
+        inside = rows_in[window][:, None, :, None] & columns_in[window][:, None, None, :]
+        logits: Tensor = model(torch.where(inside, filler[image], x[image]))
+        return logits
+
+    with torch.no_grad():
+        patches = None if own else changed_patches(model, x, filler, windows, whole)
+    at_once = rows(model, x, most=MOST if patches is None else PATCHES)
+    return scores(patches or whole, y.repeat_interleave(count), of, at_once)
 
 
 def cost(
