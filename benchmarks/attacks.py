@@ -5,6 +5,7 @@ this benchmark trains itself.
     python benchmarks/attacks.py pgd         # PGD-40 of simple_cnn on 1,000 MNIST test images at three radii
     python benchmarks/attacks.py standard    # the protocol `standard` against torchattacks' AutoAttack
     python benchmarks/attacks.py standard 0  # its image passes alone, without the turns
+    python benchmarks/attacks.py standard 0 20  # the same, of 20 images instead of 100
     python benchmarks/attacks.py curve       # eleven radii to 0.1, 0.15 and 0.3 against the largest
 alone, and against one by one
     python benchmarks/attacks.py curve 0.15  # the same to 0.15 alone
@@ -12,7 +13,7 @@ alone, and against one by one
 The peers are optional (pip install torchattacks foolbox adversarial-robustness-toolbox, in an
 environment of their own); those that are missing are left out. Each is given its best batch size.
 The contestants take turns; medians are compared, answers too. `standard` also counts the images that
-pass through the model, forward and backward, which no machine changes.
+pass through the model, forward and backward, and the multiply-adds, which no machine changes.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import stresslens as sl
 from stresslens.config import registry
@@ -54,6 +55,7 @@ BATCHES = (64, 128, 256, 512, 1000)
 FEW = 100
 """Images for AutoAttack, which takes over a second for each."""
 
+T = TypeVar("T")
 Attack = Callable[[float], np.ndarray]
 """A radius → (n,) which images are still answered right."""
 
@@ -88,7 +90,7 @@ def undropped(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> np.ndarray:
         search = AttackBatch(verdict_model(model), x, y, Ball("linf", eps), drop=False)
         with compute.active():
             search.attack_unbroken(bound, compute.model(model, x), Draws(0, torch.arange(len(x))), name="pgd")
-    return (~search.broken).numpy()
+    return (~search.is_adversarial).numpy()
 
 
 def torchattacks_pgd(model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) -> Attack:
@@ -207,29 +209,49 @@ def pgd() -> None:
             )
 
 
-class Passes(TorchDispatchMode):
-    """Counts the images that pass through a layer like the net's first one, forward and backward."""
+class Passes:
+    """Counts, inside its context, the images that pass through the net's first convolution, forward
+    and backward, and the multiply-adds of all convolutions and linear layers, both ways.
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.first = next(p.shape for p in model.parameters() if p.ndim == 4)
-        self.forward = self.backward = 0
+    It takes the place of torch.nn.functional's functions: copies of the model have no hooks, and a
+    TorchDispatchMode takes several times as long as the attacks.
+    """
 
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = operation.overloadpacket.__name__
-        if name in ("convolution", "conv2d") and args[1].shape == self.first:  # conv2d in inference mode
-            self.forward += len(args[0])
-        if name == "convolution_backward" and args[2].shape == self.first:
-            self.backward += len(args[0])
-        return operation(*args, **(kwargs or {}))
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        self.first, self.size = next(p.shape for p in model.parameters() if p.ndim == 4), x.shape[2:]
+        self.forward = self.backward = self.multiply_adds = 0
+
+    def __enter__(self) -> Passes:
+        self._own = F.conv2d, F.linear
+        F.conv2d, F.linear = (functools.partial(self._counted, own) for own in self._own)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        F.conv2d, F.linear = self._own
+
+    def _counted(self, own: Callable[..., Tensor], x: Tensor, weight: Tensor, *more: Any) -> Tensor:
+        found = own(x, weight, *more)
+        images = len(x) * (weight.shape == self.first and x.shape[2:] == self.size)
+        multiply_adds = found.numel() * weight[0].numel()
+        self.forward += images
+        self.multiply_adds += multiply_adds
+
+        def back(gradient: Tensor) -> None:
+            self.backward += images
+            self.multiply_adds += multiply_adds
+
+        if found.requires_grad:
+            found.register_hook(back)
+        return found
 
 
-def passes(model: nn.Module, attack: Attack, eps: float) -> Passes:
-    """How many images an attack passes through the model. No machine changes this number, once the
-    precision of the search is chosen and kept; where it is not, the passes of that measurement count too."""
-    with Passes(model) as counted:
-        attack(eps)
-    return counted
+def passes(model: nn.Module, x: Tensor, attack: Callable[[], T]) -> tuple[Passes, T]:
+    """What an attack on images x passes through the model, and its answer. No machine changes these
+    numbers, once the precision of the search is chosen and kept; where it is not, the passes of that
+    measurement count too."""
+    with Passes(model, x) as counted:
+        answer = attack()
+    return counted, answer
 
 
 def torchattacks_autoattack(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> Attack:
@@ -248,9 +270,9 @@ def torchattacks_autoattack(model: nn.Module, x: Tensor, y: Tensor, steps: int) 
     return attack
 
 
-def standard(turns: int = TURNS) -> None:
+def standard(turns: int = TURNS, images: int = FEW) -> None:
     model, x, y = trained()
-    x, y, eps = x[:FEW], y[:FEW], 0.05
+    x, y, eps = x[:images], y[:images], 0.05
     contestants: dict[str, Attack] = {"stresslens": lambda eps: ours(model, x, y, "standard", eps) > eps}
     try:
         importlib.import_module("torchattacks")
@@ -259,18 +281,26 @@ def standard(turns: int = TURNS) -> None:
     else:
         for name, steps in (("AutoAttack as shipped, 10 steps", 10), ("AutoAttack, 100 steps", 100)):
             contestants[name] = torchattacks_autoattack(model, x, y, steps)
-    counted = {name: passes(model, attack, eps) for name, attack in contestants.items()}
-    seconds, answers = take_turns(contestants, eps, turns) if turns else ({}, {})
-    print(f"\nstandard, ε = {eps}, n = {FEW} images, median of {turns} turns")
-    for name, count in counted.items():
-        row = f"  {name:32} {count.forward:8,} images forward, {count.backward:8,} backward"
-        if turns:
-            row += (
-                f"   {seconds[name]:6.1f} s ({seconds[name] / seconds['stresslens']:.2f} times)   "
-                f"{int(answers[name].sum())} robust, "
-                f"{100 * (answers[name] == answers['stresslens']).mean():.1f} % as stresslens"
-            )
-        print(row)
+    alone, _ = passes(model, x, lambda: survivors(model, x, y))
+    print(f"\nstandard, ε = {eps}, n = {images} images")
+    for name, attack in contestants.items():
+        count, answer = passes(model, x, functools.partial(attack, eps))
+        whole = count.multiply_adds / alone.multiply_adds * images
+        print(
+            f"  {name:32} {count.forward:8,} images forward, {count.backward:8,} backward, "
+            f"multiply-adds of {whole:10,.0f} forward; {int(answer.sum())} robust",
+            flush=True,
+        )
+    if not turns:
+        return
+    seconds, answers = take_turns(contestants, eps, turns)
+    print(f"  median of {turns} turns")
+    for name in contestants:
+        print(
+            f"  {name:32} {seconds[name]:6.1f} s ({seconds[name] / seconds['stresslens']:.2f} times)   "
+            f"{int(answers[name].sum())} robust, "
+            f"{100 * (answers[name] == answers['stresslens']).mean():.1f} % as stresslens"
+        )
 
 
 def curve(*stops: float) -> None:
