@@ -50,8 +50,8 @@ def untrained(config: VariantConfig) -> VariantConfig:
         return config
     compute = {key: getattr(config.train, key) for key in COMPUTE_KEYS}
     as_it_is = Input(size=None, normalize="none", crop="none")
-    kept = {"calibration": config.train.calibration, "subset": config.train.subset}
-    train = replace(Train(epochs=0), **kept, **compute)
+    calibration, subset = config.train.calibration, config.train.subset
+    train = replace(Train(epochs=0), calibration=calibration, subset=subset, **compute)
     return replace(config, input=as_it_is, train=train)
 
 
