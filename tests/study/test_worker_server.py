@@ -45,7 +45,8 @@ def facts():
 """
 
 
-def test_without_a_command_workers_are_spawned() -> None:
+def test_without_a_command_workers_are_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_server, "_started", [])
     assert worker_server.worker_context().get_start_method() == "spawn"
 
 
