@@ -82,7 +82,7 @@ def ablate(
     file that differ from their defaults and can be taken away; which they are, and which are not, is
     printed first. A stopped ablation resumes by the same command.
     """
-    start_workers(0 if dry_run or executor == "ray" else jobs)
+    start_workers(jobs, executor, dry_run)
     from stresslens.cli import gates
     from stresslens.config.ablation import request_of
     from stresslens.config.recorded_study import read_recorded_study

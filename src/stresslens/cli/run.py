@@ -87,7 +87,7 @@ def run(
     A study is every variant with every seed, their comparison, and the report. After a stop, even by
     kill -9, the same command resumes; what is finished is not done again.
     """
-    start_workers(0 if dry_run or executor == "ray" else jobs)
+    start_workers(jobs, executor, dry_run)
     from stresslens.cli import gates
     from stresslens.cli.predictions_of_files import carry_out_recorded
     from stresslens.config import study_file
@@ -108,9 +108,9 @@ def run(
     carry_out_study(described, out, jobs, device, seed, dry_run, limits, as_json, quiet, verbose)
 
 
-def start_workers(jobs: int | None) -> None:
+def start_workers(jobs: int | None, executor: str | None, dry_run: bool) -> None:
     """Begins to start the processes of several jobs, before this one imports what a study needs."""
-    if (jobs or 1) > 1:
+    if (jobs or 1) > 1 and executor != "ray" and not dry_run:
         from stresslens.study.worker_server import start_worker_server
 
         start_worker_server()
